@@ -1,0 +1,168 @@
+"""What a check is: a function over columns, its options read from its own signature, its findings as FLAGS."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, create_model
+
+from ..model import ACTIONS, FLAGS, SEVERITIES, SIGNALS
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A declared check or signal. `needs` names what the engine hands over beside the rows."""
+
+    id: str
+    scope: str                      # "row": any batch of rows will do; "dataset": all rows at once
+    reads: tuple[str, ...]          # columns of ROWS it is handed (row and uid always)
+    needs: tuple[str, ...]          # of: spec, vectors, reference, and names of signals
+    version: int
+    options: type[BaseModel]        # pydantic model made from the keyword-only arguments
+    run: Callable[..., Any]
+    doc: str
+    severity: str = "info"
+    action: str = "none"            # what the policy does with a flag unless the spec says otherwise
+    gives: tuple[str, ...] = ()     # signals: columns it returns
+    group: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", self.id.split(".")[0])
+
+
+CHECKS: dict[str, Unit] = {}
+SIGNAL_UNITS: dict[str, Unit] = {}
+RESOURCES = ("spec", "vectors", "reference")    # what is not a signal but may be asked for by name
+
+
+def _options(name: str, fn: Callable[..., Any]) -> tuple[type[BaseModel], tuple[str, ...]]:
+    """Return (options model, resources and signals asked for) from the signature of `fn`."""
+    fields: dict[str, Any] = {}
+    needs = []
+    hints = inspect.get_annotations(fn, eval_str=True)
+    for p in list(inspect.signature(fn).parameters.values())[1:]:
+        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty:
+            fields[p.name] = (hints[p.name], p.default)
+        else:
+            assert p.name in RESOURCES or p.name in SIGNALS, f"{name} asks for {p.name!r}, which nothing supplies"
+            needs.append(p.name)
+    model = create_model(
+        name.replace(".", "_") + "_options", __config__=ConfigDict(extra="forbid", frozen=True), **fields
+    )
+    return model, tuple(needs)
+
+
+def check(
+    id: str, *, reads: Sequence[str], severity: str = "warning", action: str = "review",
+    scope: str = "row", version: int = 1,
+) -> Callable[[Callable[..., pa.Table]], Callable[..., pa.Table]]:
+    """Declare a check. The function takes the rows and what it asks for by name, and returns a FLAGS table.
+
+    Keyword-only arguments with a default are its options. Arguments without one are supplied by the engine:
+    `spec`, `vectors`, `reference` or the name of a signal (an Arrow array as long as the rows).
+    """
+    assert severity in SEVERITIES and action in ACTIONS and scope in ("row", "dataset"), (severity, action, scope)
+
+    def register(fn: Callable[..., pa.Table]) -> Callable[..., pa.Table]:
+        assert id not in CHECKS or CHECKS[id].run.__module__ == fn.__module__, f"two checks are called {id}"
+        options, needs = _options(id, fn)
+        CHECKS[id] = Unit(id, scope, tuple(reads), needs, version, options, fn,
+                          inspect.getdoc(fn) or "", severity, action)
+        return fn
+
+    return register
+
+
+def signal(
+    id: str, *, reads: Sequence[str], gives: Sequence[str] | None = None, scope: str = "row", version: int = 1,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a signal. The function returns {column: values as long as the rows} for each column of `gives`."""
+
+    def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+        columns = tuple(gives or (id,))
+        assert all(c in SIGNALS for c in columns), columns
+        options, needs = _options(id, fn)
+        SIGNAL_UNITS[id] = Unit(id, scope, tuple(reads), needs, version, options, fn,
+                                inspect.getdoc(fn) or "", gives=columns)
+        return fn
+
+    return register
+
+
+def flags(rows: pa.Table, found: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Return a FLAGS table from columns.
+
+    `found["at"]`: positions in `rows` (0-based, within this batch). Other keys are FLAGS columns as sequences of
+    the same length, or one value for all: `message` is a must; `score` defaults to 1.0, `field` to "row", `turn`
+    to -1, `start`, `end` and `fix` to null, `related` to []. `check` and `severity` are filled in by the engine
+    when absent (a check may give a severity of its own for each flag).
+    """
+    at = np.asarray(found["at"], dtype=np.int64)
+    n = len(at)
+
+    def column(name: str, default: Any) -> pa.Array:
+        value = found.get(name, default)
+        if value is None or isinstance(value, (str, int, float)):
+            value = [value] * n
+        type_ = FLAGS.field(name).type
+        if pa.types.is_dictionary(type_):
+            return pa.array(value, pa.string()).dictionary_encode()
+        return value.cast(type_) if isinstance(value, (pa.Array, pa.ChunkedArray)) else pa.array(value, type_)
+
+    index = pa.array(at)
+    return pa.table(
+        {
+            "row": pc.take(rows["row"], index),
+            "uid": pc.take(rows["uid"], index),
+            "check": column("check", None),
+            "severity": column("severity", None),
+            "score": column("score", 1.0),
+            "field": column("field", "row"),
+            "turn": column("turn", -1),
+            "start": column("start", None),
+            "end": column("end", None),
+            "message": column("message", ""),
+            "related": pa.array([[]] * n, pa.list_(pa.int64())) if "related" not in found
+            else column("related", None),
+            "fix": column("fix", None),
+        }
+    ).cast(FLAGS)
+
+
+class Findings:
+    """Collects flags one by one for checks that look at texts in a loop."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+        self.found: dict[str, list[Any]] = {k: [] for k in (
+            "at", "score", "field", "turn", "start", "end", "message", "related", "fix", "severity")}
+
+    def add(
+        self, at: int, message: str, *, score: float = 1.0, field: str = "response", turn: int = -1,
+        span: tuple[int, int] | None = None, related: Sequence[int] = (), fix: str | None = None,
+        severity: str | None = None,
+    ) -> None:
+        """Add a flag on the row at position `at` of the batch; `span` = (start, end) characters in `field`."""
+        values = (at, score, field, turn, span[0] if span else None, span[1] if span else None, message,
+                  list(related), fix, severity)
+        for k, v in zip(self.found, values, strict=True):
+            self.found[k].append(v)
+
+    def table(self) -> pa.Table:
+        return flags(self.rows, self.found)
+
+
+def texts(rows: pa.Table, column: str) -> list[str]:
+    """Return a text column as a list of str, null as ""."""
+    return ["" if v is None else v for v in rows[column].to_pylist()]
+
+
+def first_line(unit: Unit) -> str:
+    """Return the one-line description of a check."""
+    return unit.doc.split("\n", 1)[0]

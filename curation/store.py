@@ -1,0 +1,464 @@
+"""A dataset folder: immutable row versions, flags, signals and the verdict log. Every write is atomic."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from .errors import CurationError
+from .model import CODES, FLAGS, ROWS
+
+_VERSION = re.compile(r"^(\d{4})\.arrow$")
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success it is synced and renamed to `path`, on failure removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temp = Path(name)
+    try:
+        with os.fdopen(fd, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(temp, 0o644)
+        temp.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename in `path` survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, atomically."""
+    with atomic(path, "w") as f:
+        json.dump(value, f, indent=1, sort_keys=True, ensure_ascii=False)
+        f.write("\n")
+
+
+def write_arrow(path: Path, table: pa.Table) -> None:
+    """Write a table as an Arrow file, atomically."""
+    with atomic(path) as f, pa.ipc.new_file(f, table.schema) as writer:
+        writer.write_table(table.unify_dictionaries())
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """Return the memory-mapped table of an Arrow file. Raises CurationError when it is damaged."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()
+    except (pa.ArrowInvalid, OSError) as e:
+        raise CurationError(f"{path}: not a readable Arrow file ({e})", "remove it and run the verb that wrote it again") from e
+
+
+def empty_flags() -> pa.Table:
+    return FLAGS.empty_table()
+
+
+class _Codes:
+    """A growing dictionary for one column, so that a streamed Arrow file needs only dictionary deltas."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+
+    def encode(self, column: pa.Array) -> pa.DictionaryArray:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        small = pc.dictionary_encode(column.cast(pa.string()))
+        codes = np.array([self.known.setdefault(v, len(self.known)) for v in small.dictionary.to_pylist()] or [0], np.int32)
+        index = small.indices
+        taken = pa.array(codes[index.fill_null(0).to_numpy(zero_copy_only=False)], pa.int32(),
+                         mask=index.is_null().to_numpy(zero_copy_only=False))
+        return pa.DictionaryArray.from_arrays(taken, pa.array(list(self.known), pa.string()))
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did. `new` and `gone` count uids against the version before."""
+
+    version: str
+    rows: int
+    copies: int     # rows whose content another row already has
+    new: int
+    gone: int
+    hash: str       # 32 hex digits over uids and everything carried, in order
+
+
+class Store:
+    """A dataset folder. `Store(path)` opens it, `Store.create(path)` makes it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "rows").is_dir():
+            raise CurationError(f"{self.path} is not a dataset folder (it has no rows/)",
+                                f"curation import FILE --to {self.path}")
+
+    @classmethod
+    def create(cls, path: str | Path) -> Store:
+        """Make the folder if need be and open it."""
+        try:
+            (Path(path) / "rows").mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise CurationError(f"{path} is a file, not a folder", "name another folder") from None
+        return cls(path)
+
+    # ---- rows
+
+    def versions(self) -> list[str]:
+        """Return the row versions, oldest first."""
+        return sorted(m[1] for p in (self.path / "rows").iterdir() if (m := _VERSION.match(p.name)))
+
+    @property
+    def version(self) -> str:
+        """The newest row version. Raises CurationError when nothing has been imported."""
+        versions = self.versions()
+        if not versions:
+            raise CurationError(f"{self.path} has no rows yet", f"curation import FILE --to {self.path}")
+        return versions[-1]
+
+    def rows_path(self, version: str | None = None) -> Path:
+        return self.path / "rows" / f"{version or self.version}.arrow"
+
+    def rows(self, version: str | None = None, *, columns: Sequence[str] | None = None, as_pandas: bool = False) -> Any:
+        """Return the rows of a version (default: the newest) as a memory-mapped table, or as a DataFrame."""
+        path = self.rows_path(version)
+        if not path.exists():
+            raise CurationError(f"{self.path} has no row version {version}", f"versions: {', '.join(self.versions())}")
+        table = read_arrow(path)
+        if columns is not None:
+            table = table.select(list(columns))
+        return table.to_pandas() if as_pandas else table
+
+    def rows_hash(self, version: str | None = None) -> str:
+        """Return the content hash of a version, 32 hex digits."""
+        return json.loads((self.path / "rows" / f"{version or self.version}.json").read_text())["hash"]
+
+    def about(self, version: str | None = None) -> dict[str, Any]:
+        """Return what the import wrote of a version: source, detected format, counts, hash."""
+        return json.loads((self.path / "rows" / f"{version or self.version}.json").read_text())
+
+    def import_rows(self, batches: Iterable[pa.RecordBatch], *, source: str, detected: str = "") -> Imported:
+        """Write a new row version from batches of ROWS columns, in bounded memory; nothing changes on failure.
+
+        The store numbers the rows, appends "#k" to the uid of the k-th further copy of a content, and encodes
+        family, source and split. Verdicts hang on uids and so carry over.
+        """
+        before = self._uids(self.versions()[-1]) if self.versions() else set()
+        version = f"{int(self.versions()[-1]) + 1 if self.versions() else 1:04d}"
+        path = self.path / "rows" / f"{version}.arrow"
+        seen: dict[str, int] = {}
+        codes = {name: _Codes() for name in ("family", "source", "split")}
+        digest = xxhash.xxh3_128()
+        n = copies = 0
+        options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+        with atomic(path) as f, pa.ipc.new_file(f, ROWS, options=options) as writer:
+            for batch in batches:
+                batch, repeated = self._finish(batch, n, seen, codes)
+                for name in ("uid", "id", "meta"):
+                    _digest(digest, batch.column(name))
+                for name in codes:
+                    _digest(digest, batch.column(name).dictionary_decode())
+                n += batch.num_rows
+                copies += repeated
+                writer.write_batch(batch)
+            if n == 0:
+                raise CurationError(f"{source}: no rows to import", "the file holds no usable rows")
+        uids = self._uids(version)
+        result = Imported(version, n, copies, len(uids - before), len(before - uids), digest.hexdigest())
+        write_json(self.path / "rows" / f"{version}.json",
+                   {"source": source, "detected": detected, "rows": n, "copies": copies, "new": result.new,
+                    "gone": result.gone, "hash": result.hash})
+        return result
+
+    def _finish(
+        self, batch: pa.RecordBatch, start: int, seen: dict[str, int], codes: Mapping[str, _Codes]
+    ) -> tuple[pa.RecordBatch, int]:
+        uids = batch.column("uid").to_pylist()
+        repeated = 0
+        for i, uid in enumerate(uids):
+            k = seen.get(uid, -1) + 1
+            seen[uid] = k
+            if k:
+                uids[i] = f"{uid}#{k}"
+                repeated += 1
+        columns = {name: batch.column(name) for name in ROWS.names if name not in ("row", "uid", *codes)}
+        columns["row"] = pa.array(np.arange(start, start + batch.num_rows, dtype=np.int64))
+        columns["uid"] = pa.array(uids, pa.string()) if repeated else batch.column("uid")
+        for name, code in codes.items():
+            columns[name] = code.encode(batch.column(name))
+        arrays = [columns[f.name] if f.type == CODES else columns[f.name].cast(f.type) for f in ROWS]
+        return pa.RecordBatch.from_arrays(arrays, schema=ROWS), repeated
+
+    def _uids(self, version: str) -> set[str]:
+        return set(self.rows(version, columns=["uid"])["uid"].to_pylist())
+
+    # ---- flags and signals
+
+    def flags_path(self, key: str) -> Path:
+        """`key` = <check>@<version>-<hash>, as engine.cache_key gives it."""
+        return self.path / "flags" / f"{key}.arrow"
+
+    def write_current(self, state: dict[str, Any]) -> None:
+        """Remember which flag and signal files belong together: flags/current.json."""
+        write_json(self.path / "flags" / "current.json", state)
+
+    def current(self) -> dict[str, Any] | None:
+        """Return what the last `check` left (rows version, options, keys), or None before the first."""
+        path = self.path / "flags" / "current.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def flags(self, checks: Sequence[str] | None = None) -> pa.Table:
+        """Return the flags of the last check run, of all or of the named checks, ordered by row.
+
+        Empty before the first run and after an import that made a new version.
+        """
+        state = self.current()
+        if state is None or state["rows_hash"] != self.rows_hash():
+            return empty_flags()
+        wanted = [k for c, k in sorted(state["flags"].items()) if checks is None or c in checks]
+        tables = [read_arrow(self.flags_path(k)) for k in wanted]
+        if not tables:
+            return empty_flags()
+        table = pa.concat_tables(tables).unify_dictionaries()
+        return table.sort_by([("row", "ascending")]) if table.num_rows else table
+
+    def signals(self) -> pa.Table | None:
+        """Return all current signals as one table of row, uid and a column a signal; None before a check run."""
+        state = self.current()
+        if state is None or state["rows_hash"] != self.rows_hash():
+            return None
+        table = self.rows(columns=["row", "uid"])
+        for _, key in sorted(state["signals"].items()):
+            part = read_arrow(self.path / "signals" / f"{key}.arrow")
+            for name in part.column_names[2:]:
+                table = table.append_column(name, part[name])
+        return table
+
+    # ---- verdicts
+
+    @property
+    def verdicts(self) -> VerdictLog:
+        return VerdictLog(self.path / "verdicts.sqlite")
+
+
+def _digest(digest: Any, column: pa.Array) -> None:
+    """Feed the values of a string column to a hash: lengths first, so that boundaries count."""
+    digest.update(pc.binary_length(column).fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
+    texts = column.fill_null("")
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset: texts.offset + len(texts) + 1]
+    if len(offsets) and texts.buffers()[2] is not None:
+        digest.update(memoryview(texts.buffers()[2])[offsets[0]: offsets[-1]])
+
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS actions (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, kind TEXT NOT NULL, note TEXT NOT NULL,
+    undoes INTEGER REFERENCES actions(id), session TEXT, seq INTEGER, UNIQUE (session, seq));
+CREATE TABLE IF NOT EXISTS entries (
+    action INTEGER NOT NULL REFERENCES actions(id), uid TEXT NOT NULL, verdict TEXT NOT NULL, field TEXT,
+    before TEXT, after TEXT, reason TEXT NOT NULL, check_id TEXT, score REAL);
+CREATE INDEX IF NOT EXISTS entries_uid ON entries (uid);
+CREATE INDEX IF NOT EXISTS entries_action ON entries (action);
+"""
+
+#: Kinds of action, weakest first: a person's verdict outranks an accepted fix, a fix outranks the policy.
+KINDS = ("policy", "fix", "person")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One verdict on one row. For `edit`: `field` (instruction, input, response), `before` and `after`."""
+
+    uid: str
+    verdict: str            # accept | reject | edit | clear
+    reason: str = ""
+    field: str | None = None
+    before: str | None = None
+    after: str | None = None
+    check_id: str | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What holds for a row now."""
+
+    verdict: str            # accept | reject
+    actor: str
+    kind: str
+    at: str
+    reason: str
+    action: int
+    check_id: str | None
+    score: float | None
+
+
+class VerdictLog:
+    """The append-only log of decisions. Nothing is rewritten; undo is one more line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(_TABLES)
+            yield db
+        except sqlite3.DatabaseError as e:
+            raise CurationError(f"{self.path}: {e}", "is the disk full, or the file not a verdict log?") from e
+        finally:
+            db.close()
+
+    def append(
+        self, entries: Iterable[Entry], *, actor: str, kind: str = "person", note: str = "",
+        session: str | None = None, seq: int | None = None,
+    ) -> int:
+        """Store one action with its entries in one transaction and return its number.
+
+        All entries of an action are undone together. A (session, seq) that is already stored is not stored
+        again: its number comes back, so a client may repeat what it is not sure was taken.
+        """
+        assert kind in KINDS, f"kind {kind!r} is not one of {KINDS}"
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if session is not None:
+                    old = db.execute("SELECT id FROM actions WHERE session=? AND seq=?", (session, seq)).fetchone()
+                    if old:
+                        db.execute("ROLLBACK")
+                        return int(old[0])
+                action = self._action(db, actor, kind, note, None, session, seq)
+                db.executemany(
+                    "INSERT INTO entries VALUES (?,?,?,?,?,?,?,?,?)",
+                    ((action, e.uid, e.verdict, e.field, e.before, e.after, e.reason, e.check_id, e.score)
+                     for e in entries))
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            return action
+
+    def undo(self, action: int | None = None, *, actor: str) -> int:
+        """Take an action back (default: the newest that still holds) and return the number of the undone action.
+
+        Undoing an undo brings the action back. Raises CurationError when there is nothing to undo.
+        """
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                undone = self._undone(db)
+                if action is None:
+                    row = db.execute("SELECT id FROM actions WHERE undoes IS NULL ORDER BY id DESC").fetchall()
+                    action = next((r[0] for r in row if r[0] not in undone), None)
+                    if action is None:
+                        raise CurationError("there is nothing to undo", "curation review FOLDER --history lists actions")
+                found = db.execute("SELECT kind FROM actions WHERE id=?", (action,)).fetchone()
+                if found is None:
+                    raise CurationError(f"there is no action {action}", "curation review FOLDER --history lists actions")
+                if action in undone:
+                    raise CurationError(f"action {action} is already undone", "undo the action that undid it to bring it back")
+                self._action(db, actor, found[0], f"undo of {action}", action, None, None)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            return int(action)
+
+    @staticmethod
+    def _action(
+        db: sqlite3.Connection, actor: str, kind: str, note: str, undoes: int | None, session: str | None, seq: int | None
+    ) -> int:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        cursor = db.execute("INSERT INTO actions (at, actor, kind, note, undoes, session, seq) VALUES (?,?,?,?,?,?,?)",
+                            (at, actor, kind, note, undoes, session, seq))
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    @staticmethod
+    def _undone(db: sqlite3.Connection) -> set[int]:
+        """Return the numbers of the actions that do not hold. Later undos decide first, so an undone undo is void."""
+        dead: set[int] = set()
+        for id_, undoes in db.execute("SELECT id, undoes FROM actions WHERE undoes IS NOT NULL ORDER BY id DESC"):
+            if id_ not in dead:
+                dead.add(undoes)
+        return dead
+
+    def _holding(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return entries joined with their actions, oldest first, without what is undone."""
+        if not self.path.exists():
+            return []
+        with self._open() as db:
+            dead = self._undone(db)
+            rows = db.execute(sql).fetchall()
+        return [r for r in rows if r[0] not in dead]
+
+    def decisions(self) -> dict[str, Decision]:
+        """Return what holds for each uid now. A person outranks a fix, a fix the policy; then the later one holds.
+
+        `edit` counts as accept of the edited row; `clear` takes the earlier verdicts of its own kind away.
+        """
+        state: dict[str, dict[str, Decision]] = {}
+        for action, at, actor, kind, uid, verdict, reason, check_id, score in self._holding(
+            "SELECT a.id, a.at, a.actor, a.kind, e.uid, e.verdict, e.reason, e.check_id, e.score "
+            "FROM entries e JOIN actions a ON a.id = e.action ORDER BY a.id, e.rowid"
+        ):
+            kinds = state.setdefault(uid, {})
+            if verdict == "clear":
+                kinds.pop(kind, None)
+            else:
+                kinds[kind] = Decision("accept" if verdict == "edit" else verdict, actor, kind, at, reason, action,
+                                       check_id, score)
+        return {uid: kinds[next(k for k in reversed(KINDS) if k in kinds)] for uid, kinds in state.items() if kinds}
+
+    def edits(self) -> dict[str, dict[str, str]]:
+        """Return the newest text of each edited field: {uid: {field: text}}."""
+        state: dict[str, dict[str, str]] = {}
+        for _, uid, field, after, verdict in self._holding(
+            "SELECT a.id, e.uid, e.field, e.after, e.verdict FROM entries e JOIN actions a ON a.id = e.action "
+            "WHERE e.verdict = 'edit' ORDER BY a.id, e.rowid"
+        ):
+            assert verdict == "edit"
+            state.setdefault(uid, {})[field] = after
+        return state
+
+    def history(self, uid: str | None = None) -> list[dict[str, Any]]:
+        """Return every action, newest first: id, at, actor, kind, note, undoes, undone, rows; of one uid if given."""
+        if not self.path.exists():
+            return []
+        with self._open() as db:
+            dead = self._undone(db)
+            where = "WHERE e.uid = ?" if uid else ""
+            rows = db.execute(
+                "SELECT a.id, a.at, a.actor, a.kind, a.note, a.undoes, COUNT(e.uid), "
+                "MIN(e.verdict), MIN(e.reason) FROM actions a LEFT JOIN entries e ON e.action = a.id "
+                f"{where} GROUP BY a.id ORDER BY a.id DESC", (uid,) if uid else ()).fetchall()
+        names = ("id", "at", "actor", "kind", "note", "undoes", "rows", "verdict", "reason")
+        return [dict(zip(names, r, strict=True), undone=r[0] in dead) for r in rows]
