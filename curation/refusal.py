@@ -19,7 +19,7 @@ _STOP = re.compile(r"[.!?][\"')\]]*\s+|\n+")
 # A negated ability or willingness ...
 _NEGATED = (
     r"(?:can ?not|can't|cant|won't|will not|would not|wouldn't|could not|couldn't|shall not|should not|shouldn't"
-    r"|(?:am|'m|was) (?:just )?(?:not|un|in)(?: really| quite)? ?(?:able|going|allowed|permitted|programmed|designed|"
+    r"|(?:am|'m) (?:just )?(?:not|un|in)(?: really| quite)? ?(?:able|going|allowed|permitted|programmed|designed|"
     r"comfortable|authori[sz]ed|willing|capable|equipped|trained|supposed|in a position)(?: to| of| with| in| from)*"
     r"|do(?:n't| not) (?:feel|have)(?: \w+)? (?:comfortable|right|ability|capability|capacity)(?: to| of| with| in)*"
     r"|(?:must|have to|need to|will|'ll|'d|am going to|'m going to|would like to|respectfully)"
@@ -69,9 +69,10 @@ _PASSIVE = re.compile(r"(?:request|question|prompt|that|this) (?:can ?not|can't|
 
 # What an ability phrase may be about without being a refusal: certainty and opinions.
 _NO_OPINION = re.compile(
-    r"^(?: but\b| myself| up\b| in to\b| (?:feel|think|wonder|notic|smil|laugh|fall)ing| how (?:much|happy|glad"
+    r"(?: but\b| more\b| with \w+ more| myself| up\b| in to\b| (?:feel|think|wonder|notic|smil|laugh|fall)ing"
+    r"| how (?:much|happy|glad"
     r"|proud|grateful|sorry|excited)"
-    r"| you how (?:much|happy|glad|proud|grateful|sorry|excited))|^(?: you)?(?: with)?(?: an?| any| my| you| on"
+    r"| you how (?:much|happy|glad|proud|grateful|sorry|excited))|(?: you)?(?: with)?(?: an?| any| my| you| on"
     r"| own)*(?: own| personal| subjective| definite| definitive"
     r"| exact| precise"
     r"| certain| accurate| real-time| political)*(?: opinions?| beliefs?| views?| judge?ments?| preferences?"
@@ -169,6 +170,7 @@ _ASK_BACK = re.compile(
     r"|(?:do|did) you mean\b|i(?:'ll| will)? need (?:more|some|the|additional|further)"
     r"|(?:need|have) (?:more|further|additional) (?:information|context|details)|what exactly|to (?:help"
     r"|assist) you(?: better)?,? i(?:'ll| will)? need")
+_SPEAKER = re.compile(r"(?<!\w)i(?:'m|'ll)? ")
 _HELP = re.compile(
     r"(?:however|that said|that being said|with that said|nevertheless|nonetheless|still|but|having said that"
     r"|although),? (?:[^.!?\n]{0,60}?)"
@@ -298,7 +300,10 @@ def _inability(text: str, start: int) -> tuple[int, int] | None:
         if not any(n in text for n in needles):
             continue
         for m in rule.finditer(text, start):
-            if not _NO_OPINION.match(text[m.end():m.end() + 80]):
+            other = text[m.start()] != "i" and rule is _ABILITY
+            if other and not _SPEAKER.search(text, max(0, m.start() - 120), m.start()):
+                continue    # "... and cannot be used": somebody else's inability
+            if not _NO_OPINION.match(text, m.end(), m.end() + 80):
                 return m.span()
     return None
 
@@ -321,7 +326,7 @@ def _elsewhere(head: str, body: str) -> tuple[int, int] | None:
     if m:
         return m.span()
     if len(body) < HEAD_CHARS:
-        m = _ASK_BACK.search(body) if "?" in body or "please" in body or "need" in body else None
+        m = _ASK_BACK.search(body) if "please" in body or "need" in body or 1 <= body.count("?") <= 2 else None
         if m and (m.start() < 200 or "?" in body[m.start():]):
             return m.span()
     return None
