@@ -1,11 +1,24 @@
-"""Curate instruction data as the spec it is. The library face: Store, Spec, run_table, check, evaluate, export."""
+"""Curate instruction data as the spec it is. The library face; each name is imported when first asked for."""
 
-from .checks import CHECKS
-from .engine import check, run_table, spec_of
-from .errors import CurationError
-from .gate import apply_policy, evaluate
-from .spec import Spec, load
-from .store import Entry, Store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checks import CHECKS
+    from .engine import check, run_table, spec_of
+    from .errors import CurationError
+    from .gate import apply_policy, evaluate
+    from .spec import Spec, load
+    from .store import Entry, Store
+
+_HOME = {"CHECKS": "checks", "check": "engine", "run_table": "engine", "spec_of": "engine", "CurationError": "errors",
+         "apply_policy": "gate", "evaluate": "gate", "Spec": "spec", "load": "spec", "Entry": "store", "Store": "store"}
 
 __all__ = ["CHECKS", "CurationError", "Entry", "Spec", "Store", "apply_policy", "check", "evaluate", "load", "run_table",
            "spec_of"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -171,16 +171,14 @@ class Store:
         path = self.path / "rows" / f"{version}.arrow"
         seen: dict[str, int] = {}
         codes = {name: _Codes() for name in ("family", "source", "split")}
-        digest = xxhash.xxh3_128()
+        digest = _Digest()
         n = copies = 0
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         with atomic(path) as f, pa.ipc.new_file(f, ROWS, options=options) as writer:
             for batch in batches:
                 batch, repeated = self._finish(batch, n, seen, codes)
-                for name in ("uid", "id", "meta"):
-                    _digest(digest, batch.column(name))
-                for name in codes:
-                    _digest(digest, batch.column(name).dictionary_decode())
+                for name in ROWS.names[1:]:
+                    digest.feed(name, batch.column(name))
                 n += batch.num_rows
                 copies += repeated
                 writer.write_batch(batch)
@@ -264,13 +262,39 @@ class Store:
         return VerdictLog(self.path / "verdicts.sqlite")
 
 
-def _digest(digest: Any, column: pa.Array) -> None:
-    """Feed the values of a string column to a hash: lengths first, so that boundaries count."""
-    digest.update(pc.binary_length(column).fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
-    texts = column.fill_null("")
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset: texts.offset + len(texts) + 1]
-    if len(offsets) and texts.buffers()[2] is not None:
-        digest.update(memoryview(texts.buffers()[2])[offsets[0]: offsets[-1]])
+class _Digest:
+    """A hash over the columns of ROWS that does not depend on how they are cut into batches.
+
+    Lengths and bytes of each column run through hashes of their own, so value boundaries count.
+    """
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Any] = {}
+
+    def feed(self, name: str, column: pa.Array) -> None:
+        if pa.types.is_list(column.type):
+            self._add(name + "#", pc.list_value_length(column))
+            for i, part in enumerate(column.flatten().flatten()):
+                self.feed(f"{name}.{i}", part)
+            return
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        self._add(name + "#", pc.binary_length(column))
+        texts = column.fill_null("")
+        buffer = texts.buffers()[2]
+        if buffer is not None and len(texts):
+            offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset: texts.offset + len(texts) + 1]
+            self._part(name).update(memoryview(buffer)[offsets[0]: offsets[-1]])
+
+    def _add(self, name: str, lengths: pa.Array) -> None:
+        self._part(name).update(lengths.fill_null(-1).to_numpy(zero_copy_only=False).astype("<i4").tobytes())
+
+    def _part(self, name: str) -> Any:
+        return self.parts.setdefault(name, xxhash.xxh3_128())
+
+    def hexdigest(self) -> str:
+        text = "".join(f"{k}={self.parts[k].hexdigest()};" for k in sorted(self.parts))
+        return xxhash.xxh3_128_hexdigest(text.encode())
 
 
 _TABLES = """

@@ -1,0 +1,280 @@
+"""The dataset folder: atomic, versioned, undoable, and whole after a kill."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.errors import CurationError
+from curation.model import ROWS
+from curation.store import Entry, Store, VerdictLog, atomic, read_arrow
+
+from .rows import make_rows
+
+
+def batches(*responses: str, family: str | None = None):
+    rows = make_rows([{"instruction": f"Say {i}", "response": r, "family": family} for i, r in enumerate(responses)])
+    return rows.to_batches()
+
+
+def test_import_numbers_rows_and_marks_copies(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "set")
+    one = make_rows([{"instruction": "a", "response": "b"}] * 3 + [{"instruction": "c", "response": "d"}])
+    one = one.set_column(1, "uid", pa.array([u.split("#")[0] for u in one["uid"].to_pylist()]))
+    done = store.import_rows(one.to_batches(), source="x.jsonl")
+    rows = store.rows()
+    assert rows.schema == ROWS
+    assert rows["row"].to_pylist() == [0, 1, 2, 3]
+    first = rows["uid"][0].as_py()
+    assert rows["uid"].to_pylist()[:3] == [first, f"{first}#1", f"{first}#2"]
+    assert (done.rows, done.copies, done.new, done.gone) == (4, 2, 4, 0)
+
+
+def test_versions_and_difference(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    a = store.import_rows(batches("x", "y"), source="a")
+    b = store.import_rows(batches("x", "z"), source="b")
+    assert store.versions() == ["0001", "0002"] and store.version == "0002"
+    assert (b.new, b.gone) == (1, 1)
+    assert a.hash != b.hash and store.rows("0001")["response"].to_pylist() == ["x", "y"]
+
+
+def test_same_content_same_hash_whatever_the_batches(tmp_path: Path) -> None:
+    whole = pa.Table.from_batches(batches("x", "y", "z", family="f"))
+    hashes = set()
+    for n, size in enumerate((1, 2, 3)):
+        store = Store.create(tmp_path / str(n))
+        hashes.add(store.import_rows(whole.combine_chunks().to_batches(max_chunksize=size), source="a").hash)
+    assert len(hashes) == 1
+
+
+def test_dictionaries_grow_over_batches(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows([*batches("a", family="one"), *batches("b", family=None), *batches("c", "d", family="two"),
+                       *batches("e", family="one")], source="a")
+    assert store.rows()["family"].to_pylist() == ["one", None, "two", "two", "one"]
+
+
+def test_failed_import_leaves_nothing(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows(batches("x"), source="a")
+
+    def broken():
+        yield from batches("y")
+        raise CurationError("line 7 is broken")
+
+    with pytest.raises(CurationError, match="line 7"):
+        store.import_rows(broken(), source="b")
+    assert store.versions() == ["0001"]
+    assert not [p for p in (tmp_path / "rows").iterdir() if p.suffix == ".part"]
+
+
+def test_empty_import_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CurationError, match="no rows"):
+        Store.create(tmp_path).import_rows([], source="a")
+
+
+def test_kill_during_import_leaves_a_usable_folder(tmp_path: Path) -> None:
+    Store.create(tmp_path).import_rows(batches("x"), source="a")
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from tests.rows import make_rows
+from curation.store import Store
+def slow():
+    for i in range(1000):
+        yield from make_rows([{{"instruction": str(i), "response": "y"}}]).to_batches()
+        print(i, flush=True)
+        time.sleep(0.01)
+Store({str(tmp_path)!r}).import_rows(slow(), source="b")
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= 5:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    store = Store(tmp_path)
+    assert store.versions() == ["0001"] and store.rows()["response"].to_pylist() == ["x"]
+    assert store.import_rows(batches("z"), source="c").version == "0002"
+
+
+def test_truncated_file_is_explained(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows(batches("x" * 1000), source="a")
+    path = store.rows_path()
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CurationError, match=r"0001\.arrow: not a readable Arrow file"):
+        store.rows()
+
+
+def test_not_a_folder_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(CurationError, match="not a dataset folder"):
+        Store(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CurationError, match="is a file"):
+        Store.create(tmp_path / "file")
+
+
+def test_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    target.write_text("old")
+    with pytest.raises(OSError, match="No space"), atomic(target) as f:
+        f.write(b"new")
+        raise OSError(28, "No space left on device")
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+# ---- verdicts
+
+
+def log_at(path: Path) -> VerdictLog:
+    return VerdictLog(path / "verdicts.sqlite")
+
+
+def test_person_outranks_policy_whatever_the_order(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    log.append([Entry("u", "accept", "fine")], actor="ann")
+    log.append([Entry("u", "reject", "rule", check_id="dup.near", score=0.9)], actor="policy:1", kind="policy")
+    assert log.decisions()["u"].verdict == "accept" and log.decisions()["u"].actor == "ann"
+    log.append([Entry("u", "clear")], actor="ann")
+    d = log.decisions()["u"]
+    assert (d.verdict, d.kind, d.check_id, d.score) == ("reject", "policy", "dup.near", 0.9)
+
+
+def test_bulk_is_one_undo_and_undo_can_be_undone(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    log.append([Entry(f"u{i}", "reject") for i in range(100)], actor="ann")
+    assert len(log.decisions()) == 100
+    assert log.undo(actor="ann") == 1
+    assert log.decisions() == {}
+    undo = log.history()[0]
+    assert undo["undoes"] == 1
+    log.undo(undo["id"], actor="ann")
+    assert len(log.decisions()) == 100
+    with pytest.raises(CurationError, match="no action 99"):
+        log.undo(99, actor="ann")
+
+
+def test_nothing_to_undo_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CurationError, match="nothing to undo"):
+        log_at(tmp_path).undo(actor="ann")
+
+
+def test_edits_fall_back_when_undone(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    log.append([Entry("u", "edit", field="response", before="a", after="b")], actor="ann")
+    log.append([Entry("u", "edit", field="response", before="b", after="c")], actor="bo")
+    assert log.edits() == {"u": {"response": "c"}}
+    log.undo(actor="bo")
+    assert log.edits() == {"u": {"response": "b"}}
+
+
+def test_a_repeated_client_message_is_stored_once(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    first = log.append([Entry("u", "reject")], actor="ann", session="s", seq=1)
+    assert log.append([Entry("u", "reject")], actor="ann", session="s", seq=1) == first
+    assert len(log.history()) == 1
+
+
+def test_kill_during_verdicts_loses_only_what_was_not_acknowledged(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from curation.store import VerdictLog, Entry
+log = VerdictLog(Path({str(tmp_path)!r}) / "verdicts.sqlite")
+for i in range(10_000):
+    log.append([Entry(f"u{{i}}-{{k}}", "reject") for k in range(3)], actor="a")
+    print(i, flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    acknowledged = -1
+    killer = threading.Timer(1.5, lambda: os.kill(process.pid, signal.SIGKILL))
+    killer.start()
+    for line in process.stdout:
+        acknowledged = int(line)
+    process.wait()
+    killer.join()
+    decisions = log_at(tmp_path).decisions()
+    assert acknowledged >= 0
+    assert all(f"u{i}-{k}" in decisions for i in range(acknowledged + 1) for k in range(3))
+    assert len(decisions) % 3 == 0, "an action was stored in part"
+
+
+def test_two_writers_at_once(tmp_path: Path) -> None:
+    def work(name: str) -> None:
+        for i in range(40):
+            log_at(tmp_path).append([Entry(f"{name}{i}", "accept")], actor=name)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in "ab"]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(log_at(tmp_path).decisions()) == 80
+
+
+def test_damaged_log_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "verdicts.sqlite").write_bytes(b"not a database, but long enough to be read as one" * 40)
+    with pytest.raises(CurationError, match=r"verdicts\.sqlite"):
+        log_at(tmp_path).decisions()
+
+
+def test_the_log_is_append_only(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    log.append([Entry("u", "reject")], actor="a")
+    log.undo(actor="a")
+    with sqlite3.connect(tmp_path / "verdicts.sqlite") as db:
+        assert db.execute("SELECT COUNT(*) FROM actions").fetchone() == (2,)
+        assert db.execute("SELECT COUNT(*) FROM entries").fetchone() == (1,)
+
+
+step = st.one_of(
+    st.tuples(st.just("say"), st.sampled_from("abc"), st.sampled_from(["accept", "reject"]), st.sampled_from(["person", "policy"])),
+    st.tuples(st.just("edit"), st.sampled_from("abc"), st.text(max_size=5), st.just("person")),
+    st.tuples(st.just("undo"), st.integers(1, 12), st.none(), st.none()),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(step, max_size=12))
+def test_undo_equals_never_having_done_it(tmp_path_factory: pytest.TempPathFactory, steps: list) -> None:
+    """Replaying only the actions that hold gives the same state as the log with its undos."""
+    path = tmp_path_factory.mktemp("log")
+    log = log_at(path)
+    stored: dict[int, tuple] = {}
+    for kind, a, b, c in steps:
+        if kind == "undo":
+            try:
+                log.undo(a, actor="x")
+            except CurationError:
+                continue
+        else:
+            entry = Entry(a, b) if kind == "say" else Entry(a, "edit", field="response", before="", after=b)
+            stored[log.append([entry], actor="x", kind=c)] = (entry, c)
+    dead = {h["id"] for h in log.history() if h["undone"]}
+    again = log_at(path_again := path / "again")
+    path_again.mkdir()
+    for id_, (entry, kind) in stored.items():
+        if id_ not in dead:
+            again.append([entry], actor="x", kind=kind)
+    assert {u: (d.verdict, d.kind) for u, d in log.decisions().items()} == \
+        {u: (d.verdict, d.kind) for u, d in again.decisions().items()}
+    assert log.edits() == again.edits()
+
+
+def test_reading_while_writing(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows(batches("x"), source="a")
+    table = store.rows()
+    store.import_rows(batches("y"), source="b")
+    assert table["response"].to_pylist() == ["x"] and read_arrow(store.rows_path("0002")).num_rows == 1
