@@ -12,6 +12,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from curation.text import fold, shorten
 
 from .runs import read_json, write_json
 
-IGNORE = -100                   # the label that every loss skips
-VERSION = 1                     # rises when the same set gives other tokens
+IGNORE = -100  # the label that every loss skips
+VERSION = 1  # rises when the same set gives other tokens
 SCHEMA = pa.schema(
     [
         ("input_ids", pa.list_(pa.int32())),
@@ -47,20 +48,20 @@ class LeftOut:
     split: str
     row: int
     uid: str
-    reason: str     # no answer | control token | template error | answer changed | no end of turn | too long | cut
+    reason: str  # no answer | control token | template error | answer changed | no end of turn | too long | cut
     detail: str
-    tokens: int     # length before cutting, 0 = never tokenised
-    kept: bool      # True for a cut row
+    tokens: int  # length before cutting, 0 = never tokenised
+    kept: bool  # True for a cut row
 
 
 @dataclass(frozen=True)
 class Tokens:
     """The compiled rows of one split, in columns. Row i is `ids[offsets[i]:offsets[i + 1]]`."""
 
-    ids: np.ndarray         # int32, all rows end to end
-    labels: np.ndarray      # int32, IGNORE = not trained
-    offsets: np.ndarray     # int64, (n_rows + 1,)
-    row: np.ndarray         # int64, row number in the dataset
+    ids: np.ndarray  # int32, all rows end to end
+    labels: np.ndarray  # int32, IGNORE = not trained
+    offsets: np.ndarray  # int64, (n_rows + 1,)
+    row: np.ndarray  # int64, row number in the dataset
     uid: list[str]
 
     def __len__(self) -> int:
@@ -107,7 +108,9 @@ class Renderer:
         self.marked = bool(MARKERS.search(self.template))
         special = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.special_ids = set(special.values())
-        self.control = re.compile("|".join(re.escape(text) for text in sorted(special, key=len, reverse=True)) or "(?!)")
+        self.control = re.compile(
+            "|".join(re.escape(text) for text in sorted(special, key=len, reverse=True)) or "(?!)"
+        )
         self.eot = self._end_of_turn()
         self.eot_text = tokenizer.decode([self.eot], skip_special_tokens=False)
 
@@ -159,7 +162,7 @@ class Renderer:
         try:
             out = self.tokenizer.apply_chat_template(batch, return_dict=True, return_assistant_tokens_mask=True)
         except (TemplateError, TypeError, ValueError) as error:
-            if len(batch) > 1:      # one conversation spoils the batch: find it
+            if len(batch) > 1:  # one conversation spoils the batch: find it
                 return [pair for messages in batch for pair in self._tokens([messages])]
             return [NotRendered("template error", shorten(str(error)))]
         masks = [[bool(m) for m in mask] for mask in out["assistant_masks"]]
@@ -199,12 +202,16 @@ class Renderer:
             mask |= (starts >= start) & (ends <= end) & (ends > starts)
         return out["input_ids"], mask.tolist()
 
-    def _proven(self, messages: Messages, ids: list[int], mask: list[bool]) -> tuple[list[int], list[bool]] | NotRendered:
+    def _proven(
+        self, messages: Messages, ids: list[int], mask: list[bool]
+    ) -> tuple[list[int], list[bool]] | NotRendered:
         """Return the pair when its masked runs decode to the answers, else what is wrong."""
         answers = [turn["content"] for turn in messages if turn["role"] == "assistant"]
         found = runs(mask)
         if len(found) != len(answers):
-            return NotRendered("answer changed", f"the mask covers {len(found)} stretches, the row has {len(answers)} answers")
+            return NotRendered(
+                "answer changed", f"the mask covers {len(found)} stretches, the row has {len(answers)} answers"
+            )
         for (start, end), answer in zip(found, answers):
             if self.eot not in ids[start:end]:
                 return NotRendered("no end of turn", f"{self.eot_text!r} lies outside the mask")
@@ -255,7 +262,9 @@ def read_split(set_dir: Path, split: str) -> pa.Table:
         raise CurationError(f"{path} is not Parquet: {shorten(str(error))}", "export the set again") from None
     missing = [name for name in ("row", "uid", "messages") if name not in table.column_names]
     if missing:
-        raise CurationError(f"{path} has no column {missing[0]!r} (it has {', '.join(table.column_names)})", "curation export")
+        raise CurationError(
+            f"{path} has no column {missing[0]!r} (it has {', '.join(table.column_names)})", "curation export"
+        )
     return table
 
 
@@ -269,7 +278,13 @@ def set_card(set_dir: Path) -> dict[str, Any]:
 
 
 def compile_table(
-    table: pa.Table, split: str, renderer: Renderer, *, max_length: int, truncate: bool, progress: Progress | None = None
+    table: pa.Table,
+    split: str,
+    renderer: Renderer,
+    *,
+    max_length: int,
+    truncate: bool,
+    progress: Progress | None = None,
 ) -> tuple[Tokens, list[LeftOut]]:
     """Return the tokens of a split and the rows that are not in them, or not whole."""
     all_ids: list[int] = []
@@ -374,13 +389,15 @@ def _refuse_untrainable(train: Tokens, left_out: list[LeftOut], renderer: Render
     reasons = Counter(entry.reason for entry in left_out if entry.split == "train")
     if reasons and reasons.most_common(1)[0][0] == "no end of turn":
         raise CurationError(
-            f"the end-of-turn token {renderer.eot_text!r} lies outside the mask of every row: the model would never stop",
+            f"the end-of-turn token {renderer.eot_text!r} is outside the mask of every row: the model would never stop",
             "move {% endgeneration %} of the chat template behind the end-of-turn token",
         )
     first = next((entry for entry in left_out if entry.split == "train"), None)
     told = ", ".join(f"{n} × {reason}" for reason, n in reasons.most_common()) or "the set has no training rows"
     example = f"; row {first.row}: {first.detail}" if first else ""
-    raise CurationError(f"nothing is left to train on: {told}{example}", "curation train SET --dry-run lists the reasons")
+    raise CurationError(
+        f"nothing is left to train on: {told}{example}", "curation train SET --dry-run lists the reasons"
+    )
 
 
 def prompt_key(messages: Sequence[dict[str, str]]) -> str:
@@ -401,7 +418,9 @@ def refuse_battery_prompts(set_dir: Path, train: pa.Table) -> None:
             probe = json.loads(line)
             probes[prompt_key(probe["messages"])] = str(probe["id"])
         except (ValueError, KeyError, TypeError) as error:
-            raise CurationError(f"{path}:{number}: not a probe ({error!r})", "curation export writes the battery") from None
+            raise CurationError(
+                f"{path}:{number}: not a probe ({error!r})", "curation export writes the battery"
+            ) from None
     shared: list[tuple[int, str]] = []
     for row, key in _prompts(train):
         if key in probes:
@@ -445,7 +464,9 @@ def to_table(tokens: Tokens) -> pa.Table:
     """Return the tokens as a table of SCHEMA, with the fingerprintable layout that is saved."""
     offsets = pa.array(tokens.offsets.astype(np.int32)) if tokens.offsets[-1] < 2**31 else None
     if offsets is None:
-        raise CurationError(f"{tokens.offsets[-1]:,} tokens are more than one compiled file holds (2^31)", "split the set")
+        raise CurationError(
+            f"{tokens.offsets[-1]:,} tokens are more than one compiled file holds (2^31)", "split the set"
+        )
     columns = [
         pa.ListArray.from_arrays(offsets, pa.array(tokens.ids)),
         pa.ListArray.from_arrays(offsets, pa.array(tokens.labels)),
@@ -486,8 +507,8 @@ def best_fit(lengths: Sequence[int] | np.ndarray, capacity: int) -> list[list[in
     lengths = np.asarray(lengths, dtype=np.int64)
     assert not len(lengths) or lengths.max() <= capacity, f"a row has {lengths.max()} tokens, a pack holds {capacity}"
     packs: list[list[int]] = []
-    by_room: dict[int, list[int]] = {}      # room left -> packs with exactly that room
-    rooms: list[int] = []                   # the keys of by_room, sorted
+    by_room: dict[int, list[int]] = {}  # room left -> packs with exactly that room
+    rooms: list[int] = []  # the keys of by_room, sorted
     for position in np.argsort(-lengths, kind="stable"):
         length = int(lengths[position])
         at = bisect_left(rooms, length)
@@ -518,7 +539,7 @@ def paint(tokens: Tokens, tokenizer: Any, n: int) -> list[tuple[int, list[tuple[
         ids, on = tokens.ids[span], tokens.labels[span] != IGNORE
         edges = [0, *(np.flatnonzero(np.diff(on)) + 1).tolist(), len(ids)]
         parts = [
-            (tokenizer.decode(ids[a:b].tolist(), skip_special_tokens=False), bool(on[a])) for a, b in zip(edges, edges[1:])
+            (tokenizer.decode(ids[a:b].tolist(), skip_special_tokens=False), bool(on[a])) for a, b in pairwise(edges)
         ]
         painted.append((int(tokens.row[i]), parts))
     return painted

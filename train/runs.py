@@ -1,14 +1,14 @@
 """The run folder: what was asked, where it stands, what came out. No torch in here.
 
-    recipe.json       what was asked (Recipe)
-    compiled/         train.arrow, validation.arrow, compile.json; tokenizer/
-    left_out.jsonl    every row that was left out or cut, with the reason
-    metrics.jsonl     one line a logged step
-    checkpoints/      step-000100/ ... complete ones only; the newest two
-    model/            the trained model, loadable with AutoModelForCausalLM
-    row_losses.parquet
-    run.json          the run card
-    state.json        running | done | stopped | failed
+recipe.json       what was asked (Recipe)
+compiled/         train.arrow, validation.arrow, compile.json; tokenizer/
+left_out.jsonl    every row that was left out or cut, with the reason
+metrics.jsonl     one line a logged step
+checkpoints/      step-000100/ ... complete ones only; the newest two
+model/            the trained model, loadable with AutoModelForCausalLM
+row_losses.parquet
+run.json          the run card
+state.json        running | done | stopped | failed
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ RowLosses = Literal["visits", "final", "off"]
 class Recipe:
     """What a run was asked to do. None means: decided from the data, the model and the memory."""
 
-    set: str                        # folder with train.parquet, validation.parquet, manifest.json
-    base: str = TINY                # "tiny", a folder, or a hub id
+    set: str  # folder with train.parquet, validation.parquet, manifest.json
+    base: str = TINY  # "tiny", a folder, or a hub id
     seed: int = 0
-    steps: int | None = None        # optimiser steps
-    epochs: float | None = None     # passes over the set; used when steps is None
+    steps: int | None = None  # optimiser steps
+    epochs: float | None = None  # passes over the set; used when steps is None
     lora: bool = False
-    max_length: int | None = None   # tokens a row may have
-    truncate: bool = False          # cut rows that are longer, instead of leaving them out
+    max_length: int | None = None  # tokens a row may have
+    truncate: bool = False  # cut rows that are longer, instead of leaving them out
     lr: float | None = None
-    batch: int | None = None        # rows an optimiser step
+    batch: int | None = None  # rows an optimiser step
     threads: int = 1
-    log_every: int = 10             # steps
-    save_every: int | None = None   # steps between checkpoints
+    log_every: int = 10  # steps
+    save_every: int | None = None  # steps between checkpoints
     row_losses: RowLosses = "visits"
 
     def compile_key(self) -> tuple[Any, ...]:
@@ -233,7 +233,7 @@ def cut_metrics(run_dir: Path, step: int) -> dict[str, Any]:
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
-            break       # the line that a kill cut off
+            break  # the line that a kill cut off
         if entry["step"] > step:
             break
         kept.append(entry)

@@ -1,8 +1,8 @@
 """Supervised fine-tuning of one vetted set, read from top to bottom: base, tokens, settings, order, loss, trainer, run.
 
-We own the tokens and rent the steps: compile.py says what is trained, `transformers.Trainer` steps. Rows are laid end to
-end without padding and attention stays inside each row. The loss is taken at labelled positions only. What a batch holds
-depends on (seed, step) alone, so a run that was killed goes on to the same weights.
+We own the tokens and rent the steps: compile.py says what is trained, `transformers.Trainer` steps. Rows are laid end
+to end without padding and attention stays inside each row. The loss is taken at labelled positions only. What a batch
+holds depends on (seed, step) alone, so a run that was killed goes on to the same weights.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from . import runs
 
-if __name__ == "__main__":      # what torch reads at import must be set before
+if __name__ == "__main__":  # what torch reads at import must be set before
     _recipe = runs.read_recipe(Path(sys.argv[1]))
     runs.prepare_environment(threads=_recipe.threads, base=_recipe.base)
 
@@ -45,6 +46,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from curation.errors import CurationError
 
@@ -54,7 +56,7 @@ from .compile import IGNORE, Tokens
 from .runs import TINY, Recipe
 
 Say = Callable[[dict[str, Any]], None]
-Settings = dict[str, tuple[Any, str]]           # name -> (value, reason)
+Settings = dict[str, tuple[Any, str]]  # name -> (value, reason)
 
 
 # ---- base -----------------------------------------------------------------------------------------------------------
@@ -78,9 +80,10 @@ def load_model(recipe: Recipe, tokenizer: Any, *, seed: int) -> Any:
     torch.manual_seed(seed)
     with _base_errors(recipe.base):
         model = AutoModelForCausalLM.from_pretrained(recipe.base, dtype=torch.bfloat16 if half else torch.float32)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    places = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > places:
         raise CurationError(
-            f"{recipe.base}: the tokenizer has {len(tokenizer)} tokens, the model {model.get_input_embeddings().num_embeddings}",
+            f"{recipe.base}: the tokenizer has {len(tokenizer)} tokens, the model {places}",
             "model and tokenizer of this base do not belong together",
         )
     if recipe.lora:
@@ -99,7 +102,9 @@ def _base_errors(base: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE") == "1" and not Path(base).exists()
         told = "no such folder, and no hub can be reached from here" if offline else str(error).splitlines()[0]
-        raise CurationError(f"base {base!r} cannot be loaded: {told}", "use --base tiny, or a folder with a saved model") from None
+        raise CurationError(
+            f"base {base!r} cannot be loaded: {told}", "use --base tiny, or a folder with a saved model"
+        ) from None
 
 
 def context_of(recipe: Recipe) -> int:
@@ -123,7 +128,7 @@ class Prepared:
     held: Tokens
     left_out: list[compiler.LeftOut]
     report: dict[str, Any]
-    families: list[str]     # of the held-out rows
+    families: list[str]  # of the held-out rows
 
 
 def prepare(recipe: Recipe, *, progress: compiler.Progress | None = None) -> Prepared:
@@ -132,7 +137,9 @@ def prepare(recipe: Recipe, *, progress: compiler.Progress | None = None) -> Pre
     context = context_of(recipe)
     max_length = recipe.max_length or min(context, 4096)
     if not 8 <= max_length <= context:
-        raise CurationError(f"--max-length {max_length}: this base takes 8 to {context} tokens", f"--max-length {context}")
+        raise CurationError(
+            f"--max-length {max_length}: this base takes 8 to {context} tokens", f"--max-length {context}"
+        )
     train, held, left_out, report = compiler.compile_set(
         Path(recipe.set), tokenizer, max_length=max_length, truncate=recipe.truncate, progress=progress
     )
@@ -150,38 +157,51 @@ def _families(set_dir: Path, held: Tokens) -> list[str]:
 # ---- settings -------------------------------------------------------------------------------------------------------
 
 
-def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: int, hidden: int, layers: int) -> Settings:
+def resolve(
+    recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: int, hidden: int, layers: int
+) -> Settings:
     """Return every setting with its reason, from the recipe, the data, the model and the memory."""
     small = recipe.base == TINY
-    cuda = torch.cuda.is_available() and not small
     lengths = prepared.train.lengths
-    mean = float(lengths.mean())
-    s: Settings = {}
-    asked = "asked for"
-    s["device"] = ("cuda", "a GPU is there") if cuda else ("cpu", "1 M parameters, bit-reproducible" if small else "no GPU")
-    s["precision"] = ("bf16", "half the memory and twice the speed on this GPU") if cuda else ("fp32", "fastest exact form on CPU")
-    s["threads"] = (recipe.threads, "two threads on a busy two-core machine ran 15 times slower than one")
-    s["max_length"] = (prepared.report["max_length"], asked if recipe.max_length else "what the base sees, at most 4096")
-    s["batch"] = (recipe.batch or 16, asked if recipe.batch else "rows a step; 32 was no better at equal time")
-    longest = int(lengths.max())
+    s: Settings = {
+        "max_length": (prepared.report["max_length"], _why(recipe.max_length, "what the base sees, at most 4096")),
+        "batch": (recipe.batch or 16, _why(recipe.batch, "rows a step; 32 was no better at equal time")),
+        "lr": _learning_rate(recipe),
+        "threads": (recipe.threads, "CPU threads; two on a busy two-core machine ran 15 times slower than one"),
+        "save_every": (recipe.save_every or 100, _why(recipe.save_every, "at most this many steps are lost")),
+    }
     if small:
+        s["device"] = ("cpu", "one million parameters: quick there, and the same bits each time")
         s["layout"] = ("rows", "mixed at random: batches of like length held one family each and learned worse")
         s["capacity"], s["accumulation"] = (0, "whole batches"), (1, "whole batches")
+        s["copy_practice"] = (True, "a model from scratch must first learn to carry values over")
     else:
-        room = 16384 if cuda else 2048
-        capacity = max(longest, min(room, round(s["batch"][0] * mean)))
+        cuda = torch.cuda.is_available()
+        s["device"] = ("cuda", "a GPU is there") if cuda else ("cpu", "no GPU is there")
+        longest, mean = int(lengths.max()), float(lengths.mean())
+        capacity = max(longest, min(16384 if cuda else 2048, round(s["batch"][0] * mean)))
         s["layout"] = ("packs", "best fit, rows kept apart; no token is padding")
-        s["capacity"] = (capacity, f"tokens a pack: longest row {longest}, {mean:.0f} on average")
+        s["capacity"] = (capacity, f"tokens a pack; the longest row has {longest}, the mean is {mean:.0f}")
         s["accumulation"] = (max(1, round(s["batch"][0] * mean / capacity)), "packs a step, to reach the batch")
-    s["lr"] = _learning_rate(recipe)
-    s["warmup"], s["hold"] = ((20, "steps"), (0.3, "share of the steps at full rate")) if small else ((0, "3 % of the steps"), (0.03, "then down in a line"))
+        s["copy_practice"] = (False, "a pretrained base can copy")
+    cuda = s["device"][0] == "cuda"
+    s["precision"] = ("bf16", "autocast, twice as fast here") if cuda else ("fp32", "exact, and fastest on a CPU")
     s["steps"] = _steps(recipe, s, len(prepared.train), lengths)
-    if not small:
-        s["warmup"] = (max(1, round(0.03 * s["steps"][0])), "3 % of the steps")
-    s["copy_practice"] = (small, "a model from scratch must learn to copy" if small else "the base can copy")
-    s["save_every"] = (recipe.save_every or 100, asked if recipe.save_every else "at most this many steps are lost")
-    s["gradient_checkpointing"] = _memory(s, parameters=parameters, trainable=trainable, hidden=hidden, layers=layers, longest=longest, mean=mean)
+    s["warmup"] = (20, "steps") if small else (max(1, round(0.03 * s["steps"][0])), "3 % of the steps")
+    s["hold"] = (0.3 if small else 0.03, "share of the steps at the full rate; then down in a line to 2 %")
+    s["memory_gb"], s["gradient_checkpointing"] = _memory(
+        s,
+        parameters=parameters,
+        trainable=trainable,
+        per_token=layers * hidden,
+        layers=layers,
+        mean=float(lengths.mean()),
+    )
     return s
+
+
+def _why(asked: object, otherwise: str) -> str:
+    return "asked for" if asked else otherwise
 
 
 def _learning_rate(recipe: Recipe) -> tuple[float, str]:
@@ -189,7 +209,9 @@ def _learning_rate(recipe: Recipe) -> tuple[float, str]:
         return recipe.lr, "asked for"
     if recipe.base == TINY:
         return 3e-3, "from scratch; 6e-3 was worse"
-    return (2e-4, "LoRA takes ten times the rate of full training") if recipe.lora else (2e-5, "usual for full training")
+    return (
+        (2e-4, "LoRA takes ten times the rate of full training") if recipe.lora else (2e-5, "usual for full training")
+    )
 
 
 def _steps(recipe: Recipe, s: Settings, n_rows: int, lengths: np.ndarray) -> tuple[int, str]:
@@ -206,34 +228,74 @@ def _steps(recipe: Recipe, s: Settings, n_rows: int, lengths: np.ndarray) -> tup
     return max(1, steps), f"{epochs:g} epochs" + ("" if recipe.epochs else ", the usual number")
 
 
-def _memory(s: Settings, *, parameters: int, trainable: int, hidden: int, layers: int, longest: int, mean: float) -> tuple[bool, str]:
-    """Decide gradient checkpointing; raise a CurationError when even that does not fit."""
+def _memory(
+    s: Settings, *, parameters: int, trainable: int, per_token: int, layers: int, mean: float
+) -> tuple[tuple[float, str], tuple[bool, str]]:
+    """Return memory_gb and gradient_checkpointing; raise a CurationError when even that does not fit."""
     bf16 = s["precision"][0] == "bf16"
-    if s["device"][0] == "cuda":
-        available = torch.cuda.mem_get_info()[0]
-    else:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-        meminfo = Path("/proc/meminfo")
-        if meminfo.exists():        # free pages alone leave out what the page cache would give back
-            line = next(li for li in meminfo.read_text().splitlines() if li.startswith("MemAvailable"))
-            available = int(line.split()[1]) * 1024
+    available = _available(s["device"][0]) / 1e9
     frozen = (parameters - trainable) * (2 if bf16 else 4)
-    weights = frozen + trainable * 16           # fp32 weight, gradient and two moments
-    tokens = s["capacity"][0] or round(s["batch"][0] * mean) + 42 * s["batch"][0]
+    weights = (frozen + trainable * 16) / 1e9  # fp32 weight, gradient and two moments
+    tokens = s["capacity"][0] or round(s["batch"][0] * (mean + 42))  # with copy practice
     # 34 bytes a token, layer and hidden unit in half precision (Korthikanti et al. 2022, attention by tiles)
-    activations = tokens * layers * hidden * (34 if bf16 else 68)
-    told = f"needs about {_gb(weights + activations)} of {_gb(available)} GB"
-    if weights + activations <= 0.9 * available:
-        return False, told
-    if weights + activations / layers * 2 <= 0.9 * available:
-        return True, f"{told}; without it the activations do not fit"
+    activations = tokens * per_token * (34 if bf16 else 68) / 1e9
+    whole, thrifty = weights + activations, weights + 2 * activations / layers
+    free = f"{available:.1f} GB are free"
+    if whole <= 0.9 * available:
+        return (round(whole, 2), f"estimate; {free}"), (False, "not needed: it would cost a fifth of the speed")
+    if thrifty <= 0.9 * available:
+        return (round(thrifty, 2), f"estimate; {free}"), (True, f"without it {whole:.1f} GB")
     raise CurationError(
-        f"training {parameters / 1e9:.1f} G parameters {told}", "use --lora, a smaller --base, a smaller --batch or a shorter --max-length"
+        f"training {parameters / 1e9:.2f} G parameters needs about {thrifty:.1f} GB, {free}",
+        "use --lora, a smaller --base, a smaller --batch or a shorter --max-length",
     )
 
 
-def _gb(n: float) -> str:
-    return f"{n / 1e9:.1f}"
+def _available(device: str) -> int:
+    """Return the bytes that are free for us on the device."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():  # counts what the page cache would give back
+        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def forecast(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
+    """Return what a run would do: settings, steps, tokens, and estimates of its time and memory."""
+    model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
+    size = _size(model)
+    settings = resolve(recipe, prepared, **size)
+    steps, batch = settings["steps"][0], settings["batch"][0]
+    lengths = prepared.train.lengths
+    a_step = settings["capacity"][0] * settings["accumulation"][0] or batch * float(lengths.mean())
+    tokens = steps * a_step
+    practised = steps / 4 * batch * 42 if settings["copy_practice"][0] else 0
+    flops = (4 if recipe.lora else 6) * size["parameters"] * (tokens + practised)
+    return {
+        "splits": prepared.report["splits"],
+        "left_out": [asdict(entry) for entry in prepared.left_out],
+        "settings": {name: {"value": value, "reason": reason} for name, (value, reason) in settings.items()},
+        "steps": steps,
+        "tokens": round(tokens),
+        "epochs": round(tokens / len(prepared.train.ids), 2),
+        "seconds": round(flops / _speed(settings["device"][0]), 1),
+        "memory_gb": settings["memory_gb"][0],
+    }
+
+
+def _speed(device: str) -> float:
+    """Return a rate in FLOP/s that training reaches here: 0.6 of a matrix product timed for a fraction of a second."""
+    size = 4096 if device == "cuda" else 512
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    a = torch.ones(size, size, device=device, dtype=kind)
+    rates = []
+    for _ in range(8):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()
+        rates.append(2 * size**3 / (time.perf_counter() - started))
+    return 0.6 * sorted(rates)[len(rates) // 2]
 
 
 # ---- order: what a batch holds is a function of (seed, index) -------------------------------------------------------
@@ -337,11 +399,13 @@ def isolated_attention(
 
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-        out = varlen_attn(q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling, window_size=(-1, 0))
+        out = varlen_attn(
+            q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling, window_size=(-1, 0)
+        )
         return out[None], None
     lengths = cu_seq_lens_q.diff()
     n, total = len(lengths), query.shape[2]
-    if n * max_length_q <= 2 * total:   # rows of like length: one padded call is faster than many small ones
+    if n * max_length_q <= 2 * total:  # rows of like length: one padded call is faster than many small ones
         inside = torch.arange(max_length_q)[None] < lengths[:, None]
         place = (cu_seq_lens_q[:-1, None] + torch.arange(max_length_q)[None]).where(inside, 0).flatten()
 
@@ -359,7 +423,7 @@ def isolated_attention(
         F.scaled_dot_product_attention(
             query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True, scale=scaling, enable_gqa=groups > 1
         )
-        for a, b in zip(cu, cu[1:])
+        for a, b in pairwise(cu)
     ]
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
 
@@ -391,10 +455,10 @@ def unisolate(model: Any) -> None:
 def token_losses(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (loss of each labelled token, its owner): logits exist at those positions only."""
     labels, owner = batch["labels"][0], batch["owner"]
-    at = (labels[1:] != IGNORE).nonzero()[:, 0]     # position t says token t + 1
+    at = (labels[1:] != IGNORE).nonzero()[:, 0]  # position t says token t + 1
     names = ("input_ids", "position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
     logits = model(**{name: batch[name] for name in names}, logits_to_keep=at, use_cache=False).logits[0]
-    if logits.shape[0] != at.shape[0]:              # an architecture that ignores logits_to_keep
+    if logits.shape[0] != at.shape[0]:  # an architecture that ignores logits_to_keep
         logits = logits[at]
     return F.cross_entropy(logits.float(), labels[at + 1], reduction="none"), owner[at + 1]
 
@@ -444,7 +508,7 @@ class Meter:
     def __init__(self, n_rows: int) -> None:
         self.first = np.full(n_rows, np.nan, dtype=np.float32)
         self.last = np.full(n_rows, np.nan, dtype=np.float32)
-        self.tokens = 0             # of rows, since the start of the run
+        self.tokens = 0  # of rows, since the start of the run
         self.supervised = 0
         self.pending: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self.loss_sum, self.loss_count = 0.0, 0
@@ -452,7 +516,9 @@ class Meter:
     def note(self, batch: dict[str, Any], losses: torch.Tensor, owner: torch.Tensor) -> None:
         """Keep what one micro batch showed; read later, because reading waits for the device."""
         self.pending.append((batch["members"], losses.detach(), owner))
-        self.tokens += int((batch["owner"] < len(batch["members"])).sum()) if not losses.is_cuda else batch["owner"].numel()
+        self.tokens += (
+            int((batch["owner"] < len(batch["members"])).sum()) if not losses.is_cuda else batch["owner"].numel()
+        )
 
     def read(self, tokens: Tokens) -> None:
         """Take in what is pending; raise a CurationError naming the rows when a loss is not a number."""
@@ -497,7 +563,7 @@ class Meter:
 class Steps(Trainer):
     """`transformers.Trainer` with our batches, our loss, our schedule, and checkpoints that are whole or absent."""
 
-    loss_is_scaled_for_ga = True    # compute_loss divides by the labels of the whole step
+    loss_is_scaled_for_ga = True  # compute_loss divides by the labels of the whole step
 
     def __init__(self, *, run_dir: Path, plan: Plan, meter: Meter, settings: Settings, **rest: Any) -> None:
         self.run_dir, self.plan, self.meter, self.settings = run_dir, plan, meter, settings
@@ -592,10 +658,19 @@ def disk_errors(run_dir: Path, what: str, *partial: Path) -> Iterator[None]:
 class Watch(TrainerCallback):
     """Logs, asks for checkpoints, and stops when a signal came."""
 
-    def __init__(self, run_dir: Path, plan: Plan, meter: Meter, recipe: Recipe, settings: Settings, say: Say | None) -> None:
-        self.run_dir, self.plan, self.meter, self.recipe, self.settings, self.say = run_dir, plan, meter, recipe, settings, say
+    def __init__(
+        self, run_dir: Path, plan: Plan, meter: Meter, recipe: Recipe, settings: Settings, say: Say | None
+    ) -> None:
+        self.run_dir, self.plan, self.meter, self.recipe, self.settings, self.say = (
+            run_dir,
+            plan,
+            meter,
+            recipe,
+            settings,
+            say,
+        )
         self.signal = 0
-        self.before: dict[str, Any] = {}        # the last metrics line before a resume
+        self.before: dict[str, Any] = {}  # the last metrics line before a resume
         self.started = self.window = time.perf_counter()
         self.window_tokens = 0
 
@@ -642,7 +717,7 @@ class Watch(TrainerCallback):
 
         try:
             old = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:      # not the main thread: nobody can send us a signal
+        except ValueError:  # not the main thread: nobody can send us a signal
             old = {}
         try:
             yield
@@ -685,13 +760,18 @@ def noted(run_dir: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         state = runs.read_state(run_dir)
-        runs.write_state(run_dir, "failed", step=state["step"], steps=state["steps"], why=f"{type(error).__name__}: {error}")
+        runs.write_state(
+            run_dir, "failed", step=state["step"], steps=state["steps"], why=f"{type(error).__name__}: {error}"
+        )
         raise
 
 
-def train_run(run_dir: Path, recipe: Recipe, prepared: Prepared, *, resume: bool = False, say: Say | None = None) -> dict[str, Any]:
+def train_run(
+    run_dir: Path, recipe: Recipe, prepared: Prepared, *, resume: bool = False, say: Say | None = None
+) -> dict[str, Any]:
     """Train one run folder from its recipe, or go on from its newest complete checkpoint; return the run card."""
     torch.set_num_threads(recipe.threads)
+    disable_progress_bar()  # ours says more, and a log file keeps every redraw of theirs
     with noted(run_dir):
         model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
         settings = resolve(recipe, prepared, **_size(model))
@@ -715,7 +795,9 @@ def train_run(run_dir: Path, recipe: Recipe, prepared: Prepared, *, resume: bool
         meter.read(prepared.train)
         card = _card(run_dir, recipe, prepared, settings, meter, trainer.state.global_step)
         if trainer.state.global_step < plan.steps:
-            runs.write_state(run_dir, "stopped", step=trainer.state.global_step, steps=plan.steps, why=f"signal {watch.signal}")
+            runs.write_state(
+                run_dir, "stopped", step=trainer.state.global_step, steps=plan.steps, why=f"signal {watch.signal}"
+            )
             card["state"] = "stopped"
             runs.write_json(run_dir / "run.json", card)
             return card
@@ -752,12 +834,13 @@ def _trainer(
     run_dir: Path, recipe: Recipe, model: Any, plan: Plan, meter: Meter, settings: Settings, watch: Watch
 ) -> Steps:
     cuda = settings["device"][0] == "cuda"
+    if settings["gradient_checkpointing"][0]:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     args = TrainingArguments(
         output_dir=str(run_dir / "checkpoints" / "unfinished"),
         max_steps=plan.steps,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=plan.accumulation,
-        gradient_checkpointing=settings["gradient_checkpointing"][0],
         learning_rate=settings["lr"][0],
         max_grad_norm=1.0,
         seed=recipe.seed,
@@ -773,13 +856,22 @@ def _trainer(
         dataloader_pin_memory=False,
     )
     trainer = Steps(
-        run_dir=run_dir, plan=plan, meter=meter, settings=settings, model=model, args=args, train_dataset=plan, callbacks=[watch]
+        run_dir=run_dir,
+        plan=plan,
+        meter=meter,
+        settings=settings,
+        model=model,
+        args=args,
+        train_dataset=plan,
+        callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _card(run_dir: Path, recipe: Recipe, prepared: Prepared, settings: Settings, meter: Meter, step: int) -> dict[str, Any]:
+def _card(
+    run_dir: Path, recipe: Recipe, prepared: Prepared, settings: Settings, meter: Meter, step: int
+) -> dict[str, Any]:
     import accelerate
     import transformers
 
@@ -804,11 +896,17 @@ def _card(run_dir: Path, recipe: Recipe, prepared: Prepared, settings: Settings,
         "held_out": None,
         "settings": {name: {"value": value, "reason": reason} for name, (value, reason) in settings.items()},
         "recipe": asdict(recipe),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "accelerate": accelerate.__version__},
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "accelerate": accelerate.__version__,
+        },
     }
 
 
-def _finish(run_dir: Path, recipe: Recipe, prepared: Prepared, model: Any, meter: Meter, card: dict[str, Any]) -> dict[str, Any]:
+def _finish(
+    run_dir: Path, recipe: Recipe, prepared: Prepared, model: Any, meter: Meter, card: dict[str, Any]
+) -> dict[str, Any]:
     """Measure, save the model and the row losses, write the card; then the checkpoints are no longer needed."""
     started = time.perf_counter()
     card["held_out"] = held_out(model, prepared)

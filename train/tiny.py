@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LABEL = "trained from scratch on your pairs only: it shows what your data teaches"
 VOCABULARY = 1024
-CONTEXT = 512           # tokens; a row of this size is about 250 words
+CONTEXT = 512  # tokens; a row of this size is about 250 words
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
     "{%- for turn in messages -%}"
@@ -78,7 +78,9 @@ def make_model(tokenizer: Any, *, seed: int, width: int = 128, layers: int = 4) 
     )
 
 
-def copy_practice(tokenizer: Any, *, seed: int, step: int, rows: int, length: int = 20) -> tuple[np.ndarray, np.ndarray]:
+def copy_practice(
+    tokenizer: Any, *, seed: int, step: int, rows: int, length: int = 20
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (ids, labels) of rows of random tokens said twice, the second time trained. Shape (rows, 2 length + 2).
 
     A model from scratch must learn to carry values from the prompt into the answer; this content-free practice
