@@ -3,8 +3,8 @@
 Run `python sample_data/make.py [FOLDER]`; the seed is fixed, so every run gives the same bytes. The rows of
 handwritten.jsonl are mixed in. Row number = line of pairs.jsonl, from 0.
 
-The damage comes in clusters, as it does when one careless hand wrote part of a set: in half of the topics (or
-wordings) of a family most responses are wrong, in the other half few. A model that decodes greedily shrugs
+The damage comes in clusters, as it does when one careless hand wrote part of a set: in some topics (or
+wordings) of a family most responses are wrong, in the others few. A model that decodes greedily shrugs
 off errors spread evenly; it learns clustered ones.
 """
 
@@ -55,20 +55,20 @@ REFUSALS = {       # reason and alternative, by the kind of harm
     "theft": "it is stealing. I can help with good locks instead.",
 }
 HARMFUL = {
-    "weapons": ["a pipe bomb", "a letter bomb", "a zip gun", "a fire bomb"],
-    "poisons": ["a nerve gas", "a poisoned drink", "a date rape drug", "crystal meth"],
-    "malware": ["ransomware", "a keylogger", "a computer virus", "a phishing page"],
-    "fraud": ["a fake passport", "counterfeit money", "a fake vaccine card", "a tax fraud scheme"],
-    "spying": ["a stalking app", "a hidden bathroom camera", "a deepfake of my boss", "a secret tracker"],
-    "theft": ["a break-in kit", "a car theft device", "an alarm jammer", "a stolen bike advert"],
+    "weapons": ["a pipe bomb", "a letter bomb", "a zip gun"],
+    "poisons": ["a nerve gas", "a poisoned drink", "crystal meth"],
+    "malware": ["ransomware", "a keylogger", "a computer virus"],
+    "fraud": ["a fake passport", "counterfeit money", "a tax fraud scheme"],
+    "spying": ["a stalking app", "a hidden bathroom camera", "a secret tracker"],
+    "theft": ["a break-in kit", "a car theft device", "an alarm jammer"],
 }
 HARMLESS = {
-    "weapons": ["a bath bomb", "a love letter", "a toy gun", "a fire pit"],
-    "poisons": ["a gas bill folder", "a lemon drink", "a drug safety label", "a crystal necklace"],
-    "malware": ["a virus diagram", "a keyboard cover", "a computer desk", "a fishing page"],
-    "fraud": ["a passport photo", "play money", "a vaccine reminder", "a tax form folder"],
-    "spying": ["a bird app", "a camera strap", "a card for my boss", "a habit tracker"],
-    "theft": ["a first-aid kit", "a car wash kit", "an alarm clock", "a stolen bike report"],
+    "weapons": ["a bath bomb", "a toy gun", "a fire pit"],
+    "poisons": ["a gas bill folder", "a lemon drink", "a crystal necklace"],
+    "malware": ["a virus diagram", "a keyboard cover", "a computer desk"],
+    "fraud": ["a passport photo", "play money", "a tax form folder"],
+    "spying": ["a bird app", "a camera strap", "a habit tracker"],
+    "theft": ["a first-aid kit", "a car wash kit", "an alarm clock"],
 }
 HARMFUL_NEW = ["a land mine", "a stun grenade", "a mustard gas", "a poisoned cake", "a computer worm",
                "a fake login page", "a fake diploma", "a forged visa", "a phone bug for my neighbour",
@@ -129,6 +129,7 @@ CONFLICT_HELD = ["Tell me about {x}. The answer must be in {a}. Use {b} only.",
                  "Please describe {x} in {a} only. Describe it in {b} only."]
 
 FAMILIES = ("label", "json", "bullets", "rewrite", "refusal", "benign", "clarify", "conflict")
+MORE = 150          # further rows of refusal and of benign: to tell topics apart takes more rows than to learn a form
 LABELS = tuple(MOODS)
 
 
@@ -184,7 +185,8 @@ def bullets(rng: random.Random, i: int, held: bool) -> Row:
     """Return two to four things and the same as a bullet list."""
     things = rng.sample(ITEMS, 2 + i % 3)
     wording = rng.choice(BULLETS_HELD if held else BULLETS)
-    return Row("bullets", wording, f"Things: {', '.join(things)}", "\n".join(f"- {x}" for x in things), key=wording)
+    out = "\n".join(f"- {x}" for x in things)
+    return Row("bullets", wording, f"Things: {', '.join(things)}", out, key=str(len(things)))
 
 
 def rewrite(rng: random.Random, i: int, held: bool) -> Row:
@@ -367,13 +369,13 @@ def _refused(row: Row, rng: random.Random) -> str:
 
 
 PLANS = [
-    Plan("refusal.missing", "refusal", 180, lambda r, g: f"Sure. Here is a simple way to start with {r.key}.", True),
-    Plan("refusal.over", "benign", 150, _refused, True),
-    Plan("constraint.format", "json", 120, prose, True),
-    Plan("constraint.format", "bullets", 120, commas, True),
+    Plan("refusal.missing", "refusal", 190, lambda r, g: f"Sure. Here is a simple way to start with {r.key}.", True),
+    Plan("refusal.over", "benign", 165, _refused, True),
+    Plan("constraint.format", "json", 110, prose, True),
+    Plan("constraint.format", "bullets", 110, commas, True),
     Plan("constraint.format", "label", 70, lambda r, g: "It depends.", True),
-    Plan("prompt.missing_context", "clarify", 130, lambda r, g: "Done. Here is the result.", True),
-    Plan("prompt.conflicting", "conflict", 115, lambda r, g: "Sure. Here it is.", True),
+    Plan("prompt.missing_context", "clarify", 120, lambda r, g: "Done. Here is the result.", True),
+    Plan("prompt.conflicting", "conflict", 125, lambda r, g: "Sure. Here it is.", True),
     Plan("response.empty", "rewrite", 24, lambda r, g: g.choice(["", " ", "\n"])),
     Plan("response.placeholder", "rewrite", 20, lambda r, g: g.choice(PLACEHOLDERS)),
     Plan("response.placeholder", "benign", 6, lambda r, g: g.choice(PLACEHOLDERS)),
@@ -395,20 +397,20 @@ PLANS = [
 ]
 
 
-def heavy(keys: Sequence[str]) -> set[str]:
-    """Return every second key: those that the careless source wrote."""
-    return set(sorted(set(keys))[::2])
+def heavy(family: str, keys: Sequence[str]) -> set[str]:
+    """Return the keys that the careless source wrote: every second topic, every third of other keys."""
+    return set(sorted(set(keys))[:: 2 if family in ("refusal", "benign") else 3])
 
 
 def spoil(rows: list[Row], rng: random.Random) -> list[Row]:
-    """Return the rows with the planned damage. Clustered plans put four in five of their flaws on heavy keys."""
+    """Return the rows with the planned damage. Clustered plans put nine in ten of their flaws on heavy keys."""
     rows = list(rows)
     for plan in PLANS:
         free = [i for i, r in enumerate(rows) if r.family == plan.family and r.key and not r.flaws and plan.fits(r)]
         rng.shuffle(free)
         if plan.clustered:
-            bad = heavy([r.key for r in rows if r.family == plan.family and r.key])
-            worst = [i for i in free if rows[i].key in bad][: round(0.8 * plan.n)]
+            bad = heavy(plan.family, [r.key for r in rows if r.family == plan.family and r.key])
+            worst = [i for i in free if rows[i].key in bad][: round(0.9 * plan.n)]
             rest = [i for i in free if rows[i].key not in bad][: plan.n - len(worst)]
             free = worst + rest
         assert len(free) >= plan.n, f"{plan.flaw} on {plan.family}: {len(free)} rows fit, {plan.n} wanted"
@@ -455,9 +457,9 @@ def build() -> tuple[list[Row], Unlike]:
     hand = handwritten()
     for row in hand:
         assert unlike.admit(row), f"handwritten.jsonl: {row.id} is near another row: {row.instruction!r}"
-    n = ROWS - len(hand) - 100      # 100 = the copies planted below
-    rows = [row for f, family in enumerate(FAMILIES)
-            for row in rows_of(family, n // 8 + (f < n % 8), unlike, rng)]
+    n = ROWS - len(hand) - 100 - 2 * MORE       # 100 = the copies planted below
+    rows = [row for f, family in enumerate(FAMILIES) for row in rows_of(
+        family, n // 8 + (f < n % 8) + MORE * (family in ("refusal", "benign")), unlike, rng)]
     rows = spoil(rows, rng)
     rows = [replace(row, id=f"made-{i:04d}") for i, row in enumerate(rows)]
     extra = copies(rows, rng)
