@@ -1,0 +1,146 @@
+"""The engine: cached by what a unit reads, the same result with and without workers, usable after an interrupt."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curation import engine
+from curation.checks import CHECKS
+from curation.errors import CurationError
+from curation.model import FLAGS
+from curation.spec import parse
+from curation.store import Store
+
+from .rows import make_rows
+
+GIVEN = [
+    {"instruction": "Name a prime.", "response": "Seven is a prime number."},
+    {"instruction": "Name a colour.", "response": "   "},
+    {"instruction": "Name a prime.", "response": "Seven is a prime number."},
+    {"instruction": "Who wrote this?", "response": "<noinput>"},
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.create(tmp_path / "set")
+    store.import_rows(make_rows(GIVEN).to_batches(), source="x")
+    return store
+
+
+def test_flags_have_the_schema_and_sit_on_the_right_rows(store: Store) -> None:
+    done = engine.check(store, engine.spec_of(store))
+    flags = store.flags()
+    assert flags.schema == FLAGS
+    found = {(f["row"], f["check"]) for f in flags.to_pylist()}
+    assert (1, "response.empty") in found and (2, "dup.exact") in found and (3, "response.placeholder") in found
+    assert not [f for f in found if f[0] == 0 and not f[1].startswith("dup.")]
+    assert done.rows == 4 and done.flagged_rows == len(set(flags["row"].to_pylist()))
+    signals = store.signals()
+    assert signals is not None and signals.column_names[:2] == ["row", "uid"]
+    assert {"family", "refusal", "harm", "n_chars"} <= set(signals.column_names)
+
+
+def test_second_run_is_taken_from_the_folder(store: Store) -> None:
+    engine.check(store, engine.spec_of(store))
+    again = engine.check(store, engine.spec_of(store))
+    assert not again.ran and len(again.cached) == len(CHECKS) + len(engine.SIGNAL_UNITS)
+
+
+def test_only_what_depends_on_a_change_runs_again(store: Store) -> None:
+    engine.check(store, engine.spec_of(store))
+    again = engine.check(store, engine.spec_of(store), overrides={"response.empty": {"min_chars": 30}})
+    assert again.ran == ("response.empty",)
+    assert again.flags["response.empty"] > 1
+    gate_only = parse("gate: {min_rows: 3}")
+    assert not engine.check(store, gate_only, overrides={"response.empty": {"min_chars": 30}}).ran
+
+
+def test_new_rows_void_the_old_flags(store: Store) -> None:
+    engine.check(store, engine.spec_of(store))
+    assert store.flags().num_rows
+    store.import_rows(make_rows(GIVEN[:1]).to_batches(), source="y")
+    assert store.flags().num_rows == 0 and store.signals() is None
+
+
+def test_severity_of_the_spec_reaches_the_flags(store: Store) -> None:
+    engine.check(store, parse("checks:\n  response.empty: {severity: info}\n"), checks=["response.empty"])
+    assert store.flags()["severity"].to_pylist() == ["info"]
+
+
+def test_off_is_off(store: Store) -> None:
+    done = engine.check(store, parse("checks:\n  response.empty: off\n"))
+    assert "response.empty" not in done.flags
+
+
+def test_workers_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone = Store.create(tmp_path / "alone")
+    alone.import_rows(make_rows(GIVEN * 3).to_batches(), source="x")
+    spread = Store.create(tmp_path / "spread")
+    spread.import_rows(make_rows(GIVEN * 3).to_batches(), source="x")
+    engine.check(alone, engine.spec_of(alone), workers=1)
+    monkeypatch.setattr(engine, "IN_PROCESS", 0)
+    monkeypatch.setattr(engine, "BATCH", 5)
+    engine.check(spread, parse("name: alone"), workers=2)
+    assert alone.flags().to_pylist() == spread.flags().to_pylist()
+    a, b = alone.signals(), spread.signals()
+    assert a is not None and b is not None and a.to_pylist() == b.to_pylist()
+
+
+def test_in_memory_equals_on_disk(store: Store) -> None:
+    spec = engine.spec_of(store)
+    engine.check(store, spec)
+    flags, signals = engine.run_table(store.rows(), spec)
+    key = [("row", "ascending"), ("check", "ascending")]
+    assert pa.table(flags.to_pydict()).sort_by(key).to_pylist() == pa.table(store.flags().to_pydict()).sort_by(key).to_pylist()
+    assert set(signals.column_names) == set(store.signals().column_names)  # type: ignore[union-attr]
+
+
+def test_an_interrupt_keeps_what_was_finished(store: Store) -> None:
+    spec = engine.spec_of(store)
+    engine.check(store, spec)
+    before = store.flags().to_pylist()
+    seen = []
+
+    def stop(name: str, done: int, total: int) -> None:
+        seen.append(name)
+        if len(set(seen)) > 3:
+            raise KeyboardInterrupt
+
+    store.import_rows(make_rows(GIVEN + GIVEN[:1]).to_batches(), source="y")
+    with pytest.raises(KeyboardInterrupt):
+        engine.check(store, spec, progress=stop)
+    assert store.flags().num_rows == 0, "flags of the version before must not pass for those of the new one"
+    again = engine.check(store, spec)
+    assert len(again.cached) >= 2 and before
+
+
+def test_unknown_check_names_the_nearest(store: Store) -> None:
+    with pytest.raises(CurationError, match=r"'dup.nera' is not a check; did you mean 'dup.near'"):
+        engine.check(store, engine.spec_of(store), checks=["dup.nera"])
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("dup.near", "expected check.option=value"), ("dup.nera.threshold=1", "not a check"),
+])
+def test_bad_overrides_are_explained(text: str, says: str) -> None:
+    with pytest.raises(CurationError, match=says):
+        engine.overrides_of([text])
+
+
+def test_unknown_option_is_explained(store: Store) -> None:
+    with pytest.raises(CurationError, match="did you mean|is not an option") as e:
+        engine.check(store, engine.spec_of(store), overrides=engine.overrides_of(["dup.near.treshold=0.5"]))
+    assert "threshold" in e.value.hint
+
+
+@pytest.mark.parametrize("id", sorted(CHECKS))
+def test_every_check_explains_itself_and_survives_one_row_and_none(id: str) -> None:
+    unit = CHECKS[id]
+    assert unit.doc and "Why" in unit.doc, f"{id} does not say why"
+    assert all(x in unit.doc for x in ("Misses", "False positives")), f"{id} does not say what it gets wrong"
+    spec = parse("name: x")
+    for given in ([], [{"instruction": "", "response": ""}], [{"instruction": "a\u2028b", "response": "\x00\ud7ff"}]):
+        flags, _ = engine.run_table(make_rows(given), spec, checks=[id])
+        assert flags.schema == FLAGS

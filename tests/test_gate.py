@@ -1,0 +1,131 @@
+"""Policy verdicts, which copy stays, edits with renewed flags, and the rules of the gate."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation import engine, gate
+from curation.errors import CurationError
+from curation.spec import Spec, parse
+from curation.store import Entry, Store
+
+from .rows import make_rows
+
+LONG = "The committee met on Monday and agreed to build the new bridge across the northern river before the winter comes."
+
+
+def ready(path: Path, given: list[dict], spec: Spec) -> Store:
+    store = Store.create(path)
+    store.import_rows(make_rows(given).to_batches(), source="x")
+    engine.check(store, spec)
+    return store
+
+
+def test_policy_drops_and_says_why(tmp_path: Path) -> None:
+    spec = parse("name: t")
+    store = ready(tmp_path, [{"instruction": "a", "response": LONG}, {"instruction": "b", "response": ""}], spec)
+    assert gate.evaluate(store, spec).open_flags["response.empty"] == 1
+    assert gate.apply_policy(store, spec) == {"response.empty": 1}
+    state = gate.effective(store, spec)
+    assert state.rejected.tolist() == [False, True]
+    d = state.decisions[state.rows["uid"][1].as_py()]
+    assert (d.verdict, d.kind, d.check_id) == ("reject", "policy", "response.empty") and "empty" in d.reason.lower()
+    assert gate.apply_policy(store, spec) == {}, "a second call must write nothing"
+    assert len(store.verdicts.history()) == 1
+
+
+def test_of_copies_the_first_stays_unless_it_is_flawed_or_another_is_accepted(tmp_path: Path) -> None:
+    spec = parse("name: t")
+    given = [{"instruction": "Who?", "response": LONG}] * 3
+    store = ready(tmp_path, given, spec)
+    gate.apply_policy(store, spec)
+    assert gate.effective(store, spec).rejected.tolist() == [False, True, True]
+    other = ready(tmp_path / "b", given, spec)
+    other.verdicts.append([Entry(other.rows()["uid"][2].as_py(), "accept")], actor="ann")
+    gate.apply_policy(other, spec)
+    assert gate.effective(other, spec).rejected.tolist() == [True, True, False]
+
+
+def test_a_person_is_not_overruled_by_the_policy(tmp_path: Path) -> None:
+    spec = parse("name: t")
+    store = ready(tmp_path, [{"instruction": "a", "response": ""}], spec)
+    store.verdicts.append([Entry(store.rows()["uid"][0].as_py(), "accept", "silence is the answer")], actor="ann")
+    assert gate.apply_policy(store, spec) == {}
+    result = gate.evaluate(store, spec)
+    assert result.passed and not result.open_flags
+
+
+def test_a_fix_is_applied_to_views_and_messages_and_clears_the_flag(tmp_path: Path) -> None:
+    spec = parse("checks:\n  response.mojibake: {action: fix}\n")
+    broken = "The cafÃ© on the corner serves crÃ¨me brÃ»lÃ©e every day."
+    store = ready(tmp_path, [{"instruction": "Tell me about the place.", "response": broken}], spec)
+    assert gate.evaluate(store, spec).open_flags == {"response.mojibake": 1}
+    assert gate.apply_policy(store, spec) == {"response.mojibake": 1}
+    state = gate.effective(store, spec)
+    assert state.edited.tolist() == [True]
+    want = "The café on the corner serves crème brûlée every day."
+    assert state.rows["response"][0].as_py() == want
+    assert state.rows["messages"][0].as_py()[-1] == {"role": "assistant", "content": want}
+    assert store.rows()["response"][0].as_py() == broken, "the imported rows are immutable"
+    assert gate.evaluate(store, spec, state).open_flags == {}
+    store.verdicts.undo(actor="ann")
+    assert gate.effective(store, spec).rows["response"][0].as_py() == broken
+
+
+def test_an_edit_that_breaks_a_row_is_flagged_at_once(tmp_path: Path) -> None:
+    spec = parse("name: t")
+    store = ready(tmp_path, [{"instruction": "a", "response": LONG}], spec)
+    assert gate.evaluate(store, spec).passed
+    uid = store.rows()["uid"][0].as_py()
+    store.verdicts.append([Entry(uid, "edit", field="response", before=LONG, after="")], actor="ann", kind="fix")
+    assert gate.evaluate(store, spec).open_flags == {"response.empty": 1}
+
+
+def test_with_views_changes_the_last_turns_only() -> None:
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "1"}, {"role": "assistant", "content": "2"},
+             {"role": "user", "content": "3"}, {"role": "assistant", "content": "4"}]
+    out = gate.with_views(turns, "q", "ctx", "a")
+    assert [t["content"] for t in out] == ["s", "1", "2", "q\nctx", "a"]
+    assert turns[3]["content"] == "3", "the turns given are not changed"
+
+
+def test_every_rule_of_the_gate_names_its_numbers(tmp_path: Path) -> None:
+    spec = parse("""
+families:
+  - {id: qa, min_rows: 5, response: {answers: comply}}
+  - {id: refusal, target: [0.5, 0.6]}
+gate: {min_rows: 10, min_reviewed: 1}
+""")
+    store = ready(tmp_path, [{"instruction": f"Question {i}?", "response": LONG + str(i), "family": "qa"} for i in range(4)], spec)
+    result = gate.evaluate(store, spec)
+    assert not result.passed
+    text = "\n".join(result.reasons)
+    assert "4 rows are left, the spec wants at least 10" in text
+    assert "persons have decided 0 rows, the spec wants 1" in text
+    assert "family qa: 4 rows, 1 short of 5" in text
+    assert "family refusal: 0 rows, 2 short of 2" in text
+    assert result.sentence.startswith("Gate failed: 4 of 4 rows would be exported; 4 of ")
+
+
+def test_min_score_keeps_the_flag_but_takes_it_out_of_the_count(tmp_path: Path) -> None:
+    given = [{"instruction": "Who?", "response": ""}]
+    spec = parse("checks:\n  response.empty: {min_score: 1.0}\n")
+    store = ready(tmp_path, given, spec)
+    assert gate.evaluate(store, spec).open_flags == {"response.empty": 1}
+    ignored = parse("checks:\n  response.empty: {action: none}\n")
+    assert gate.evaluate(store, ignored).open_flags == {}
+
+
+def test_unchecked_rows_are_not_judged(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows(make_rows([{"instruction": "a", "response": "b"}]).to_batches(), source="x")
+    with pytest.raises(CurationError, match="have not been checked"):
+        gate.evaluate(store, parse("name: t"))
+
+
+def test_kept_rows_are_ascending(tmp_path: Path) -> None:
+    spec = parse("name: t")
+    store = ready(tmp_path, [{"instruction": f"q{i}", "response": "" if i % 2 else LONG + str(i)} for i in range(6)], spec)
+    gate.apply_policy(store, spec)
+    assert np.array_equal(gate.effective(store, spec).kept, [0, 2, 4])
