@@ -77,7 +77,7 @@ _NEXT = {
 }
 _SPACED_KEY = re.compile(rb'"[ \t\r]+:')
 _SPACED = (b" :", b"\t:", b"\r:")      # looked for first: the pattern alone would cost half the parsing time
-_ARRAY_TOKEN = re.compile(rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|[\[\]{}\n]')
+_ARRAY_TOKEN = re.compile(rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*(?:"|(\\?\Z))|[\[\]{}\n]')    # group 1: cut off
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
 _ABSENT = object()
 
@@ -611,11 +611,16 @@ class _Bytes:
         return head + self._next(size - len(head)) if len(head) < size else head
 
     def _next(self, size: int) -> bytes:
-        try:
+        if not self.gzip:
             return self._in.read(size)
+        parts: list[bytes] = []
+        try:
+            while size > 0 and not self.broken and (part := self._in.read1(size)):  # type: ignore[attr-defined]
+                parts.append(part)
+                size -= len(part)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             self.broken = f"the gzip data ends early or is damaged ({error})"
-            return b""
+        return b"".join(parts)
 
     def close(self) -> None:
         self._raw.close()
@@ -666,7 +671,7 @@ class _ArrayScan:
     def scan(self) -> tuple[list[bytes], list[int]]:
         """Return (elements, line numbers) of all whole elements in the buffer, and drop them from it."""
         depth = int(self.opened)
-        line, start, used, used_line = self.line, 0, 0, self.line
+        line, start, used, start_line = self.line, 0, 0, self.line
         found: list[bytes] = []
         at: list[int] = []
         buffer = self.buffer
@@ -677,30 +682,31 @@ class _ArrayScan:
             elif mark == b"{" or mark == b"[":
                 depth += 1
                 if depth == 1:
-                    used, self.opened = token.end(), True
+                    used, self.line, self.opened = token.end(), line, True
                 elif depth == 2:
-                    self._gap(buffer[used : token.start()], line, found, at)
-                    start, used_line = token.start(), line
+                    self._gap(buffer[used : token.start()], found, at)
+                    start, start_line = token.start(), line
             elif mark == b"}" or mark == b"]":
                 depth -= 1
                 if depth == 1:
                     found.append(buffer[start : token.end()].replace(b"\n", b"\r"))
-                    at.append(used_line)
+                    at.append(start_line)
                     used, self.line = token.end(), line
                 elif depth == 0:
-                    self._gap(buffer[used : token.start()], line, found, at)
+                    self._gap(buffer[used : token.start()], found, at)
                     used, self.line, self.closed = token.end(), line, True
                     break
+            elif token.group(1) is not None:    # the string goes on beyond the buffer
+                break
         self.buffer = buffer[used:]
         return found, at
 
-    @staticmethod
-    def _gap(gap: bytes, line: int, found: list[bytes], at: list[int]) -> None:
-        """Keep what stands between elements beside one comma: it is no row and must be named."""
-        gap = gap.strip().strip(b",").strip()
-        if gap:
-            found.append(gap.replace(b"\n", b"\r"))
-            at.append(line)
+    def _gap(self, gap: bytes, found: list[bytes], at: list[int]) -> None:
+        """Keep what stands between elements beside commas, from `line` on: it is no row and must be named."""
+        text = gap.lstrip(b", \t\r\n")
+        if text:
+            at.append(self.line + gap[: len(gap) - len(text)].count(b"\n"))
+            found.append(text.rstrip(b", \t\r\n").replace(b"\n", b"\r"))
 
 
 def _array_blocks(stream: _Bytes) -> Iterator[_Block]:
@@ -1031,9 +1037,9 @@ def hub_reachable(seconds: float = HUB_SECONDS) -> bool:
 def _hub(name: str, subset: str | None, split: str | None) -> Any:
     """Return the dataset `name` of the hub, from the local cache when the hub does not answer."""
     import datasets
-    import httpx
 
-    faults = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError, httpx.HTTPError)
+    clients = [sys.modules[client] for client in ("httpx", "httpx2") if client in sys.modules]  # of the hub's library
+    faults = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError, *(c.HTTPError for c in clients))
     reachable = hub_reachable()
     try:
         if reachable:
@@ -1325,9 +1331,9 @@ def _read_lines(container: str, stream: _Bytes, blocks: Iterator[_Block], encodi
 
 def _whole_object_hint(peeked: list[_Block], container: str) -> str:
     """Return the way out for a file none of whose lines can be read: often one object around the list of rows."""
-    if container == "JSONL" and len(peeked) == 1 and not peeked[0].bad:
+    if container == "JSONL" and not any(block.bad for block in peeked):
         try:
-            value = orjson.loads(peeked[0].data)
+            value = orjson.loads(b"\n".join(block.data for block in peeked))
         except ValueError:
             return "no line of it is a JSON object: give JSON lines, a JSON array or CSV"
         if isinstance(value, dict):
