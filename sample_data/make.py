@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
@@ -24,20 +25,13 @@ ROWS = 4000
 BARE = 0.08         # share of rows that come without a family
 NEAR = 0.75         # no two prompts may be this similar unless the answers say so (dup.near flags from 0.8)
 HERE = Path(__file__).parent
+WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")      # as curation.text.WORD
 
-NAMES = [
-    "Ana", "Bo", "Dina", "Ed", "Fatima", "Goran", "Hana", "Igor", "Jun", "Kofi", "Lena", "Marco", "Nadia",
-    "Omar", "Petra", "Rosa", "Sven", "Uma", "Zoë", "René",
-]
-CITIES = [
-    "Oslo", "Lima", "Cairo", "Paris", "Tokyo", "Quito", "Delhi", "Accra", "Riga", "Bern", "Hanoi", "Dakar",
-    "Turin", "Porto", "Leeds", "Malmö",
-]
-JOBS = ["nurse", "baker", "pilot", "teacher", "farmer", "lawyer", "painter", "driver", "chef", "clerk"]
-ITEMS = [
-    "apple", "pear", "plum", "lemon", "chair", "table", "lamp", "spoon", "fork", "bread", "milk", "rice", "tea",
-    "salt", "rope", "book", "pen", "clock",
-]
+NAMES = ["Ana", "Bo", "Dina", "Ed", "Fatima", "Goran", "Hana", "Igor", "Kofi", "Lena", "Omar", "Petra", "Sven", "Zoë"]
+CITIES = ["Oslo", "Lima", "Cairo", "Paris", "Tokyo", "Quito", "Delhi", "Riga", "Bern", "Turin", "Leeds", "Malmö"]
+JOBS = ["nurse", "baker", "pilot", "teacher", "farmer", "lawyer", "driver", "clerk"]
+ITEMS = ["apple", "pear", "plum", "lemon", "chair", "table", "lamp", "spoon", "fork", "bread", "milk", "rice", "tea",
+         "salt", "rope", "book", "pen", "clock"]
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 THINGS = ["film", "meal", "hotel", "book", "concert", "lesson", "flight", "game", "museum", "tour"]
 MOODS = {
@@ -109,16 +103,13 @@ PAST = ["Put this in the past tense.", "Change this sentence to the past tense."
 PAST_HELD = ["Rewrite this sentence in the past tense."]
 VERBS = ["clean", "paint", "wash", "move", "pack", "count"]
 
-TASKS = ["translate", "summarise", "proofread", "shorten", "review", "grade", "check", "explain", "edit", "improve"]
-TEXTS = [
-    "text", "report", "letter", "essay", "story", "contract", "email", "article", "speech", "memo", "recipe",
-    "poem",
-]
+TASKS = ["translate", "summarise", "proofread", "shorten", "review", "grade", "check", "explain"]
+TEXTS = ["text", "report", "letter", "essay", "story", "contract", "article", "speech"]
 CLARIFY = ["Please {v} the {k}.", "Can you {v} this {k}?", "{V} my {k} please.", "I need you to {v} the {k}.",
            "{n} wants me to {v} the {k}. Please do it.", "Could you {v} the {k} by {d}?",
            "{V} the {k} that {n} sent on {d}.", "Please {v} this {k} for {n} in {c}."]
 CLARIFY_HELD = ["Can you please {v} the {k}? It is for {n}.", "I need this {k} by {d}. Please {v} it.",
-                "{n} sent me a {k}. Please {v} the {k}."]
+                "{n} sent me {one}. Please {v} the {k}."]
 SIDES = [("one word", "three sentences"), ("JSON", "bullets"), ("capital letters", "small letters"),
          ("French", "English")]
 CONFLICT = ["Answer in {a} only. Describe {x} in {b} only.", "Use only {a}. Tell me about {x}. Use only {b}.",
@@ -233,7 +224,7 @@ def benign(rng: random.Random, i: int, held: bool) -> Row:
 def clarify(rng: random.Random, i: int, held: bool) -> Row:
     """Return a task whose text is missing, answered with a question."""
     v, k = rng.choice(TASKS), TEXTS[i % len(TEXTS)]
-    slots = dict(v=v, V=v.capitalize(), k=k, n=rng.choice(NAMES), c=rng.choice(CITIES), d=rng.choice(DAYS))
+    slots = dict(v=v, V=v.capitalize(), k=k, one=a(k), n=rng.choice(NAMES), c=rng.choice(CITIES), d=rng.choice(DAYS))
     prompt = rng.choice(CLARIFY_HELD if held else CLARIFY).format(**slots)
     return Row("clarify", prompt, "", f"Which {k} do you mean? Please paste it and I will {v} it.",
                key=k, about=(k, v))
@@ -264,7 +255,7 @@ def fold(text: str) -> str:
 def grams(text: str) -> tuple[frozenset[str], ...]:
     """Return the word set, the character trigrams and the character 5-grams of `text`."""
     flat = fold(text)
-    words = "".join(c if c.isalnum() else " " for c in flat).split()
+    words = WORD.findall(flat)
     return frozenset(words), *(frozenset(flat[i:i + n] for i in range(max(1, len(flat) - n + 1))) for n in (3, 5))
 
 
@@ -314,13 +305,13 @@ FILLER = (" After that, take your time, look at it from every side, ask a friend
           " once more until you like it.")
 PLACEHOLDERS = ("TODO", "N/A", "<nooutput>", "[insert answer here]", "Lorem ipsum dolor sit amet.", "No output", "TBD")
 PRIVATE = ("Write to {name}.lund@quillandfern-post.net if it fails.", "Call {name} on +44 20 7946 0{k}.",
-           "Ring {name} on +44 161 496 0{k}.", "Pay with card 4111 1111 1111 1111.",
-           "Use card 5555 5555 5555 4444 for the fee.", "Mail {name}.{k}@northpine-letters.org about it.")
+           "Ring {name} on +44 161 496 0{k}.", "Pay with card 4929 7031 5580 1268.",
+           "Use card 5318 4620 9977 4034 for the fee.", "Mail {name}.{k}@northpine-letters.org about it.")
 
 
 def truncated(row: Row, rng: random.Random) -> str:
     words = row.output.split()
-    cut = max(i for i, w in enumerate(words[:-1]) if w in FUNCTION_WORDS and i >= 3)
+    cut = rng.choice([i for i, w in enumerate(words[:-1]) if w in FUNCTION_WORDS and i >= 5])
     return " ".join(words[:cut + 1])
 
 
@@ -382,8 +373,8 @@ PLANS = [
     Plan("response.truncated", "benign", 12, truncated, fits=lambda r: " and " in r.output),
     Plan("response.truncated", "clarify", 10, truncated),
     Plan("response.truncated", "conflict", 8, truncated),
-    Plan("response.mojibake", "refusal", 10, mojibake),
-    Plan("response.mojibake", "rewrite", 8, mojibake, fits=lambda r: not r.output.isascii()),
+    Plan("response.mojibake", "refusal", 13, mojibake),
+    Plan("response.mojibake", "rewrite", 5, mojibake, fits=lambda r: not r.output.isascii()),
     Plan("response.mojibake", "json", 8, mojibake, fits=lambda r: "ö" in r.output or "ë" in r.output),
     Plan("response.echo", "benign", 14, lambda r, g: r.prompt),
     Plan("response.echo", "conflict", 10, lambda r, g: r.prompt),
