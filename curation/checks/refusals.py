@@ -1,0 +1,266 @@
+"""Refusals against the spec's policy: who is refused, what falls under a must-refuse category, and where they differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..model import SIGNALS
+from ..refusal import classify, explain
+from ..spec import RefusalPolicy, Spec
+from ..text import shorten
+from .base import Findings, check, signal, texts
+
+BENIGN = 0.2        # harm of a prompt that carries a category's benign look-alike: below the 0.5 that counts as harmful
+IN_INPUT = 0.3      # a term that stands only in the text to work on: a topic, not a request
+
+_VOWELS = "aeiou"
+
+
+def _inflected(word: str) -> str:
+    """Return a pattern for `word` and its regular inflections."""
+    w = re.escape(word)
+    if len(word) < 3 or not word.isalpha():
+        return w
+    if word.endswith("e"):
+        return rf"{w[:-1]}(?:e(?:s|d|r|rs)?|ing|ings)"
+    if word.endswith("y") and word[-2] not in _VOWELS:
+        return rf"{w[:-1]}(?:y(?:ing)?|ies|ied|iers?)"
+    double = rf"(?:{w[-1]})?" if word[-2] in _VOWELS and word[-1] not in _VOWELS + "wxy" else ""
+    return rf"{w}(?:e?s|{double}(?:ed|ing|ings|ers?))?"
+
+
+def term_pattern(term: str) -> str:
+    """Return a pattern for a term or phrase: inflections of its words, blanks or hyphens between them."""
+    return r"[\s\-]+".join(_inflected(w) for w in re.split(r"[\s\-]+", term.strip()) if w)
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where a prompt meets a category: the term (or benign phrase) and its characters in the text."""
+
+    category: str
+    term: str
+    start: int
+    end: int
+    benign: bool
+
+
+class Policy:
+    """The compiled terms of a spec's refusal policy."""
+
+    def __init__(self, policy: RefusalPolicy) -> None:
+        self._terms: list[tuple[str, str, bool, re.Pattern[str]]] = []
+        sources = []
+        for c in policy.categories:
+            for benign, phrases in ((False, c.terms), (True, c.benign)):
+                for phrase in phrases:
+                    source = term_pattern(phrase)
+                    sources.append(source)
+                    self._terms.append((c.id, phrase, benign, re.compile(rf"(?<!\w){source}(?!\w)", re.IGNORECASE)))
+        #: RE2 pattern that every text with a match fulfils; "" when the policy has no terms
+        self.precheck = f"(?i){'|'.join(sources)}" if sources else ""
+
+    def match(self, text: str) -> Match | None:
+        """Return the deciding match: the longest term that no longer benign phrase covers, else a benign phrase."""
+        found = [Match(c, t, m.start(), m.end(), b) for c, t, b, p in self._terms for m in p.finditer(text)]
+        harmless = [m for m in found if m.benign]
+        open_ = [m for m in found if not m.benign and not any(
+            h.start < m.end and m.start < h.end and h.end - h.start >= m.end - m.start for h in harmless)]
+        pool = open_ or harmless
+        return max(pool, key=lambda m: (m.end - m.start, -m.start)) if pool else None
+
+
+_compiled = lru_cache(maxsize=8)(Policy)
+
+
+def policy_of(spec: Spec) -> Policy:
+    """Return the compiled policy of a spec."""
+    return _compiled(spec.refusals)
+
+
+_ASKING = re.compile(r"\?|\b(?:how (?:do|to|can|could|would)|write|give|tell|create|make|explain|provide|generate|help)\b",
+                     re.IGNORECASE)
+_SHORT_INPUT = 25       # words; a longer input is a text to work on
+
+
+def _judge(policy: Policy, instruction: str, given: str) -> tuple[Match | None, float, str]:
+    """Return (match, harm, field it stands in) of one prompt."""
+    match = policy.match(instruction) if instruction else None
+    if match:
+        return match, BENIGN if match.benign else 1.0, "instruction"
+    match = policy.match(given) if given else None
+    if match is None:
+        return None, 0.0, "instruction"
+    request = len(given.split()) <= _SHORT_INPUT and _ASKING.search(given) is not None
+    return match, BENIGN if match.benign else 1.0 if request else IN_INPUT, "input"
+
+
+def _candidates(rows: pa.Table, policy: Policy) -> np.ndarray:
+    """Return the positions whose prompt may match the policy."""
+    if not policy.precheck:
+        return np.array([], dtype=np.int64)
+    mask = np.zeros(rows.num_rows, dtype=bool)
+    for field in ("instruction", "input"):
+        mask |= np.asarray(pc.fill_null(pc.match_substring_regex(rows[field], policy.precheck), False))
+    return np.flatnonzero(mask)
+
+
+@signal("refusal", reads=("response",))
+def refusal(rows: pa.Table) -> dict[str, pa.Array]:
+    """The refusal class of each response: comply, refuse, partial or other_safe.
+
+    Why: coverage, the refusal checks and the battery must judge by the same eye.
+    Misses: refusals after the first sentences. False positives: see curation.refusal.
+    Source: rules of curation.refusal, measured on XSTest and Do-Not-Answer.
+    """
+    return {"refusal": pa.array(classify(texts(rows, "response")), SIGNALS["refusal"])}
+
+
+@signal("harm", reads=("instruction", "input"), gives=("harm", "harm_category"))
+def harm(rows: pa.Table, spec: Spec) -> dict[str, pa.Array]:
+    """How surely each prompt falls under a must-refuse category of the spec, and under which.
+
+    Why: what must be refused is the spec's to say, by terms; a benign look-alike (longer than the term it covers) gives
+    the category with a harm of 0.2, so that coverage can count the contrast rows.
+    Misses: requests in words that the spec does not list. False positives: terms used in another sense that no benign
+    phrase covers; a term that stands only in a long input counts 0.3.
+    Source: the spec's refusals.categories.
+    """
+    policy = policy_of(spec)
+    score = np.zeros(rows.num_rows, dtype=np.float32)
+    category = [""] * rows.num_rows
+    at = _candidates(rows, policy)
+    index = pa.array(at)
+    prompts = zip(rows["instruction"].take(index).to_pylist(), rows["input"].take(index).to_pylist())
+    for i, (instruction, given) in zip(at.tolist(), prompts):
+        match, value, _ = _judge(policy, instruction or "", given or "")
+        if match:
+            score[i], category[i] = value, match.category
+    return {"harm": pa.array(score, SIGNALS["harm"]), "harm_category": pa.array(category, SIGNALS["harm_category"])}
+
+
+# Words that make a refusal plausible where the spec has no category for them. Not a harm classifier: only a reason to
+# let a person look instead of calling the refusal wrong.
+_TOUCHY = re.compile(
+    r"\b(?:kill\w*|murder\w*|bomb\w*|explosi\w+|weapons?|guns?|shoot\w*|stab\w*|poison\w*|suicid\w*|self[- ]harm\w*|"
+    r"hurt\w*|harm\w*|attack\w*|terror\w*|hack\w*|malware|virus|phish\w*|ransom\w*|password|steal\w*|stole\w*|theft|rob\w*|"
+    r"shoplift\w*|fraud\w*|scam\w*|forg\w+|counterfeit\w*|fake|launder\w*|bribe\w*|blackmail\w*|smuggl\w*|traffic\w*|"
+    r"drugs?|cocaine|heroin|meth\w*|lsd|marijuana|porn\w*|sex\w*|nude\w*|rape\w*|molest\w*|racis\w+|racial\w*|slurs?|"
+    r"hate\w*|insult\w*|offensive|derogatory|stereotyp\w*|inferior|discriminat\w*|nazi\w*|hitler|genocid\w*|holocaust|"
+    r"abus\w*|tortur\w*|kidnap\w*|stalk\w*|spy\w*|torrent\w*|pira(?:te|cy)\w*|crack\w*|exploit\w*|illegal\w*|crimes?|"
+    r"criminal\w*|cheat\w*|plagiar\w*|evad\w*|fals\w+|mislead\w*|misinformation|conspirac\w*|propaganda|vaccin\w*|dox\w*|"
+    r"ssn|social security|credit card|address of|phone number|private|confidential|medical|diagnos\w*|dosage|overdose|"
+    r"anorexi\w*|underage|minors?|child\w*|destroy\w*|burn\w*|arson|vandal\w*|threat\w*|blow up|dead|die|death)\b",
+    re.IGNORECASE)
+
+
+def _answers(spec: Spec) -> dict[str, str]:
+    """Return {family: what its responses do}, from its standard and from the edge cases."""
+    edge = {e.family: e.expect for e in spec.edge_cases}
+    return {f.id: f.response.answers if f.response.answers != "any" else edge.get(f.id, "any") for f in spec.families}
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[str]:
+    return ["" if v is None else v for v in column.to_pylist()]
+
+
+@check("refusal.over", reads=("instruction", "input", "response"), severity="error", action="drop")
+def over(
+    rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, family: pa.Array,
+    *, partial: bool = True,
+) -> pa.Table:
+    """The response refuses a prompt that the spec wants answered.
+
+    Why: a few refusals of harmless prompts teach the model to refuse by surface words.
+    Misses: refusals that lecture; prompts with sensitive words that the spec does not mention.
+    False positives: refusals for lack of skill. A prompt whose words are sensitive but not in the spec is a warning: a
+    person decides. `partial`: count answers that refuse in part.
+    Source: XSTest counts full and partial refusals of safe prompts; spec: refusals.categories.benign and the families'
+    answers.
+    """
+    found = Findings(rows)
+    answers = _answers(spec)
+    policy = policy_of(spec)
+    kinds = ("refuse", "partial") if partial else ("refuse",)
+    mask = pc.is_in(refusal, value_set=pa.array(kinds))
+    at = np.flatnonzero(np.asarray(mask))
+    sub = rows.take(pa.array(at))
+    harms, categories, families = (x.take(pa.array(at)).to_pylist() for x in (harm, harm_category, family))
+    fields = zip(at.tolist(), texts(sub, "instruction"), texts(sub, "input"), texts(sub, "response"), harms, categories,
+                 families)
+    for i, instruction, given, response, value, category, name in fields:
+        wanted = answers.get(name or "", "any")
+        if wanted in ("refuse", "ask", "name_conflict", "decline", "correct") or (value or 0.0) >= 0.5:
+            continue
+        reason, severity, score = _why_answered(policy, instruction, given, category or "", wanted, name or "")
+        label, start, end = explain(response)
+        if label == "partial":
+            severity, score = "warning", min(score, 0.6)
+        words = shorten(response[start:end], 40)
+        found.add(i, f"The response refuses ({words!r}), but {reason}.", score=score, span=(start, end), severity=severity)
+    return found.table()
+
+
+def _why_answered(
+    policy: Policy, instruction: str, given: str, category: str, wanted: str, family: str
+) -> tuple[str, str, float]:
+    """Return (reason, severity, score) why a prompt should have been answered."""
+    if category:
+        match, value, _ = _judge(policy, instruction, given)
+        if match and value <= BENIGN:
+            return f"{match.term!r} is a benign look-alike of the category {category!r}", "error", 1.0
+        return f"the category {category!r} is only the topic of the input", "warning", 0.6
+    if wanted == "comply":
+        return f"the family {family!r} wants an answer", "error", 0.95
+    if _TOUCHY.search(instruction) or (given and _TOUCHY.search(given[:400])):
+        return "the prompt is in no must-refuse category; its words are sensitive, so look", "warning", 0.4
+    return "the prompt is in no must-refuse category", "error", 0.8
+
+
+@check("refusal.missing", reads=("instruction", "input", "response"), severity="error", action="drop")
+def missing(
+    rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, family: pa.Array,
+    *, min_harm: float = 0.5,
+) -> pa.Table:
+    """The response answers a prompt that the spec wants refused.
+
+    Why: one direction in the model carries refusal; a few answered harmful prompts move it everywhere.
+    Misses: harmful prompts in words that the spec does not list; answers that start as a refusal.
+    False positives: terms in another sense; add such phrases to the category's `benign`.
+    Source: spec: refusals.categories.terms, and families whose standard answers "refuse".
+    """
+    found = Findings(rows)
+    answers = _answers(spec)
+    policy = policy_of(spec)
+    must = [name for name, wanted in answers.items() if wanted == "refuse"]
+    asked = pc.or_(pc.fill_null(pc.greater_equal(harm, min_harm), False),
+                   pc.fill_null(pc.is_in(family, value_set=pa.array(must, pa.string())), False))
+    mask = pc.and_(asked, pc.fill_null(pc.equal(refusal, "comply"), False))
+    at = np.flatnonzero(np.asarray(mask))
+    sub = rows.take(pa.array(at))
+    names = family.take(pa.array(at)).to_pylist()
+    fields = zip(at.tolist(), texts(sub, "instruction"), texts(sub, "input"), texts(sub, "response"), names)
+    for i, instruction, given, response, name in fields:
+        if not response.strip():
+            continue
+        match, value, field = _judge(policy, instruction, given)
+        if match and value >= min_harm:
+            found.add(i, f"The prompt falls under {match.category!r} ({match.term!r}) and the response does not refuse.",
+                      field=field, span=(match.start, match.end), score=value)
+        else:
+            found.add(i, f"The family {name!r} wants a refusal and the response does not refuse.", score=0.9,
+                      span=(0, min(len(response), 120)))
+    return found.table()
+
+
+def categories(spec: Spec, prompts: Iterable[str]) -> list[str]:
+    """Return the must-refuse category of each prompt, "" when none or only a benign look-alike."""
+    policy = policy_of(spec)
+    return [m.category if (m := policy.match(p)) and not m.benign else "" for p in prompts]

@@ -1,0 +1,549 @@
+"""Defects of the response itself: empty, stand-in text, cut off, garbled, an echo of the prompt, a loop."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+
+import ftfy
+import ftfy.badness
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..text import SENTENCE_END, fold, shorten
+from .base import Findings, check, texts
+
+# --- empty -----------------------------------------------------------------------------------------------------------
+
+_LONGEST_INVISIBLE = 64     # a response of more characters than this that shows nothing has not been met
+
+
+def _visible(text: str) -> int:
+    """Return how many characters of `text` leave ink: no separators, controls or format characters."""
+    return sum(unicodedata.category(c)[0] not in "ZC" for c in text)
+
+
+@check("response.empty", reads=("response",), severity="error", action="drop")
+def empty(rows: pa.Table, *, min_chars: int = 1) -> pa.Table:
+    """The assistant says nothing.
+
+    Why: a model trained on silence learns to stop at once.
+    Misses: answers that are only markup.
+    False positives: none known; rows that end with a user turn count as empty, as there is nothing to learn from them.
+    Source: CHECKS 17; 20 of 20 planted and all empty outputs of the cleaned Alpaca set are found.
+    """
+    found = Findings(rows)
+    short = pc.less(pc.fill_null(pc.utf8_length(pc.utf8_trim_whitespace(rows["response"])), 0),
+                    max(min_chars, _LONGEST_INVISIBLE))
+    at = np.flatnonzero(np.asarray(short))
+    for i, text in zip(at.tolist(), rows["response"].take(pa.array(at)).to_pylist()):
+        n = _visible(text or "")
+        if n < min_chars:
+            found.add(i, "The response is empty." if n == 0 else
+                      f"The response has {n} visible characters, fewer than {min_chars}.",
+                      span=(0, len(text)) if text else None)
+    return found.table()
+
+
+# --- placeholder -----------------------------------------------------------------------------------------------------
+
+_BARE = r"""[\s<>\[\](){}"'“”‘’`*_#.,:;!|-]*"""
+_NO_INPUT = re.compile(
+    rf"{_BARE}(?:no[\s_-]*inputs?(?:\s+(?:is\s+)?(?:required|needed|provided|given|necessary|available|text|data))?"
+    rf"|n\s*/\s*a|(?-i:N\.?A|NA)|none|null|nil|not\s+applicable|input|your\s+input(?:\s+here)?"
+    rf"|(?:enter|insert|put|type|paste)\s+(?:your\s+|the\s+)?(?:input|text|context)(?:\s+here)?"
+    rf"|no\s+(?:additional\s+|further\s+)?(?:context|text)(?:\s+(?:required|needed|provided|given))?"
+    rf"|\.{{2,}}|…|-+|_+){_BARE}", re.IGNORECASE)
+_STAND_IN = re.compile(
+    rf"{_BARE}(?:no[\s_-]*(?:out|in)puts?(?:\s+(?:is\s+)?(?:required|needed|provided|given|available))?"
+    rf"|to\s*do|tbd|to\s+be\s+(?:determined|added|written|completed|filled\s+in)|placeholder(?:\s+text)?|fixme|xxx+"
+    rf"|no\s+(?:response|answer)(?:\s+(?:provided|given|available))?"
+    rf"|(?:insert|enter|put|type|write|add|paste)\s+(?:your\s+|the\s+|an?\s+)?(?:model\s+)?"
+    rf"(?:answer|response|output|text|reply|content|completion|summary)(?:\s+(?:text|goes))?(?:\s+here)?"
+    rf"|(?:your|the|model)\s+(?:answer|response|output|reply|text|completion|content)(?:\s+goes)?\s+here"
+    rf"|(?:answer|response|output|reply|text|completion|content)(?:\s+goes)?\s+here"
+    rf"|(?:sample|dummy|example)\s+(?:answer|response|output|text)"
+    rf"|(?:output|response|answer|assistant|completion|text)(?:\s*[:>\]}}])"
+    rf"|coming\s+soon){_BARE}", re.IGNORECASE)
+_SILENT = re.compile(r"[\s.…_?-]*(?:\.{2,}|…|_{2,}|-{2,}|\?{2,})[\s.…_?-]*")
+_NOTHING = re.compile(rf"{_BARE}(?:none|null|nil|nan|n\s*/\s*a|not\s+applicable|undefined){_BARE}", re.IGNORECASE)
+_NO_OUTPUT_BECAUSE = re.compile(
+    r"\s*(?:[<\[({]\s*no\s+output\b[^\n]{0,160}"
+    r"|no\s+output\b[^\n]{0,20}\b(?:as|because|since|task|model|visual|gpt|ai)\b[^\n]{0,140})\s*", re.IGNORECASE)
+_LOREM = re.compile(r"\s*[\"'“]?lorem\s+ipsum\s+dolor\b", re.IGNORECASE)
+_RESIDUE = re.compile(r"""["'(]*<\s*no[\s_-]?(?:in|out)puts?\s*>["')]*[.]?(?:\s*(?:out|in)put:)?""", re.IGNORECASE)
+_WHOLE_LIMIT = 200      # characters; the longest whole-field stand-in met has 51
+# Prompts for which "None" or "N/A" is an answer: something is looked for, chosen, computed or run.
+_MAY_BE_NOTHING = re.compile(
+    r"\b(?:none|null|n/a|not applicable|any|which|who|find|identify|extract|list|detect|classify|choose|select|pick|"
+    r"label|how (?:many|much)|is there|are there|does|do|did|if|error|mistakes?|return|value|output|code|query|missing|"
+    r"determine|locate|spot|check|tell|side effects?|name the)\b|\?|[{}()=;]", re.IGNORECASE)
+_OPEN_ENDED = re.compile(
+    r"\W*(?:(?:can|could|would) you |please )*(?:what(?:'s| is| are| was| were| do| does| did|"
+    r" should| kinds?| makes?)|why|how(?! many| much)|who|where|when|describe|explain|write|create|design|compose|"
+    r"tell me|summari[sz]e|give|suggest|draft|outline|discuss|compare|name (?:some|a few|\d|two|three|four|five)|list)\b",
+    re.IGNORECASE)
+_MAY_BE_NONE = re.compile(
+    r"\b(?:none|null|n/a|error|mistake|output|result|return|value|missing|if|any|code|query|function|element|symbol|"
+    r"abbreviation|acronym|stand for|side effects?)\b|[{}=;]", re.IGNORECASE)
+_ABOUT_STAND_INS = re.compile(r"\b(?:lorem|ipsum|placeholder|dummy|filler|stand-?in|ellips[ie]s|stub|todo|to-do|"
+                              r"to do)\b", re.IGNORECASE)
+_ABOUT_CODE = re.compile(r"\b(?:code|program|script|print|function|python|java|output of|console|sql|shell|command)\b",
+                         re.IGNORECASE)
+
+
+def _wants_text(prompt: str, given: str) -> bool:
+    """Return whether the prompt asks for prose, so that "None" cannot be its answer."""
+    return bool(_OPEN_ENDED.match(prompt)) and not given.strip() and not _MAY_BE_NONE.search(prompt)
+
+
+def _placeholder_in_response(response: str, prompt: str, given: str) -> tuple[str, float] | None:
+    """Return (message, score) when the whole response is stand-in text."""
+    if len(response) <= _WHOLE_LIMIT:
+        if _NOTHING.fullmatch(response):
+            if _MAY_BE_NOTHING.search(prompt) and not _wants_text(prompt, given):
+                return None
+            return (f"The response is only {shorten(response, 20)!r}, though the prompt asks for more.", 0.8)
+        if _ABOUT_STAND_INS.search(prompt):
+            return None
+        if _STAND_IN.fullmatch(response) or _SILENT.fullmatch(response):
+            return (f"The response is the stand-in {shorten(response, 40)!r}, not an answer.", 1.0)
+        if _NO_OUTPUT_BECAUSE.fullmatch(response) and not _ABOUT_CODE.search(prompt):
+            return ("The response says that there is no output instead of answering.", 0.9)
+    if _LOREM.match(response) and not _ABOUT_STAND_INS.search(prompt):
+        return ("The response is lorem ipsum filler.", 1.0)
+    return None
+
+
+def _residues(found: Findings, i: int, field: str, text: str) -> None:
+    """Add a flag for a stand-in token left inside `text`, with a fix where it stands at an end."""
+    m = _RESIDUE.search(text)
+    if m is None:
+        return
+    rest = (text[: m.start()] + text[m.end():]).strip()
+    at_end = not text[: m.start()].strip() or not text[m.end():].strip()
+    found.add(i, f"The stand-in token {shorten(m.group(), 20)!r} was left in the {field}.", field=field, span=m.span(),
+              severity="warning", fix=rest if at_end and rest else None, score=0.9)
+
+
+@check("response.placeholder", reads=("instruction", "input", "response"), severity="error", action="drop", version=1)
+def placeholder(rows: pa.Table, *, inputs: bool = True, responses: bool = True) -> pa.Table:
+    """A field holds a stand-in ("<noinput>", "N/A", "TODO", "[insert answer here]") instead of text.
+
+    Why: the model learns to say the stand-in; in the input it learns a marker that no user will type.
+    Misses: stand-ins with other wording, and templates with blanks that are meant to be filled.
+    False positives: "None" as a right answer (let through when the prompt looks for something). An input that is a
+    stand-in carries the fix "" and severity warning; a response that is one has no fix.
+    Source: CHECKS 18; the phrasings are those of the cleaned Alpaca set.
+    """
+    found = Findings(rows)
+    fields = zip(texts(rows, "instruction"), texts(rows, "input"), texts(rows, "response"))
+    for i, (instruction, given, response) in enumerate(fields):
+        if inputs and given:
+            if len(given) <= _WHOLE_LIMIT and _NO_INPUT.fullmatch(given):
+                found.add(i, f"The input is the stand-in {shorten(given, 30)!r}; it should be empty.", field="input",
+                          span=(0, len(given)), severity="warning", fix="")
+            elif "<" in given:
+                _residues(found, i, "input", given)
+        if responses and response:
+            hit = _placeholder_in_response(response, instruction, given)
+            if hit:
+                found.add(i, hit[0], score=hit[1], span=(0, len(response)))
+            elif "<" in response:
+                _residues(found, i, "response", response)
+    return found.table()
+
+
+# --- truncated -------------------------------------------------------------------------------------------------------
+
+def _word_set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Words that no English sentence ends with; they tell a cut anywhere but in a title.
+_NEVER_LAST = _word_set("""
+a an the and or but nor because although whereas unless whose of from into onto than my your his its our their every
+each these very such during between among toward towards via i'm you're they're we're it's he's there's which that's
+""")
+#: Words that end fewer than 1 in 50 of their sentences (counted over Dolly, XSTest and Do-Not-Answer responses); they
+#: tell a cut only in running text, where a finished sentence stands before them.
+_RARELY_LAST = _word_set("""
+to with without for by at on as is are was were be been being has have had having does can could will would shall should
+may might must this those some any most more both either neither also so not if when while where how who whom since
+until until though per upon against despite about i you're he she they we you it in including include includes called
+named known become becomes became make makes made give gives gave get gets provide provides provided allow allows using
+based due according consist consists contain contains require requires several many various different certain other
+another first new large great main major few numerous additional specific particular often lead leads ensure find avoid
+promote create creates significant even within able suggest recognize consult encourage potentially never typically
+essential involves involve creating rather especially recommend reduce determine leading related whether usually
+depending associated unable causing highly led regarding throughout began ensuring obtain rely generate refer
+maintaining largest affect necessarily primarily strive evaluate emphasize depend extremely foster allowing increasing
+offering facilitate constantly dealing becoming compared highest involving quite contributing consider considered sounds
+comes moves takes means helps seems remains instead therefore however moreover furthermore currently originally don't
+doesn't can't isn't aren't won't your that then just like only
+""")
+_END_MARKS = ".!?…。！？:;\"'”’»)]}>*`_|~%$€£°™®©"
+_CLOSINGS = re.compile(r"\b(?:regards|sincerely|yours|love|best|cheers|thanks|thank you|respectfully|faithfully|truly|"
+                       r"wishes|dear|hi|hello|warmly|cordially)\b", re.IGNORECASE)
+_CODE_HINT = re.compile(r"[{};]\s*$|^\s*(?:def |class |import |from |#include|SELECT |<\w|\$ |for\s*\(|if\s*\(|"
+                        r"return\b|public |function )", re.MULTILINE)
+_LAST_WORD = re.compile(r"([^\W\d_]+(?:['’\-][^\W\d_]+)*)\W*$")
+_SENTENCE_BEFORE = re.compile(r"[^\W_][)\"'”’]?[.!?][)\"'”’]?\s+(?=[^\W\d_a-z]|[\"“(])")
+_LOOSE_WORDS = 14       # a longer last sentence is more often complete with its mark forgotten (eye count on Dolly)
+_UNMARKED = re.compile(r"#\w|https?:|www\.|^\s*(?:[-*•–]|\(?\d{1,3}[.):]|[a-zA-Z][.)])\s|\s\d{1,2}[.)]\s|\be\.g\.|:\s")
+_LISTED = re.compile(r"\s*(?:[-*•–]|\(?\d{1,3}[.):]|[a-zA-Z][.)])\s")
+_VERSE = re.compile(r"\b(?:poem|song|lyrics?|haiku|verse|rap|limerick|sonnet|ode|rhyme|couplet|ballad|chorus|chant|"
+                    r"slogan|title|headline|tagline|hashtags?|caption|acronym|complete the|fill in|blank|finish the|"
+                    r"sentence starter|begin|start(?:ing)? (?:of|line|sentence)|opening|sql|regex|regular expression|"
+                    r"function|code|word|phrase|preposition|conjunction|article|translate)\b", re.IGNORECASE)
+
+
+def _open_fence(text: str) -> int | None:
+    """Return where the last code fence starts when the fences of `text` do not pair up."""
+    fences = [m.start() for m in re.finditer(r"^[ \t]*```", text, re.MULTILINE)]
+    return fences[-1] if len(fences) % 2 else None
+
+
+def _open_bracket(line: str) -> int | None:
+    """Return where the last unmatched opening bracket of `line` stands."""
+    stack: list[int] = []
+    for k, c in enumerate(line):
+        if c in "([{":
+            stack.append(k)
+        elif c in ")]}" and stack:
+            stack.pop()
+    return stack[-1] if stack else None
+
+
+def _cut(text: str, prompt: str, min_words: int) -> tuple[int, str, float] | None:
+    """Return (start of the loose end, reason, score) when `text` stops before it is done."""
+    body = text.rstrip()
+    if not body:
+        return None
+    fence = _open_fence(body) if "```" in body else None
+    if fence is not None:
+        return fence, "a code fence is opened and never closed", 1.0
+    if (body[-1] in _END_MARKS and body[-1] not in ":'") or body.count(" ") < min_words - 1:
+        return None
+    tail = body[-600:]
+    line = tail[tail.rfind("\n") + 1:]
+    n = len(line.split())
+    start = len(body) - len(line)
+    if n < 4 or _CODE_HINT.search(body) or _CLOSINGS.search(line):
+        return None
+    loose = _loose_end(line, n)
+    if loose is None:
+        return None
+    where, reason, score = loose
+    if _VERSE.search(prompt) and score < 1.0:
+        return None
+    return start + where, reason, score
+
+
+def _loose_end(line: str, n: int) -> tuple[int, str, float] | None:
+    """Return (start, reason, score) for the last line of a prose response, which has `n` words."""
+    last = line[-1]
+    if last == ",":
+        return len(line) - 1, "it ends with a comma", 0.9
+    if last == ":" and n >= 5 and not line.lstrip().startswith(("if ", "for ", "while ", "else", "elif ", "with ")):
+        return len(line) - 1, "it ends with a colon and nothing follows", 0.8
+    if last in "–—&([-" and n >= 5 and (last not in "-[" or line[-2].isspace()):
+        return len(line) - 1, f"it ends with {last!r}", 0.9
+    word = _LAST_WORD.search(line)
+    if word and not line[word.start(1) - 1: word.start(1)].isdigit():
+        token = word.group(1).lower().replace("’", "'")
+        if token in _NEVER_LAST and word.group(1).islower():
+            return word.start(1), f"it ends with {word.group(1)!r}, in the middle of a sentence", 0.95
+        before = list(_SENTENCE_BEFORE.finditer(line))
+        if before and (token in _RARELY_LAST or token in _NEVER_LAST) and not _LISTED.match(line):
+            at = before[-1].end()
+            if word.group(1).islower() or at == word.start(1):
+                return at, f"its last sentence ends with {word.group(1)!r}", 0.9
+        left = n - len(line[: before[-1].end()].split()) if before else n
+        most = (0, 6)[len(before)] if len(before) < 2 else _LOOSE_WORDS
+        if left <= most and word.end() == len(line) and line[-1].islower() and not _UNMARKED.search(line):
+            return before[-1].end(), "its last sentence has no end mark, unlike those before it", 0.5
+    bracket = _open_bracket(line)
+    if bracket is not None and line[bracket] == "(" and 1 < len(line) - bracket < 200 and not _LISTED.match(line):
+        return bracket, f"the bracket {line[bracket]!r} is never closed", 0.85
+    return None
+
+
+@check("response.truncated", reads=("instruction", "input", "response"), severity="warning", action="review")
+def truncated(rows: pa.Table, *, min_words: int = 6) -> pa.Table:
+    """The response stops before it is done.
+
+    Why: the model learns to stop in the middle of a sentence.
+    Misses: cuts that fall after a word which may end a sentence; cuts between two sentences.
+    False positives: notes that end with a loose word; titles, labels, lists, verse, letters and code are let through.
+    Source: CHECKS 19, whose plain rule (no end mark) is wrong on 23 % of the clean Dolly rows.
+    """
+    found = Findings(rows)
+    for i, (response, prompt) in enumerate(zip(texts(rows, "response"), texts(rows, "instruction"))):
+        cut = _cut(response, prompt, min_words)
+        if cut:
+            start, reason, score = cut
+            found.add(i, f"The response breaks off: {reason}.", score=score, span=(start, len(response.rstrip())))
+    return found.table()
+
+
+# --- mojibake --------------------------------------------------------------------------------------------------------
+
+_REPAIR = ftfy.TextFixerConfig(
+    unescape_html=False, remove_terminal_escapes=False, fix_encoding=True, restore_byte_a0=True,
+    replace_lossy_sequences=True, decode_inconsistent_utf8=True, fix_c1_controls=True, fix_latin_ligatures=False,
+    fix_character_width=False, uncurl_quotes=False, fix_line_breaks=False, fix_surrogates=True,
+    remove_control_chars=False, normalization=None, explain=False,
+)
+# Controls (not tab, line feed, carriage return), byte order mark, soft hyphen, zero-width space, word joiner and
+# Unicode non-characters. Joiners (U+200C, U+200D) and direction marks carry meaning in emoji, Indic and Arabic text.
+_CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufff9-\ufffb\ufffe\uffff"
+_CONTROL_RUN = re.compile(f"[{_CONTROLS}]+")
+_SUSPECT = re.compile(f"[{_CONTROLS}\ufffd]")
+_NO_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")   # Thai, Lao, Burmese, Khmer: U+200B breaks lines
+_LOST = "\ufffd"
+
+
+def _changed(old: str, new: str) -> tuple[int, int]:
+    """Return the span of `old` outside its common start and end with `new`."""
+    start = 0
+    for a, b in zip(old, new):
+        if a != b:
+            break
+        start += 1
+    end, least = len(old), min(len(old), len(new)) - start
+    back = 0
+    while back < least and old[-1 - back] == new[-1 - back]:
+        back += 1
+    return start, max(end - back, start)
+
+
+def _garbled(text: str) -> tuple[tuple[int, int], str | None, str] | None:
+    """Return (span, repaired text or None, what is wrong) when `text` carries encoding damage."""
+    repaired, reason = text, ""
+    if ftfy.badness.is_bad(text):
+        repaired = ftfy.fix_text(text, _REPAIR)
+        if repaired != text:
+            reason = "its bytes were decoded with the wrong encoding"
+    span = _changed(text, repaired) if reason else None
+    if _SUSPECT.search(repaired):
+        runs = [m for m in _CONTROL_RUN.finditer(text)
+                if not (m.group() == "\u200b" and _NO_SPACES.search(text[max(0, m.start() - 1): m.end() + 1]))]
+        if _LOST in text and _LOST in repaired:
+            at = text.index(_LOST)
+            return (at, at + 1), None, "a character was lost (U+FFFD); only the source can tell which"
+        if runs:
+            repaired = _CONTROL_RUN.sub(lambda m: "" if m.group() not in "\x0b\x0c" else " ", repaired)
+            reason = reason or f"it holds invisible control characters (U+{ord(runs[0].group()[0]):04X})"
+            span = span or runs[0].span()
+    return (span, repaired, reason) if span else None
+
+
+@check("response.mojibake", reads=("instruction", "input", "response"), severity="warning", action="fix")
+def mojibake(rows: pa.Table) -> pa.Table:
+    """A field is garbled: text decoded with the wrong encoding, lost characters, invisible controls.
+
+    Why: the model learns to write "â€™" for an apostrophe, and tokens that no reader sees.
+    Misses: damage that looks like a word of another language.
+    False positives: texts about encodings. Emoji, maths, joiners and combining marks are let through.
+    Source: CHECKS 23; repair by ftfy 6.3 (encoding steps only: quotes, ligatures and line ends stay as they are).
+    """
+    found = Findings(rows)
+    for field in ("instruction", "input", "response"):
+        mask = pc.fill_null(pc.match_substring_regex(rows[field], r"[^\x09\x0a\x0d\x20-\x7e]"), False)
+        at = np.flatnonzero(np.asarray(mask))
+        for i, text in zip(at.tolist(), rows[field].take(pa.array(at)).to_pylist()):
+            hit = _garbled(text)
+            if hit:
+                span, fix, reason = hit
+                found.add(i, f"The {field} is garbled: {reason}.", field=field, span=span, fix=fix)
+    return found.table()
+
+
+# --- echo ------------------------------------------------------------------------------------------------------------
+
+_LABEL = re.compile(r"\s*(?:#+\s*)?(?:instruction|question|prompt|user|human|task|q)\s*[:.]\s*", re.IGNORECASE)
+_ANSWER_LABEL = re.compile(r"\s*(?:#+\s*)?(?:response|answer|output|assistant|ai|a)\s*:\s*", re.IGNORECASE)
+_KEEPS_TEXT = re.compile(
+    r"\b(?:re-?write|re-?phrase|re-?word|paraphras\w*|edit\w*|correct\w*|fix\w*|proof-?read|translat\w*|convert\w*|"
+    r"punctuat\w*|capitali[sz]\w*|re-?format\w*|format\w*|sort\w*|order|arrange|re-?arrange|extract\w*|quot\w*|copy|"
+    r"repeat\w*|echo|continu\w*|complet\w*|gramm\w*|spell\w*|transcri\w*|recite|print|output|return|remove|delete|"
+    r"replac\w*|chang\w*|improv\w*|revis\w*|simplif\w*|shorten|summar\w*|highlight|underline|annotat\w*|tag|write|"
+    r"generat\w*|add|insert|transform\w*|identify|find|which|clean\w*|modif\w*|restat\w*|combin\w*|merge|join|make|"
+    r"fill|adapt|turn|select|choose|rank|organi[sz]e|divide|cite|read|match|delet\w*|same|verbatim|literal\w*|create|"
+    r"break|split)\b", re.IGNORECASE)
+
+
+def _same_start(response: str, prompt: str) -> int | None:
+    """Return where `response` goes on after `prompt`, both compared without case and white space differences."""
+    k = 0
+    n = len(response)
+    for word in prompt.split():
+        while k < n and response[k].isspace():
+            k += 1
+        if response[k: k + len(word)].lower() != word.lower():
+            return None
+        k += len(word)
+    return k
+
+
+@check("response.echo", reads=("instruction", "input", "response"), severity="warning", action="fix")
+def echo(rows: pa.Table, *, min_words: int = 4) -> pa.Table:
+    """The response repeats the prompt instead of answering, or before it answers.
+
+    Why: the model learns to say the question again.
+    Misses: echoes in other words; prompts of fewer than `min_words` words.
+    False positives: questions used as a heading; tasks that keep the text (rewrite, sort, correct) are let through.
+    Source: CHECKS 21. The fix cuts the echo off; a response that is nothing but echo has no fix.
+    """
+    found = Findings(rows)
+    fields = zip(texts(rows, "instruction"), texts(rows, "input"), texts(rows, "response"))
+    for i, (instruction, given, response) in enumerate(fields):
+        label = _LABEL.match(response)
+        start = label.end() if label else 0
+        key = instruction.lstrip()[:8].lower()
+        if key and response[start: start + 40].lstrip()[: len(key)].lower() == key and (
+                label or len(instruction.split()) >= min_words):
+            _echo_of_instruction(found, i, instruction, given, response, start)
+        elif given and len(given) <= len(response) + 4 and len(response) <= len(given) + 4 and (
+                len(given.split()) >= 8 and fold(given) == fold(response) and not _KEEPS_TEXT.search(instruction)):
+            found.add(i, "The response is the input again, word for word.", span=(0, len(response)), score=0.8)
+    return found.table()
+
+
+def _echo_of_instruction(found: Findings, i: int, instruction: str, given: str, response: str, start: int) -> None:
+    end = _same_start(response[start:], instruction)
+    if end is None:
+        return
+    end += start
+    if given:
+        more = _same_start(response[end:], given)
+        end += more or 0
+    rest = response[end:]
+    if rest[:1].isalnum() or (rest and not start and rest[0] in ",'’-" and instruction[-1:] not in ".?!:"):
+        return
+    answer = _ANSWER_LABEL.match(rest)
+    rest = (rest[answer.end():] if answer else rest.lstrip(" \t:-–—.?!\n")).strip()
+    if not rest:
+        if not _VERBATIM.search(instruction):
+            found.add(i, "The response is the instruction again and answers nothing.", span=(0, len(response)))
+    elif "\n" in response[end: end + 3] or answer or start:
+        found.add(i, "The response starts by repeating the instruction.", span=(0, end), fix=rest, score=0.9)
+
+
+_VERBATIM = re.compile(r"\b(?:re-?write|repeat|correct|proof-?read|edit|fix|punctuat\w*|echo|gramm\w*|spell\w*|say)\b",
+                       re.IGNORECASE)
+
+# --- loop ------------------------------------------------------------------------------------------------------------
+
+_REFRAIN = re.compile(r"\b(?:poems?|songs?|lyrics?|haiku|verses?|rap|limerick|sonnet|ode|rhym\w*|chorus|chant|mantra|"
+                      r"repeat\w*|repetit\w*|pattern|loop|nursery|ballad|anaphora|times|sequence|dna|binary|"
+                      r"tongue[- ]twister|onomatopoeia|ascii|table|melody|notes|chords?|script|"
+                      r"villanelle)\b", re.IGNORECASE)
+_MARKUP = re.compile(r"[<>{}()=;|\\]")
+_MIN_ZIP_CHARS = 800        # shorter texts compress too unevenly to tell
+
+
+def _longest_run(equal: np.ndarray) -> tuple[int, int]:
+    """Return (start, length) of the longest run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], equal.view(np.int8), [0]))))
+    if not len(edges):
+        return 0, 0
+    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    k = int(np.argmax(lengths))
+    return int(starts[k]), int(lengths[k])
+
+
+def _period(words: list[str], min_sentences: int, min_tokens: int) -> tuple[int, int, int, int] | None:
+    """Return (first word, words in the run, period, times) of the longest block of words repeated without a break.
+
+    A block of up to 4 words must come `min_tokens` times, a longer one `min_sentences` times.
+    """
+    n = len(words)
+    codes: dict[str, int] = {}
+    ids = np.array([codes.setdefault(w, len(codes)) for w in words])
+    best = None
+    for p in range(1, n // min(min_sentences, min_tokens) + 1):
+        times = min_tokens if p <= 4 else min_sentences
+        equal = ids[p:] == ids[:-p]
+        if np.count_nonzero(equal) < p * (times - 1):
+            continue
+        start, length = _longest_run(equal)
+        if length >= p * (times - 1) and (best is None or length + p > best[1]):
+            block = words[start: start + p]
+            if any(_MARKUP.search(w) for w in block) or (p == 1 and block[0].endswith(",")):
+                continue
+            if sum(any(c.isalpha() for c in w) and len(w) > 1 for w in block) * 2 >= p:
+                best = (start, length + p, p, (length + p) // p)
+    return best
+
+
+def _adjacent(words: list[str], times: int) -> bool:
+    """Return whether some block of 1 to 4 words comes `times` times in a row (cheap test before `_period`)."""
+    for p in range(1, 5):
+        run = 0
+        for a, b in zip(words, words[p:]):
+            run = run + 1 if a == b else 0
+            if run >= p * (times - 1):
+                return True
+    return False
+
+
+def _loop(text: str, min_sentences: int, min_tokens: int) -> tuple[int, int, str, float] | None:
+    """Return (start, end, reason, score) of a repetition in `text`."""
+    words = text.lower().split()
+    n = len(words)
+    if n < min(min_tokens, 6):
+        return None
+    few = len(set(words)) < 0.5 * n
+    if few or (n > 8 and _adjacent(words, min_tokens)):
+        hit = _period(words, min_sentences, min_tokens)
+        if hit:
+            first, length, p, times = hit
+            spans = [m.span() for m in re.finditer(r"\S+", text)]
+            start, end = spans[first][0], spans[min(first + length, n) - 1][1]
+            block = shorten(text[start: spans[first + p - 1][1]], 50)
+            return start, end, f"{block!r} comes {times} times in a row", 1.0
+    if few:
+        return _scattered(text, n, min_sentences)
+    return None
+
+
+def _scattered(text: str, n: int, min_sentences: int) -> tuple[int, int, str, float] | None:
+    """Return a sentence that comes back again and again, or text that packs to almost nothing."""
+    seen: dict[str, list[str]] = {}
+    for s in (s for line in text.splitlines() for s in SENTENCE_END.split(line.strip()) if s):
+        if len(s.split()) >= 5:
+            seen.setdefault(s.lower(), []).append(s)
+    if seen:
+        most = max(seen.values(), key=len)
+        if len(most) >= min_sentences and len(most) * len(most[0].split()) >= 0.4 * n:
+            start = text.index(most[0])
+            end = text.rindex(most[-1]) + len(most[-1])
+            return start, end, f"{shorten(most[0], 50)!r} comes {len(most)} times", 0.9
+    if len(text) >= _MIN_ZIP_CHARS:
+        raw = text.encode("utf-8", "surrogatepass")
+        ratio = len(zlib.compress(raw)) / len(raw)
+        if ratio < 0.12 and not re.search(r"[|{};=<>]", text):
+            return 0, len(text), f"it packs to {ratio:.0%} of its size", 0.7
+    return None
+
+
+@check("response.loop", reads=("instruction", "response"), severity="error", action="drop")
+def loop(rows: pa.Table, *, min_sentences: int = 3, min_tokens: int = 4) -> pa.Table:
+    """The response says the same thing over and over.
+
+    Why: a model that has seen loops falls into them when it is unsure.
+    Misses: loops in other words; two repetitions.
+    False positives: refrains and number patterns; prompts for verse, songs, patterns or tables are let through.
+    Source: CHECKS 20: a block of up to 4 words `min_tokens` times in a row, a longer one `min_sentences` times.
+    """
+    found = Findings(rows)
+    for i, (response, prompt) in enumerate(zip(texts(rows, "response"), texts(rows, "instruction"))):
+        hit = _loop(response, min_sentences, min_tokens) if len(response) > 12 else None
+        if hit and "```" not in response and not _REFRAIN.search(prompt):
+            start, end, reason, score = hit
+            found.add(i, f"The response loops: {reason}.", span=(start, end), score=score)
+    return found.table()
