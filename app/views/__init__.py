@@ -1,1 +1,1 @@
-"""The pages of the workbench, one file each."""
+"""One page, one file: each has `as_page()` and draws on the dataset folder through `state`."""

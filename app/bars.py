@@ -1,0 +1,36 @@
+"""The bars component: named lines with a bar and a number; a click says which line was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+_HERE = Path(__file__).parent
+_component: Any = None
+
+
+def line(
+    name: str, parts: Sequence[tuple[float, str]], text: str, *, hint: str = "", open: str = "",
+    marks: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Return one line: `parts` = (value, tone), tone one of error, warning, info, ok, gap, plain; `marks` = goals.
+
+    `open` makes the line a button that gives this word back.
+    """
+    return {"name": name, "parts": [{"value": v, "tone": t} for v, t in parts], "text": text, "hint": hint,
+            "open": open, "marks": list(marks)}
+
+
+def show(groups: Sequence[tuple[str, Sequence[dict[str, Any]]]], *, key: str) -> str:
+    """Draw groups of lines and return the `open` word of the line just clicked, or ""."""
+    global _component
+    if _component is None:
+        _component = st.components.v2.component(
+            "curation_bars", html="<div class='cb-bars'></div>", css=(_HERE / "bars.css").read_text(encoding="utf-8"),
+            js=(_HERE / "bars.js").read_text(encoding="utf-8"), isolate_styles=False)
+    result = _component(key=key, height="content", on_open_change=lambda: None,
+                        data={"groups": [{"name": n, "lines": list(lines)} for n, lines in groups]})
+    return result.open or ""

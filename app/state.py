@@ -1,0 +1,520 @@
+"""What the pages read of a dataset folder: one index of codes and masks, cached row orders, single rows, verdicts."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import itertools
+import os
+import sqlite3
+import sys
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+from curation.engine import run_table, spec_of
+from curation.errors import CurationError
+from curation.gate import Effective, GateResult, apply_edits, effective, evaluate
+from curation.model import SEVERITIES
+from curation.spec import Spec
+from curation.store import Decision, Entry, Store
+
+PAGE = 100                  # rows a table page: a selectable table sends all its rows to the browser
+CUT = 160                   # characters of a text that a table cell gets
+WHOLE = 12_000              # characters of a turn that are shown at once; spans beyond are shown with AROUND
+AROUND = 300                # characters on either side of a span beyond WHOLE
+QUERY = 200                 # characters a search may have
+UNASSIGNED = "(unassigned)"
+STATES = ("undecided", "accepted", "rejected", "edited")
+ORDERS = ("as imported", "worst flag first", "most flags first", "longest response first", "shortest response first")
+
+
+# ---- which state of the folder is on screen
+
+
+@dataclass(frozen=True)
+class Key:
+    """Everything that decides what the pages show. Equal keys give equal pages, so caches hang on it."""
+
+    folder: str
+    version: str            # of the rows
+    rows_hash: str
+    flags: int              # nanoseconds: when flags/current.json was written, 0 = never
+    log: int                # number of the newest action in the verdict log, 0 = none
+    spec: int               # nanoseconds: when spec.yaml was written, 0 = there is none
+
+    @property
+    def checked(self) -> tuple[str, str, int]:
+        """The part of the key that rows and flags hang on; verdicts and spec do not matter."""
+        return self.folder, self.rows_hash, self.flags
+
+    @property
+    def decided(self) -> tuple[str, str, int]:
+        """The part of the key that verdicts hang on."""
+        return self.folder, self.rows_hash, self.log
+
+
+def folder() -> Path:
+    """Return the dataset folder that `curation app` was started on."""
+    named = os.environ.get("CURATION_FOLDER") or (sys.argv[1] if len(sys.argv) > 1 else "")
+    if not named:
+        raise CurationError("no dataset folder was given", "curation app FOLDER")
+    return Path(named)
+
+
+def key_of(path: Path) -> Key | None:
+    """Return the key of a folder as it is now, or None while it has no rows."""
+    if not (path / "rows").is_dir() or not (store := Store(path)).versions():
+        return None
+    version = store.version
+    return Key(str(path), version, store.rows_hash(version), _written(path / "flags" / "current.json"),
+               last_action(store.verdicts.path), _written(path / "spec.yaml"))
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def last_action(path: Path) -> int:
+    """Return the number of the newest action in a verdict log: the log only grows, so it names the log's state."""
+    if not path.exists():
+        return 0
+    db = sqlite3.connect(path, timeout=30)
+    try:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'actions'").fetchone() is None:
+            return 0
+        return db.execute("SELECT COALESCE(MAX(id), 0) FROM actions").fetchone()[0]
+    finally:
+        db.close()
+
+
+# ---- the index: codes and masks over memory-mapped rows
+
+
+@dataclass(frozen=True)
+class Codes:
+    """One category for each row: `names[code[row]]`."""
+
+    code: np.ndarray        # (n,) int32
+    names: tuple[str, ...]
+
+    def mask(self, wanted: Iterable[str]) -> np.ndarray:
+        """Return (n,) bool: rows whose category is one of `wanted`."""
+        known = np.isin(np.array(self.names, dtype=object), list(wanted))
+        return known[self.code] if len(self.names) else np.zeros(len(self.code), bool)
+
+    def counts(self) -> dict[str, int]:
+        """Return {category: rows}, largest first."""
+        found = np.bincount(self.code, minlength=len(self.names))
+        order = sorted(range(len(self.names)), key=lambda k: (-found[k], self.names[k]))
+        return {self.names[k]: int(found[k]) for k in order}
+
+
+@dataclass(frozen=True)
+class Index:
+    """Rows and flags of one check run, as columns that filters and orders are made from."""
+
+    rows: pa.Table
+    flags: pa.Table         # ordered by row
+    first: np.ndarray       # (n + 1,) int64: flags of row i are flags[first[i]:first[i + 1]]
+    flag_row: np.ndarray    # (n_flags,) int64
+    flag_check: Codes
+    flag_severity: Codes
+    worst: np.ndarray       # (n,) uint8: 3 error, 2 warning, 1 info, 0 no flag
+    family: Codes
+    split: Codes
+    checked: bool           # the flags belong to these rows
+
+    @property
+    def n(self) -> int:
+        return self.rows.num_rows
+
+    @property
+    def n_flags(self) -> np.ndarray:
+        """(n,) int64: flags of each row."""
+        return np.diff(self.first)
+
+    def flags_of(self, row: int) -> list[dict[str, Any]]:
+        """Return the flags of one row, worst first."""
+        found = self.flags.slice(int(self.first[row]), int(self.first[row + 1] - self.first[row])).to_pylist()
+        return sorted(found, key=lambda f: (SEVERITIES.index(f["severity"]), -f["score"], f["check"]))
+
+    def by_check(self) -> dict[str, dict[str, int]]:
+        """Return {check: {severity: rows}}: a row counts once for each check and severity."""
+        wide = np.int64(max(1, len(self.flag_check.names) * len(self.flag_severity.names)))
+        pair = self.flag_check.code.astype(np.int64) * len(self.flag_severity.names) + self.flag_severity.code
+        once = np.unique(self.flag_row * wide + pair) % wide
+        out: dict[str, dict[str, int]] = {}
+        for p, rows in zip(*np.unique(once, return_counts=True)):
+            check, severity = divmod(int(p), len(self.flag_severity.names))
+            out.setdefault(self.flag_check.names[check], {})[self.flag_severity.names[severity]] = int(rows)
+        return out
+
+
+def codes_of(column: pa.ChunkedArray | pa.Array, missing: str) -> Codes:
+    """Return the codes of a text column; null and "" become `missing`."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string())
+    column = pc.fill_null(column, missing)
+    column = pc.if_else(pc.equal(column, ""), missing, column)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.string())
+    coded = array.dictionary_encode()
+    code = coded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+    return Codes(code, tuple(coded.dictionary.to_pylist()))
+
+
+def build_index(store: Store) -> Index:
+    """Return the index of a folder's newest rows and their flags."""
+    rows, flags, signals = store.rows(), store.flags(), store.signals()
+    n = rows.num_rows
+    flag_row = flags["row"].to_numpy().astype(np.int64)
+    severity = codes_of(flags["severity"], "info")
+    rank = np.array([3 - SEVERITIES.index(s) for s in severity.names] or [0], np.uint8)
+    worst = np.zeros(n, np.uint8)
+    np.maximum.at(worst, flag_row, rank[severity.code] if len(flag_row) else np.zeros(0, np.uint8))
+    family = signals["family"] if signals is not None and "family" in signals.column_names else rows["family"]
+    return Index(rows, flags, np.searchsorted(flag_row, np.arange(n + 1)), flag_row, codes_of(flags["check"], ""),
+                 severity, worst, codes_of(family, UNASSIGNED), codes_of(rows["split"], "(none)"), signals is not None)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What holds for each row now."""
+
+    accepted: np.ndarray    # (n,) bool
+    rejected: np.ndarray    # (n,) bool
+    edited: np.ndarray      # (n,) bool
+    decisions: dict[str, Decision]
+    edits: dict[str, dict[str, str]]
+
+    def mask(self, wanted: Iterable[str]) -> np.ndarray:
+        """Return (n,) bool: rows in one of the states named (STATES)."""
+        found = {"undecided": ~(self.accepted | self.rejected), "accepted": self.accepted, "rejected": self.rejected,
+                 "edited": self.edited}
+        return np.logical_or.reduce([found[w] for w in wanted])
+
+    def counts(self) -> dict[str, int]:
+        return {s: int(self.mask([s]).sum()) for s in STATES}
+
+
+def read_verdicts(store: Store, rows: pa.Table) -> Verdicts:
+    """Return the state of the verdict log over `rows`."""
+    log = store.verdicts
+    decisions, edits = log.decisions(), log.edits()
+    return Verdicts(
+        _rows_of(rows, [u for u, d in decisions.items() if d.verdict == "accept"]),
+        _rows_of(rows, [u for u, d in decisions.items() if d.verdict == "reject"]),
+        _rows_of(rows, list(edits)), decisions, edits)
+
+
+def _rows_of(rows: pa.Table, uids: Sequence[str]) -> np.ndarray:
+    """Return (n,) bool: rows whose uid is one of `uids`."""
+    if not uids:
+        return np.zeros(rows.num_rows, bool)
+    return pc.is_in(rows["uid"], value_set=pa.array(uids, pa.string())).to_numpy()
+
+
+# ---- filter and order
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rows are wanted. Empty = no condition; conditions of different kinds must all hold."""
+
+    check: tuple[str, ...] = ()
+    severity: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
+    split: tuple[str, ...] = ()
+    text: str = ""
+    regex: bool = False
+    order: str = ORDERS[0]
+
+    @property
+    def narrows(self) -> bool:
+        return bool(self.check or self.severity or self.family or self.state or self.split or self.text)
+
+
+def select(index: Index, verdicts: Verdicts, wanted: Filter) -> np.ndarray:
+    """Return the row numbers that a filter lets through, in its order: (k,) int64.
+
+    Check and severity must hold for one and the same flag. Raises CurationError for a regex that is none.
+    """
+    mask = np.ones(index.n, bool)
+    if wanted.check or wanted.severity:
+        of_flag = np.ones(len(index.flag_row), bool)
+        if wanted.check:
+            of_flag &= index.flag_check.mask(wanted.check)
+        if wanted.severity:
+            of_flag &= index.flag_severity.mask(wanted.severity)
+        mask = np.zeros(index.n, bool)
+        mask[index.flag_row[of_flag]] = True
+    if wanted.family:
+        mask &= index.family.mask(wanted.family)
+    if wanted.split:
+        mask &= index.split.mask(wanted.split)
+    if wanted.state:
+        mask &= verdicts.mask(wanted.state)
+    if wanted.text:
+        mask &= search(index.rows, verdicts, wanted.text, regex=wanted.regex)
+    return _ordered(index, np.flatnonzero(mask), wanted.order)
+
+
+def _ordered(index: Index, rows: np.ndarray, order: str) -> np.ndarray:
+    assert order in ORDERS, f"order {order!r} is not one of {ORDERS}"
+    if order == "worst flag first":
+        by = -(index.worst[rows].astype(np.int64) * 1_000_000 + np.minimum(index.n_flags[rows], 999_999))
+    elif order == "most flags first":
+        by = -index.n_flags[rows]
+    elif order.endswith("response first"):
+        size = pc.fill_null(pc.binary_length(index.rows["response"]), 0).to_numpy()[rows].astype(np.int64)
+        by = -size if order.startswith("longest") else size
+    else:
+        return rows
+    return rows[np.argsort(by, kind="stable")]
+
+
+def search(rows: pa.Table, verdicts: Verdicts, text: str, *, regex: bool = False) -> np.ndarray:
+    """Return (n,) bool: rows of which a turn holds `text` (any case), in the imported or in the edited wording.
+
+    `text` is cut to 200 characters. Regular expressions are RE2's: linear in the text, no backtracking.
+    """
+    text = text[:QUERY]
+    find = pc.match_substring_regex if regex else pc.match_substring
+    mask = np.zeros(rows.num_rows, bool)
+    try:
+        at = 0
+        for chunk in rows["messages"].chunks:
+            hit = find(pc.struct_field(pc.list_flatten(chunk), "content"), text, ignore_case=True)
+            parents = pc.list_parent_indices(chunk).to_numpy()
+            mask[at + parents[pc.fill_null(hit, False).to_numpy(zero_copy_only=False)]] = True
+            at += len(chunk)
+        if verdicts.edits:
+            uids = [u for u, fields in verdicts.edits.items()
+                    if pc.any(find(pa.array(list(fields.values()), pa.string()), text, ignore_case=True)).as_py()]
+            mask |= _rows_of(rows, uids)
+    except pa.ArrowInvalid as e:
+        raise CurationError(f"not a regular expression: {str(e).partition(':')[2].strip() or e}",
+                            "switch 'regex' off to look for these characters as they are") from None
+    return mask
+
+
+# ---- rows for the screen
+
+
+def page_of(order: np.ndarray, page: int) -> np.ndarray:
+    """Return the row numbers of a page, counted from 1."""
+    return order[(page - 1) * PAGE: page * PAGE]
+
+
+def pages_in(order: np.ndarray) -> int:
+    return max(1, -(-len(order) // PAGE))
+
+
+def table_of(index: Index, verdicts: Verdicts, rows: np.ndarray) -> dict[str, list[Any]]:
+    """Return the columns of a table page; texts are cut to 160 characters, edits are applied."""
+    names = ("", "info", "warning", "error")
+    out: dict[str, list[Any]] = {k: [] for k in ("row", "verdict", "worst", "checks", "family", "prompt", "response")}
+    for i in rows.tolist():
+        one = index.rows.slice(i, 1)
+        uid = one["uid"][0].as_py()
+        edit = verdicts.edits.get(uid, {})
+        checks = index.flag_check.code[index.first[i]: index.first[i + 1]]
+        out["row"].append(i)
+        out["verdict"].append(verdict_text(uid, verdicts))
+        out["worst"].append(names[index.worst[i]])
+        out["checks"].append(sorted({index.flag_check.names[c] for c in checks}))
+        out["family"].append(index.family.names[index.family.code[i]])
+        for column, name in (("prompt", "instruction"), ("response", "response")):
+            text = edit[name][:CUT] if name in edit else pc.utf8_slice_codeunits(one[name], 0, CUT)[0].as_py()
+            out[column].append(" ".join((text or "").split()))
+    return out
+
+
+def verdict_text(uid: str, verdicts: Verdicts) -> str:
+    """Return the verdict on a row in a word or two; its mark differs in form, not only in colour."""
+    decision = verdicts.decisions.get(uid)
+    if decision is None:
+        return ""
+    word = "✗ rejected" if decision.verdict == "reject" else "✎ edited" if uid in verdicts.edits else "✓ accepted"
+    return word if decision.kind == "person" else f"{word} · {decision.kind}"
+
+
+def one_row(index: Index, verdicts: Verdicts, row: int, spec: Spec) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """Return a row as a table of one, edits applied, with its flags; the flags of row checks are renewed on an edit."""
+    one = index.rows.slice(row, 1)
+    flags = index.flags_of(row)
+    edit = verdicts.edits.get(one["uid"][0].as_py())
+    if edit:
+        one = apply_edits(one, {0: edit})
+        fresh, _ = run_table(one, spec, scopes=("row",))
+        of_set = [f for f in flags if f["check"].startswith("dup.")]
+        flags = of_set + fresh.to_pylist()
+    return one, flags
+
+
+def segments(text: str, spans: Sequence[tuple[int, int, int]], whole: int = WHOLE) -> list[dict[str, Any]]:
+    """Return `text` in pieces [{"t": text, "f": [flag numbers]}], cut where a span begins or ends.
+
+    `spans`: (start, end, flag number), characters, end exclusive; what lies outside the text is clipped. Beyond
+    `whole` characters only the surroundings of spans are kept; a piece {"gap": characters left out} stands between.
+    """
+    clipped = [(max(0, s), min(len(text), e), f) for s, e, f in spans if s < len(text) and e > max(0, s)]
+    keep = [(0, min(whole, len(text)))]
+    for start, end, _ in sorted(clipped):
+        low, high = max(0, start - AROUND), min(len(text), end + AROUND)
+        if low <= keep[-1][1]:
+            keep[-1] = (keep[-1][0], max(keep[-1][1], high if end > whole else keep[-1][1]))
+        else:
+            keep.append((low, high))
+    cuts = sorted({x for s, e, _ in clipped for x in (s, e)} | {x for pair in keep for x in pair})
+    out: list[dict[str, Any]] = []
+    at = 0
+    for a, b in itertools.pairwise(cuts):
+        if any(low <= a and b <= high for low, high in keep):
+            if a > at:
+                out.append({"gap": a - at})
+            out.append({"t": text[a:b], "f": sorted({f for s, e, f in clipped if s <= a and b <= e})})
+            at = b
+    if at < len(text):
+        out.append({"gap": len(text) - at})
+    return out
+
+
+def turns_of(one: pa.Table, flags: Sequence[dict[str, Any]], whole: int = WHOLE) -> list[dict[str, Any]]:
+    """Return the turns of a row of one as [{"role", "parts"}], flagged spans marked by the flag's position in `flags`."""
+    messages = one["messages"][0].as_py()
+    last = {m["role"]: k for k, m in enumerate(messages)}
+    spans: dict[int, list[tuple[int, int, int]]] = {}
+    for number, flag in enumerate(flags):
+        if flag["start"] is None or flag["end"] is None:
+            continue
+        home = last.get("assistant" if flag["field"] == "response" else "user", -1)
+        turn = flag["turn"] if flag["turn"] >= 0 else home
+        shift = len(one["instruction"][0].as_py()) + 1 if flag["field"] == "input" and turn == home else 0
+        spans.setdefault(turn, []).append((flag["start"] + shift, flag["end"] + shift, number))
+    return [{"role": m["role"], "parts": segments(m["content"], spans.get(k, []), whole)}
+            for k, m in enumerate(messages)]
+
+
+# ---- caches, shared by all browser sessions of this process
+
+
+@st.cache_resource(max_entries=3, show_spinner="Reading rows and flags …")
+def _index(checked: tuple[str, str, int]) -> Index:
+    return build_index(Store(checked[0]))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _verdicts(decided: tuple[str, str, int]) -> Verdicts:
+    store = Store(decided[0])
+    return read_verdicts(store, store.rows())
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _order(checked: tuple[str, str, int], log: int, wanted: Filter) -> np.ndarray:
+    index = _index(checked)
+    order = select(index, _verdicts((checked[0], checked[1], log)), wanted)
+    order.flags.writeable = False
+    return order
+
+
+def index_of(key: Key) -> Index:
+    return _index(key.checked)
+
+
+def verdicts_of(key: Key) -> Verdicts:
+    return _verdicts(key.decided)
+
+
+def order_of(key: Key, wanted: Filter) -> np.ndarray:
+    """Return the cached row numbers of a filter. A new verdict leaves the order alone unless the filter asks for it."""
+    log = key.log if wanted.state or wanted.text else 0
+    return _order(key.checked, log, wanted)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def spec_at(path: str, written: int) -> Spec:
+    """Return the spec of a folder as it was at `written`. Raises CurationError when it is wrong."""
+    return spec_of(Store(path))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Asking the gate …")
+def gate_of(key: Key) -> tuple[Effective, GateResult]:
+    """Return the folder as it would be exported and the gate's verdict. Raises CurationError before a check."""
+    store = Store(key.folder)
+    spec = spec_at(key.folder, key.spec)
+    state = effective(store, spec)
+    return state, evaluate(store, spec, state)
+
+
+# ---- the desk: one browser session's place in the verdict log
+
+
+@dataclass
+class Desk:
+    """What this browser session has decided. Held in the session state as one object and changed in place.
+
+    Writing goes through plain attributes, so that a rerun cannot fall between storing a verdict and noting it.
+    """
+
+    actor: str
+    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    seq: int = 0
+    done: list[tuple[int, str, tuple[str, ...]]] = field(default_factory=list)  # (action, words, uids), oldest first
+    table: int = 0          # raised to empty the table's selection
+    said: str = ""          # the newest thing to tell
+
+    def decide(self, store: Store, entries: Sequence[Entry], words: str) -> int:
+        """Store one action and return its number; `words` says it for the undo button."""
+        self.seq += 1
+        action = store.verdicts.append(entries, actor=self.actor, note=words, session=self.session, seq=self.seq)
+        self.done.append((action, words, tuple(e.uid for e in entries[:1000])))
+        self.said = words
+        return action
+
+    def undo(self, store: Store) -> str:
+        """Take this session's newest action back and return what it was; "" when there is none."""
+        if not self.done:
+            return ""
+        action, words, _ = self.done.pop()
+        store.verdicts.undo(action, actor=self.actor)
+        self.said = f"undone: {words}"
+        return words
+
+
+def desk() -> Desk:
+    """Return this browser session's desk."""
+    if "desk" not in st.session_state:
+        st.session_state["desk"] = Desk(os.environ.get("CURATION_ACTOR") or getpass.getuser())
+    return st.session_state["desk"]
+
+
+def uids_at(index: Index, rows: Sequence[int]) -> list[str]:
+    """Return the uids of row numbers, in their order."""
+    if len(rows) > 2000:
+        return index.rows["uid"].take(pa.array(rows)).to_pylist()
+    return [index.rows.slice(int(i), 1)["uid"][0].as_py() for i in rows]
+
+
+def short_hash(*parts: object) -> str:
+    """Return 12 hex digits that stand for `parts`, for widget keys."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def plain(text: str) -> str:
+    """Return `text` so that Streamlit's markdown shows it as it is: no markup, no image, no link.
+
+    Punctuation is escaped; a word joiner breaks what would become a link by itself (http://, www., name@host).
+    """
+    out = "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~$^=:\"'&/@" else c for c in " ".join(text.split()))
+    return out.replace("\\:", "\\:\u2060").replace("\\@", "\\@\u2060").replace("\\.", "\u2060\\.")

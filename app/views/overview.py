@@ -1,0 +1,192 @@
+"""Overview: the gate's verdict in one sentence, the scorecard, coverage, progress of review, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from curation import review as queues
+from curation.checks import CHECKS
+from curation.checks.base import first_line
+from curation.gate import Effective, GateResult, action_of
+from curation.model import SEVERITIES
+from curation.spec import Spec
+from curation.store import Store
+
+from .. import bars, jobs, progress, state
+
+GROUPS = {"dup": "Duplicates", "response": "Responses", "prompt": "Prompts", "constraint": "Constraints",
+          "consistency": "Consistency", "refusal": "Refusals", "bias": "Bias", "privacy": "Privacy",
+          "toxicity": "Toxicity", "contamination": "Contamination", "diversity": "Diversity"}
+
+
+def as_page() -> Any:
+    return st.Page(page, title="Overview", icon=":material/space_dashboard:", default=True)
+
+
+def page() -> None:
+    folder = state.folder()
+    key = state.key_of(folder)
+    if key is None:
+        _no_rows(folder)
+        return
+    spec = state.spec_at(key.folder, key.spec)
+    index = state.index_of(key)
+    if not index.checked:
+        _not_checked(folder, index.n, Store(folder).about(), key.spec > 0)
+        return
+    effective, result = state.gate_of(key)
+    st.header(state.plain(spec.name if key.spec else folder.resolve().name), anchor=False)
+    _verdict(result)
+    _next(folder, result, effective, spec)
+    left, right = st.columns([6, 5], gap="large")
+    with left:
+        _scorecard(index, spec)
+    with right:
+        _coverage(result)
+        _progress(effective, Store(folder))
+
+
+# ---- before there is something to show
+
+
+def _no_rows(folder: Path) -> None:
+    st.header("No rows yet", anchor=False)
+    st.text(f"{folder} is an empty dataset folder. Start from a file of instruction–response pairs: Alpaca, ShareGPT, "
+            "OpenAI messages, TRL prompt/completion or CSV, as JSON, JSONL, CSV or Parquet. The format is detected.")
+    source = st.text_input("Path of the file on this machine", key="import_path", placeholder="pairs.jsonl")
+    file = Path(source).expanduser() if source else None
+    if file is not None and not file.exists():
+        st.warning("There is no such file.")
+        file = None
+    skip = st.toggle("Leave bad lines out and list them with their reasons", key="import_skip")
+    argv = ["import", str(file.resolve()) if file else "FILE", "--to", str(folder), *(["--skip-bad"] if skip else [])]
+    if file is None:
+        st.caption("The same on the command line:")
+        st.code(jobs.command(argv), language=None, wrap_lines=True)
+    else:
+        progress.offer(folder, argv, "Import", key="import")
+
+
+def _not_checked(folder: Path, n: int, about: dict[str, Any], has_spec: bool) -> None:
+    st.header(f"{n:,} rows, not checked yet", anchor=False)
+    st.text(f"{about.get('detected') or 'imported'}. Source: {about.get('source', '?')}.")
+    if not has_spec:
+        st.markdown("**First, say what the set shall teach.** A spec names the task families and how much of each, what a "
+                    "response owes, what must be refused, and when the gate opens. This writes one fitted to your data, to "
+                    "read and change; without one the checks run with their defaults.")
+        progress.offer(folder, ["init", str(folder)], "Write spec.yaml", key="init")
+    st.markdown("**Run the checks.** They flag rows and delete nothing. You can leave this page; the work goes on.")
+    progress.offer(folder, ["check", str(folder)], "Run the checks", key="check")
+    st.caption("Meanwhile the rows can be read on the Browse page.")
+
+
+# ---- the page
+
+
+def _verdict(result: GateResult) -> None:
+    (st.success if result.passed else st.error)(
+        result.sentence, icon=":material/check_circle:" if result.passed else ":material/block:")
+    if result.reasons:
+        st.text("\n".join(f"– {reason}" for reason in result.reasons[:8]))
+        if len(result.reasons) > 8:
+            with st.expander(f"{len(result.reasons) - 8} more reasons"):
+                st.text("\n".join(f"– {reason}" for reason in result.reasons[8:]))
+
+
+def next_step(folder: Path, result: GateResult, effective: Effective, spec: Spec) -> tuple[str, list[str]]:
+    """Return (why, arguments of the `curation` command that helps most now)."""
+    undecided = sum(n for check, n in result.open_flags.items() if action_of(check, spec) in ("drop", "fix"))
+    by_policy = any(d.kind == "policy" for d in effective.decisions.values())
+    if result.passed:
+        return "The gate is open: write the vetted set.", ["export", str(folder)]
+    if undecided and not by_policy:
+        return (f"{undecided:,} flags can be decided by the spec's policy (drop or fix). It is one action and can be undone.",
+                ["review", str(folder), "--apply-policy"])
+    if result.open_flags:
+        worst = max(result.open_flags, key=lambda check: result.open_flags[check])
+        return (f"{result.open_flags[worst]:,} rows wait for a person because of {worst}. Read them on the Review page, "
+                "or list them:", ["review", str(folder), "--queue", "errors"])
+    return ("No flag is open; what is missing are rows. The gaps are under Coverage.",
+            ["import", "MORE.jsonl", "--to", str(folder)])
+
+
+def _next(folder: Path, result: GateResult, effective: Effective, spec: Spec) -> None:
+    why, argv = next_step(folder, result, effective, spec)
+    with st.container(border=True):
+        st.subheader("What to do next", anchor=False)
+        st.text(why)
+        if argv[0] in ("export", "review") and "--queue" not in argv:
+            progress.offer(folder, argv, "Do it", key="next")
+        else:
+            st.code(jobs.command(argv), language=None, wrap_lines=True)
+
+
+def _scorecard(index: state.Index, spec: Spec) -> None:
+    from . import browse
+
+    st.subheader("Scorecard", anchor=False)
+    found = index.by_check()
+    flagged = int((index.worst > 0).sum())
+    st.caption(f"{flagged:,} of {index.n:,} rows have a flag. Rows by check; a click shows them. "
+               "✖ error · ▲ warning · ● info")
+    if not found:
+        st.text("No check found anything.")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for check in sorted(found, key=lambda c: -sum(found[c].values())):
+        parts = [(n, s) for s in SEVERITIES if (n := found[check].get(s, 0))]
+        marks = {"error": "✖", "warning": "▲", "info": "●"}
+        text = "  ".join(f"{marks[s]} {n:,}" for n, s in parts)
+        hint = first_line(CHECKS[check]) + f" Policy: {action_of(check, spec)}." if check in CHECKS else ""
+        groups.setdefault(GROUPS.get(check.split(".")[0], check.split(".")[0]), []).append(
+            bars.line(check, parts, text, hint=hint, open=check))
+    opened = bars.show(list(groups.items()), key="scorecard")
+    quiet = [c for c in sorted(Store(state.folder()).current()["flags"]) if c not in found]  # type: ignore[index]
+    if quiet:
+        st.caption("Nothing found by: " + ", ".join(quiet))
+    if opened:
+        st.switch_page(browse.as_page(), query_params={"check": opened, "order": "worst flag first"})
+
+
+def _coverage(result: GateResult) -> None:
+    st.subheader("Coverage", anchor=False)
+    kinds = {"family": "Families", "refused": "Refused, by category", "answered": "Look-alikes answered, by category",
+             "refusal_share": "Refusals in all", "edge_case": "Edge cases"}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for c in result.coverage:
+        if c.kind == "family" and c.have == 0 and c.least is None:
+            continue
+        goals = [x for x in (c.least, c.most) if x is not None]
+        wanted = f"≥ {c.least:,}" if c.least is not None else ""
+        wanted += (" " if wanted else "") + (f"≤ {c.most:,}" if c.most is not None else "")
+        tone = "plain" if not goals else "ok" if c.met else "gap"
+        text = f"{'' if c.met else '✖ '}{c.have:,}" + (f"  ({wanted})" if wanted else "")
+        groups.setdefault(kinds[c.kind], []).append(
+            bars.line(c.id, [(c.have, tone)], text, hint=c.message, open=c.id if c.kind == "family" else "", marks=goals))
+    if not groups:
+        st.text("The spec names no families, so there is nothing to cover. The key families in spec.yaml says what the set "
+                "shall teach.")
+        return
+    from . import browse
+
+    opened = bars.show(list(groups.items()), key="coverage")
+    if opened:
+        st.switch_page(browse.as_page(), query_params={"family": opened})
+
+
+def _progress(effective: Effective, store: Store) -> None:
+    st.subheader("Review", anchor=False)
+    p = queues.progress(store, effective)
+    decided = p["flagged"] - p["open"]
+    lines = [
+        bars.line("flagged rows decided", [(decided, "ok"), (p["open"], "plain")], f"{decided:,} of {p['flagged']:,}",
+                  hint="Flagged rows that a person, a fix or the policy has decided"),
+        bars.line("rejected", [(p["rejected"], "error")], f"{p['rejected']:,}"),
+        bars.line("accepted by a person", [(p["accepted"], "info")], f"{p['accepted']:,}"),
+        bars.line("edited", [(p["edited"], "info")], f"{p['edited']:,}"),
+    ]
+    bars.show([("", lines)], key="progress")
+    st.caption(f"Decided by persons: {p['by_person']:,} · by the policy: {p['by_policy']:,} · by accepted fixes: {p['by_fix']:,}")
+
