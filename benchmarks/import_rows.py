@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import accumulate
 from pathlib import Path
 
 import psutil
@@ -57,10 +58,10 @@ def make(path: Path, rows: int) -> None:
     rng = random.Random(0)
     letters = "etaoinshrdlucmfwyp"
     words = ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(20_000)]
-    weights = [1 / (k + 5) for k in range(len(words))]
+    weights = list(accumulate(1 / (k + 5) for k in range(len(words))))
     with path.open("w", encoding="utf-8") as out:
         for k in range(rows):
-            text = rng.choices(words, weights, k=76)
+            text = rng.choices(words, cum_weights=weights, k=76)
             if k % 10 == 0:
                 text[30] = "für"
             row = {
