@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,17 @@ from .errors import CurationError
 from .text import nearest
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 truth values: `off`, `no` and `yes` are words, only true and false are not."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.IGNORECASE), list("tTfF"))
 
 
 class Model(BaseModel):
@@ -161,8 +173,8 @@ def parse(text: str, where: str = "spec.yaml", checks: Mapping[str, Any] | None 
     `checks`: the registry (checks.CHECKS) against which ids and options are held; None leaves them unchecked.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
+        data = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         line = mark.line + 1 if mark else 1

@@ -88,7 +88,8 @@ def test_check_options_are_held_against_the_check() -> None:
 
 @pytest.mark.parametrize(("text", "says"), [
     ("families:\n  - {id: a}\n  - {id: a}\n", "used twice"),
-    ("families:\n  - {id: qa}\nedge_cases:\n  - {id: missing_context, family: qq, expect: ask}\n", "did you mean 'qa'"),
+    ("families:\n  - {id: clarify}\nedge_cases:\n  - {id: missing_context, family: clarfy, expect: ask}\n",
+     "did you mean 'clarify'"),
     ("name: a\nname: b\n", "given twice"),
     ("- a\n- b\n", "a spec is a mapping"),
     ("name: [\n", "not YAML"),

@@ -1,0 +1,95 @@
+"""How long `curation check` takes on a real file: each check alone, all together, one process and two, cached.
+
+    python benchmarks/check.py FILE [--out benchmarks/results/check.json]
+
+FILE is any file that `curation import` reads. Times are wall seconds of one run each unless --runs is given (then medians);
+CPU seconds are of this process and its children.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from curation import engine, formats
+from curation.store import Store
+
+
+def cpu() -> float:
+    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+
+def timed(run) -> tuple[float, float]:
+    wall, used = time.perf_counter(), cpu()
+    run()
+    return time.perf_counter() - wall, cpu() - used
+
+
+def each(store: Store, spec) -> list[dict]:
+    """Return seconds and flags of every signal and check alone, in this process, in the order of the plan."""
+    rows, resources, out = store.rows(), {"spec": spec}, []
+    for unit in engine.plan(engine.choose(spec)):
+        options = engine.resolve(unit, spec, {})
+        began = time.perf_counter()
+        result = engine.run_unit(unit, options, rows, resources, None)
+        seconds = time.perf_counter() - began
+        if unit.gives:
+            resources.update(result)
+        out.append({"unit": unit.id, "seconds": round(seconds, 3), "rows_per_s": round(rows.num_rows / max(seconds, 1e-9)),
+                    "flags": None if unit.gives else result.num_rows})
+    return out
+
+
+def cli(file: Path, *extra: str) -> dict:
+    """Time the verb as a user runs it, interpreter start included."""
+    out = Path(tempfile.mkdtemp())
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "curation.cli", "check", str(file), "--out", str(out), "--json", *extra],
+                          capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - began
+    shutil.rmtree(out)
+    return {"seconds": seconds, "flagged_rows": json.loads(done.stdout)["flagged_rows"], "flags": json.loads(done.stdout)["flags"]}
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser()
+    ap.add_argument("file", type=Path)
+    ap.add_argument("--runs", type=int, default=3)
+    ap.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "check.json")
+    a = ap.parse_args()
+    with tempfile.TemporaryDirectory() as temp:
+        store = Store.create(temp)
+        imported, _ = timed(lambda: store.import_rows(formats.read(a.file), source=a.file.name))
+        spec = engine.spec_of(store)
+        n = store.rows().num_rows
+        units = each(store, spec)
+        again = None
+        engine.check(store, spec)
+        again, _ = timed(lambda: engine.check(store, spec))
+    runs = [cli(a.file) for _ in range(a.runs)]
+    alone = cli(a.file, "--workers", "1")
+    result = {
+        "file": a.file.name, "rows": n, "python": platform.python_version(), "cores": engine.os.cpu_count(),
+        "import_seconds": round(imported, 2), "units": units, "cached_seconds": round(again, 2),
+        "verb_seconds_2_workers": [round(r["seconds"], 2) for r in runs],
+        "verb_median": round(statistics.median(r["seconds"] for r in runs), 2), "verb_seconds_1_worker": round(alone["seconds"], 2),
+        "flagged_rows": runs[0]["flagged_rows"], "flags": runs[0]["flags"],
+        "peak_rss_mb_of_a_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+    }
+    a.out.parent.mkdir(parents=True, exist_ok=True)
+    a.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{n:,} rows of {a.file.name}: curation check {result['verb_median']} s (median of {a.runs}), one worker "
+          f"{result['verb_seconds_1_worker']} s, cached {result['cached_seconds']} s")
+    for u in sorted(units, key=lambda u: -u["seconds"]):
+        print(f"{u['unit']:28} {u['seconds']:8.3f} s {u['rows_per_s']:>12,} rows/s  {u['flags'] if u['flags'] is not None else 'signal'}")
+
+
+if __name__ == "__main__":
+    main()
