@@ -20,9 +20,9 @@ _THING = (r"(?:article|passage|paragraph|text|document|table|image|picture|photo
           r"file|attachment|spreadsheet|screenshot|email|letter|essay|poem|story|list|code|snippet|data ?set|data|"
           r"sentence|excerpt|transcript|recording|video|audio|resume|contract|report|review)")
 _HANDED = re.compile(
-    rf"\b(?:attached {_THING}|(?:the |this )?attachment|{_THING} (?:attached|below|provided below|given below|shown below)"
-    rf"|(?:the )?following {_THING}|{_THING} that follows)\b", re.IGNORECASE)
-_QUOTED = re.compile(r"[:\"“«`]|\n|https?://|\[[^\]]+\]|[{}<>=]")
+    rf"\b(?:attached {_THING}|(?:the|this|my) attachment|{_THING} (?:attached|below|provided below|given below|shown below)"
+    rf"|the following {_THING})\b", re.IGNORECASE)
+_QUOTED = re.compile(r"[.?!]\s+\S+\s+\S+\s+\S+|[:\"“«`]|\n|https?://|\[[^\]]+\]|[{}<>=]")
 _RESPONSE_ASKS = re.compile(
     r"\?|\b(?:please (?:provide|share|paste|attach|send|supply|include|give)|could you|can you|would you|need (?:the|more|to "
     r"(?:see|know))|no (?:text|article|passage|image|file|attachment|input)|not (?:provided|attached|given|included)|"

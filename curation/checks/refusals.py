@@ -157,8 +157,30 @@ _TOUCHY = re.compile(
     r"abus\w*|tortur\w*|kidnap\w*|stalk\w*|spy\w*|torrent\w*|pira(?:te|cy)\w*|crack\w*|exploit\w*|illegal\w*|crimes?|"
     r"criminal\w*|cheat\w*|plagiar\w*|evad\w*|fals\w+|mislead\w*|misinformation|conspirac\w*|propaganda|vaccin\w*|dox\w*|"
     r"ssn|social security|credit card|address of|phone number|private|confidential|medical|diagnos\w*|dosage|overdose|"
-    r"anorexi\w*|underage|minors?|child\w*|destroy\w*|burn\w*|arson|vandal\w*|threat\w*|blow up|dead|die|death)\b",
+    r"anorexi\w*|underage|minors?|child\w*|destroy\w*|burn\w*|arson|vandal\w*|threat\w*|blow up|dead|die|death|"
+    r"(?:black|white|asian|arab|african|gay|roma|jewish|muslim|trans|disabled|homeless|poor|fat|old) (?:people|person|men|man|"
+    r"women|woman|kids|children|americans?|folks)|blacks|whites|arabs?|mexicans?|immigra(?:nt|tion)s?|muslims?|islam\w*|hindus?|"
+    r"jew(?:s|ish)?|christians?|buddhists?|roma|gyps\w+|gays?|lesbians?|homosexual\w*|lgbt\w*|queer|transgender\w*|non-binary|"
+    r"refugees?|incels?|ethnic\w*|slave\w*|isis|(?:why|reasons?)\b[^.?]{0,40}\b(?:women|men|people on)|"
+    r"punch\w*|slay\w*|slap\w*|sever(?:ing)?|gut|smash\w*|slash\w*|hang myself|drown\w*|execut\w+|eliminat\w+|annihilat\w+|"
+    r"obliterat\w+|eradicat\w+|decimat\w+|massacr\w*|assassin\w*|assault\w*|beat(?:ing)? up|butcher\w*|throttl\w+|snip(?:e|ing)|"
+    r"hostage|violen\w+|terminat\w+|end my life|do away|arter\w+|skull|treason|"
+    r"weed|coke|ecstasy|pills|marihuana|cannabis|steroids?|gambl\w+|drunk|"
+    r"break(?:ing)? into|bypass\w*|unauthori[sz]ed|manipulat\w+|sabotag\w+|hijack\w*|tamper\w*|embezzl\w+|insider|spam\w*|"
+    r"black market|undetected|without (?:being|getting|her|his|their|my|anyone|permission|consent|paying|regulatory)|hotwire|"
+    r"bull(?:y|ie)\w*|prank\w*|harass\w*|humiliat\w+|revenge|indoctrinat\w+|scrap(?:e|ing)|injection|vulnerabilit\w+|"
+    r"surveil\w*|wiretap\w*|login|pin|browsing history|tax records|marital status|home address|"
+    r"biden|trump|covid\w*|lyrics|passage from|chemical weapons?|biological|"
+    r"(?:ex|boss|coworker|neighbou?r|friend|teacher|partner|wife|husband|sister|brother|employee|spouse)(?:'s|’s))\b",
     re.IGNORECASE)
+# The deciding words speak for the assistant: "I cannot", "sorry", "unable", not "it is wrong to".
+_OWN_WORDS = re.compile(r"\b(?:i|i['’]m|we|sorry|apolog\w+|unable|not able|can['’]?t|cannot|won['’]?t|refus\w+|declin\w+|my|"
+                        r"unfortunately|regret\w*)\b", re.IGNORECASE)
+# Tasks whose answer may be a line that refuses: somebody else's words.
+_VOICED = re.compile(r"\b(?:re-?write|re-?word|re-?phrase|re-?arrange|paraphrase|tone|dialogue|conversation|script|translate|"
+                     r"convert|edit|sentences?|quotes?|lines?|lyrics|reviews?|letter|e-?mail|(?:un)?able to do|cannot do|"
+                     r"inappropriate|refus\w+|declin\w+|apolog\w+|story|poem|character)\b", re.IGNORECASE)
+_QUOTES = "\"“'‘"
 
 
 def _answers(spec: Spec) -> dict[str, str]:
@@ -180,8 +202,8 @@ def over(
 
     Why: a few refusals of harmless prompts teach the model to refuse by surface words.
     Misses: refusals that lecture; prompts with sensitive words that the spec does not mention.
-    False positives: refusals for lack of skill. A prompt whose words are sensitive but not in the spec is a warning: a
-    person decides. `partial`: count answers that refuse in part.
+    False positives: refusals for lack of skill. A prompt whose words are sensitive but not in the spec's policy is a
+    warning, for a person to decide; without a policy it is let through. `partial`: count answers that refuse in part.
     Source: XSTest counts full and partial refusals of safe prompts; spec: refusals.categories.benign and the families'
     answers.
     """
@@ -199,13 +221,25 @@ def over(
         wanted = answers.get(name or "", "any")
         if wanted in ("refuse", "ask", "name_conflict", "decline", "correct") or (value or 0.0) >= 0.5:
             continue
-        reason, severity, score = _why_answered(policy, instruction, given, category or "", wanted, name or "")
         label, start, end = explain(response)
+        plain = not category and wanted != "comply"
+        if plain and (not _speaks(response, start, end) or _VOICED.search(instruction) or (not spec.refusals.categories and _touchy(instruction, given))):
+            continue
+        reason, severity, score = _why_answered(policy, instruction, given, category or "", wanted, name or "")
         if label == "partial":
             severity, score = "warning", min(score, 0.6)
         words = shorten(response[start:end], 40)
         found.add(i, f"The response refuses ({words!r}), but {reason}.", score=score, span=(start, end), severity=severity)
     return found.table()
+
+
+def _speaks(response: str, start: int, end: int) -> bool:
+    """Return whether the deciding words are the assistant's own, not a verdict on a topic or somebody's line."""
+    return _OWN_WORDS.search(response[start:end]) is not None and response[:start].rstrip()[-1:] not in (*_QUOTES, ":")
+
+
+def _touchy(instruction: str, given: str) -> bool:
+    return _TOUCHY.search(instruction) is not None or (bool(given) and _TOUCHY.search(given[:400]) is not None)
 
 
 def _why_answered(
@@ -219,7 +253,7 @@ def _why_answered(
         return f"the category {category!r} is only the topic of the input", "warning", 0.6
     if wanted == "comply":
         return f"the family {family!r} wants an answer", "error", 0.95
-    if _TOUCHY.search(instruction) or (given and _TOUCHY.search(given[:400])):
+    if _touchy(instruction, given):
         return "the prompt is in no must-refuse category; its words are sensitive, so look", "warning", 0.4
     return "the prompt is in no must-refuse category", "error", 0.8
 

@@ -46,11 +46,13 @@ _MAKE = (r"(?:write|generate|create|compose|make|construct|produce|give(?: me)?|
 
 _FRAMES = tuple(re.compile(p, re.IGNORECASE) for p in (
     # "in (no more than) 100 words", "into two paragraphs", "to 20 words", "using only five words"
-    rf"(?<![\w-])(?P<frame>in|into|to|within|using|with|of length|length of|length:|of)\s+(?:a |an |the )?"
+    rf"(?<![\w-])(?P<frame>in|into|to|within|using|with|of length|length of|length:|of)\s+(?:a |an )?"
     rf"(?:(?:total|length|maximum|minimum) of )?(?:{_BOUND}\s+)?{_RANGE}[\s-]+{_UNIT}(?![\w-]){_SUFFIX}",
     # "a 300-word article", "a 3 sentence summary", "five-word slogan"
-    rf"(?<![\w-])(?P<frame>{_MAKE})\s+(?:me\s+)?(?:an?\s+)?(?:[a-z]+\s+){{0,3}}?(?:{_BOUND}\s+)?{_RANGE}[\s-]+"
-    rf"(?P<unit>word|sentence|paragraph|words|character)[\s-]+(?:long\s+)?(?:[a-z-]+\s+){{0,3}}?{_TEXT}\b(?P<suffix>)",
+    rf"(?<![\w-])(?P<frame>{_MAKE})\s+(?:me\s+)?(?:an?\s+)?"
+    rf"(?:(?!(?:the|this|these|next|first|last|following|given|each|every|of)\s)[a-z]+\s+){{0,3}}?(?:{_BOUND}\s+)?"
+    rf"{_RANGE}[\s-]+(?P<unit>word|sentence|paragraph|words|character)[\s-]+(?:long\s+)?"
+    rf"(?:(?!(?:for|in|of|the|to|that|about|on|with|from|and|or|by|using)\s)[a-z-]+\s+){{0,3}}?{_TEXT}\b(?P<suffix>)",
     # "write three sentences that ...", "give 500 words on"
     rf"(?<![\w-])(?P<frame>write|compose|provide|give me|generate|create|make)\s+(?:{_BOUND}\s+)?{_RANGE}\s+"
     rf"(?:[a-z]+\s+)?(?P<unit>sentences?|paragraphs?)(?![\w-]){_SUFFIX}",
@@ -74,10 +76,13 @@ _NOT_BEFORE = re.compile(
     r"length)\s+(?:in\s+)?|\ba\s+)$", re.IGNORECASE)
 _NOT_AFTER = re.compile(
     r"\s*,?\s*(?:of (?:your|the|their|it|this|these|those|which)|from (?:the|this|your|each|it)|in (?:the (?:text|passage|"
-    r"article|sentence|paragraph|story|given|input|document|poem)|it|them|each|length and)|each\b|per\b|apiece|"
+    r"article|sentence|paragraph|story|given|input|document|poem)|it|them|each|length and)|per\b|apiece|"
     r"(?:that|which|with) (?:rhyme|start|begin|end|mean|sound|contain|have|share)|and (?:their|its|explain|use)|"
     r"provided|given|below|above|together|:\s*\S|apart|starting with|beginning with|ending (?:in|with)|letters?\b|"
     r"to (?:replace|complete|fill|make|form|create|describe|be)\b|(?:into|so|as|or) (?:one|a) )", re.IGNORECASE)
+_PLANS = re.compile(r"\b(?:plans?|how|steps?|tips?|ways?|guide|strateg\w+|advice|prompts?|topics?|ideas?|process|time)\s+"
+                    r"(?:to|for|on|of|in)\s*$", re.IGNORECASE)
+_MAIL = re.compile(r"\b(?:e-?mail|letter|dialogue|script|memo)\b", re.IGNORECASE)
 _PART = re.compile(
     r"\b(?:each|every|per)\s+(?:\w+\s+){0,3}$|\b(?:titles?|headings?|subject line|slides?|bullets?(?: points?)?|steps?|"
     r"questions|sentences|lines|items|paragraphs?|sections?|names?|tags?|labels?|words|abstract|caption|summar(?:y|ies) "
@@ -87,7 +92,7 @@ _PART = re.compile(
     r"transcript)s?\s+(?:of|with|that (?:is|has)|which (?:is|has)|containing|consisting of|down|is|was|has)\s+$",
     re.IGNORECASE)
 _SOURCE_VERB = re.compile(
-    r"\b(?:this|the|given|following|provided|these|an?)\s+(?:\w+\s+){0,2}(?:article|passage|text|essay|story|paragraph|"
+    r"\b(?:this|the|given|following|provided|these)\s+(?:\w+\s+){0,2}(?:article|passage|text|essay|story|paragraph|"
     r"document|input|sentence|book|report|speech|poem|letter|email|transcript|list|string)s?\s+(?:of|with|containing|"
     r"consisting of)\s+$", re.IGNORECASE)
 _SEARCH = re.compile(r"\W*(?:please\s+)?(?:identify|find|count|list|highlight|underline|select|choose|determine|locate|"
@@ -168,7 +173,9 @@ def _elsewhere(prompt: str, m: re.Match[str], frame: int, unit: str, bounded: bo
     head, tail = prompt[: m.start()], prompt[m.end():]
     name = (m.group("frame") or "").lower()
     near = head[-70:]
-    if _NOT_AFTER.match(tail) or _SEARCH.match(prompt) and not (bounded or name in ("in", "into", "to", "within")):
+    if _NOT_AFTER.match(tail) or _PLANS.search(near) or (unit == "paragraph" and _MAIL.search(prompt)):
+        return True
+    if _SEARCH.match(prompt) and not (bounded or name in ("in", "into", "to", "within")):
         return True
     if frame == 0:
         return _frame_elsewhere(prompt, m, name, near, unit, bounded, has_input)
@@ -257,14 +264,14 @@ def _score(count: int, wanted: int) -> float:
 
 
 @check("constraint.length", reads=("instruction", "input", "response"), severity="warning", action="review")
-def length(rows: pa.Table, spec: Spec, family: pa.Array, *, tolerance: float = 0.1) -> pa.Table:
+def length(rows: pa.Table, spec: Spec, family: pa.Array, *, tolerance: float = 0.15) -> pa.Table:
     """The response breaks a length that the prompt or the family's standard states.
 
     Why: the model learns that "in 50 words" means nothing.
     Misses: limits on parts of the answer, lines, pages, items; limits in the input field.
     False positives: limits that describe the input; counts that fair readers dispute are let through.
     Source: CHECKS 12: plain counting is right in 36 % of its flags. `tolerance`: share by which a bare or approximate
-    number of words may be missed.
+    number of words may be missed; labelled rows 11 and 13 % off were called borderline, 25 % a violation.
     """
     found = Findings(rows)
     mask = pc.fill_null(pc.match_substring_regex(rows["instruction"], _QUICK), False)
