@@ -5,7 +5,10 @@
 
 Every way runs in a process of its own on the same file, one after the other, and ends with the rows in one
 Arrow file on disk. Memory is the largest sum of resident pages over the process and its children, sampled 20 times a
-second. The numbers go to benchmarks/results/import-<rows>.json.
+second. `load` is the machine's load average when a way starts: where it is not near zero, other work had a share of the
+cores and rows per CPU second is the number to compare. The numbers go to benchmarks/results/import-<rows>.json.
+
+    | way | rows/s | rows per CPU second | seconds | CPU seconds | peak MB |
 """
 
 from __future__ import annotations
@@ -83,9 +86,9 @@ def memory(process: psutil.Process) -> int:
 
 
 def measure(command: list[str]) -> dict[str, float]:
-    """Run a command to its end; return wall and CPU seconds and peak memory of its tree in MB."""
+    """Run a command to its end; return wall and CPU seconds, peak memory of its tree in MB, load at the start."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
+    load, start = round(os.getloadavg()[0], 1), time.perf_counter()
     child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"})
     process, peak = psutil.Process(child.pid), 0
     while child.poll() is None:
@@ -99,7 +102,7 @@ def measure(command: list[str]) -> dict[str, float]:
     assert code == 0, f"{command[:3]} ended with {code}, expected 0"
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2), "peak_mb": round(peak / 1e6)}
+    return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2), "peak_mb": round(peak / 1e6), "load": load}
 
 
 def ways(data: Path, folder: Path) -> dict[str, list[str]]:
@@ -130,10 +133,11 @@ def main() -> None:
         for way, command in ways(data, folder).items():
             result = measure(command)
             result["rows_per_second"] = round(rows / result["seconds"])
+            result["rows_per_cpu_second"] = round(rows / result["cpu_seconds"])
             results[way] = result
-            print(f"| {way} | {result['rows_per_second']:,} | {result['seconds']} | {result['cpu_seconds']} | "
-                  f"{result['peak_mb']:,} |", flush=True)
-    machine = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0], "python": platform.python_version()}
+            print(f"| {way} | {result['rows_per_second']:,} | {result['rows_per_cpu_second']:,} | {result['seconds']} | "
+                  f"{result['cpu_seconds']} | {result['peak_mb']:,} |", flush=True)
+    machine = {"cores": os.cpu_count(), "python": platform.python_version()}
     report = {"rows": rows, "bytes": size, "machine": machine, "results": results}
     target = HERE / "results" / f"import-{rows}.json"
     target.write_text(json.dumps(report, indent=1) + "\n")

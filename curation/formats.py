@@ -42,13 +42,13 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
-BLOCK = 8 << 20         # bytes of whole lines handed to a worker at once
+BLOCK = 4 << 20         # bytes of whole lines handed to a worker at once; 1 to 8 MB take the same CPU time
 MAX_LINE = 16 << 20     # bytes; 1 M tokens of context are about 4 MB, so a longer line is a broken file
 MAX_ARRAY_GAP = 192 << 20   # bytes held while looking for the end of one element of a JSON array
 BATCH_ROWS = 1 << 16    # most rows in one batch handed out
 SHOWN = 2000            # characters of a refused line kept in rejected.jsonl
-ALONE = 4               # blocks (32 MB) from which starting processes pays: they take about 0.5 s to start
-PEEK_BLOCKS = 4         # blocks searched for a first readable line before the format counts as unknown
+ALONE = 8               # blocks (32 MB) from which starting processes pays: they take about 0.5 s to start
+PEEK_BLOCKS = 8         # blocks searched for a first readable line before the format counts as unknown
 PEEK_ROWS = 200         # rows whose field names decide the shape
 HUB_SECONDS = 3.0       # wait for the hub's first answer; beyond it the local cache alone is used
 
@@ -58,6 +58,9 @@ SKIP_HINT = "mend it, or add --skip-bad to put refused lines aside in rejected.j
 
 #: ROWS as handed out here: dictionary columns as plain strings (the store encodes them).
 PLAIN_ROWS = pa.schema([pa.field(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in ROWS])
+#: What parsing gives: row and source come later, where the order of blocks is known.
+_PARSED = pa.schema([*((name, pa.string()) for name in (
+    "uid", "id", "system", "instruction", "input", "response", "family", "split", "meta")), ("messages", MESSAGES)])
 
 _PROMPTS = ("instruction", "prompt", "query", "question", "user", "human", "input")
 _RESPONSES = ("output", "response", "completion", "answer", "assistant", "reply", "target")
@@ -478,10 +481,8 @@ class _Columns:
             fields=list(MESSAGES.value_type),
         )
         messages = pa.ListArray.from_arrays(pa.array(self._offsets, pa.int32()), turns, type=MESSAGES)
-        names = ("uid", "id", "system", "instruction", "input", "response", "family", "split", "meta")
-        texts = zip(*self._rows) if self._rows else ((),) * len(names)
-        arrays = [pa.array(column, pa.string()) for column in texts]
-        return pa.RecordBatch.from_arrays([*arrays, messages], names=[*names, "messages"])
+        texts = zip(*self._rows) if self._rows else ((),) * (len(_PARSED) - 1)
+        return pa.RecordBatch.from_arrays([*(pa.array(column, pa.string()) for column in texts), messages], schema=_PARSED)
 
 
 def uid(roles: list[str], contents: list[str]) -> str:
@@ -745,29 +746,27 @@ class _Worker:
         )
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", code, str(Path(__file__).resolve().parent)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=1 << 20,
         )
         self._send(pickle.dumps((shape, stop)))
 
-    def _send(self, *parts: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         pipe = self._process.stdin
         assert pipe is not None
-        pipe.write(struct.pack("<Q", sum(len(part) for part in parts)))
-        for part in parts:
-            pipe.write(part)
+        pipe.write(struct.pack("<Q", len(data)))
+        pipe.write(data)
         pipe.flush()
 
     def parse(self, block: _Block) -> _Chunk:
         """Send a block, wait for its rows."""
         try:
-            head = pickle.dumps(block._replace(data=b""))
-            self._send(struct.pack("<Q", len(head)), head, block.data)
+            self._send(pickle.dumps(block._replace(data=b"")))
+            self._send(block.data)
             assert self._process.stdout is not None
             bad, data = pickle.loads(_frame(self._process.stdout)), _frame(self._process.stdout)
         except (BrokenPipeError, EOFError) as error:
             raise RuntimeError(f"a parsing process ended with code {self._process.wait()}") from error
-        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-            return _Chunk(reader.read_next_batch(), bad, block.done)
+        return _Chunk(pa.ipc.read_record_batch(pa.py_buffer(data), _PARSED), bad, block.done)
 
     def close(self) -> None:
         self._process.kill()
@@ -798,20 +797,15 @@ def work() -> None:
     shape, stop = pickle.loads(_frame(incoming))
     while True:
         try:
-            frame = _frame(incoming)
+            block: _Block = pickle.loads(_frame(incoming))
         except EOFError:
             return
-        size = struct.unpack_from("<Q", frame)[0]
-        block: _Block = pickle.loads(frame[8 : 8 + size])
-        chunk = _parse(block._replace(data=frame[8 + size :]), shape, stop)
-        del frame
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, chunk.batch.schema) as writer:
-            writer.write_batch(chunk.batch)
-        for part in (pickle.dumps(chunk.bad), sink.getvalue()):
+        chunk = _parse(block._replace(data=_frame(incoming)), shape, stop)
+        for part in (pickle.dumps(chunk.bad), chunk.batch.serialize()):
             outgoing.write(struct.pack("<Q", len(part)))
             outgoing.write(part)
         outgoing.flush()
+        del block, chunk, part
 
 
 def _parsed(blocks: Iterator[_Block], shape: Shape, stop: bool, workers: int) -> Iterator[_Chunk]:
