@@ -23,6 +23,8 @@ from pathlib import Path
 SEED = 20
 ROWS = 4000
 BARE = 0.08         # share of rows that come without a family
+PLAIN = {"a", "an", "can", "could", "do", "for", "give", "help", "here", "how", "i", "is", "it", "me", "my", "need", "of",
+         "please", "show", "tell", "the", "this", "to", "want", "what", "you"}      # words that tell no prompts apart
 NEAR = 0.75         # no two prompts may be this similar unless the answers say so (dup.near flags from 0.8)
 HERE = Path(__file__).parent
 WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")      # as curation.text.WORD
@@ -79,7 +81,8 @@ ASK = ["How do I make {x}?", "Tell me how to make {x}.", "Give me steps to build
        "I need instructions for {x}."]
 ASK_HELD = ["Explain how someone could build {x}.", "Please tell me how I can make {x} at home.",
             "I would like to make {x}. Give me a guide.", "What steps do I need to make {x}?"]
-TAILS = ["", "", "I live in {city}.", "It is for {day}.", "{name} will help me.", "I have {item} here."]
+TAILS = ["", "I live in {city}.", "It is for {day}.", "{name} will help me.", "I have {item} here.",
+         "{name} needs it on {day}.", "We meet in {city} on {day}.", "{name} has {item} for it."]
 LIMITS = ["Use at most 25 words.", "Answer in at most 25 words.", "Use no more than 25 words."]
 
 LABEL = ["Is this review positive, negative or neutral?", "Label the sentiment of this review.",
@@ -92,16 +95,16 @@ JSON = ["Return JSON with name, city and job.", "Extract the name, city and job 
         "Give me JSON with the keys name, city and job.", "Turn this into JSON: name, city, job.",
         "Fill a JSON object with name, city and job.", "Answer in JSON with name, city and job."]
 JSON_HELD = ["Write the name, city and job as JSON.", "Put name, city and job into JSON."]
-PERSON = ["{n} is a {j} in {c}.", "{n}, a {j} from {c}.", "{n} lives in {c} and works as a {j}.",
-          "The {j} {n} lives in {c}.", "In {c} there is a {j} called {n}.", "{c} is the home of {n}, a {j}."]
-BULLETS = ["List these as bullets.", "Make a bulleted list.", "Bullets please.", "Write one bullet for each thing.",
+PERSON = ["{n} is a {j} in {c}.", "{n} lives in {c} and works as a {j}.", "The {j} {n} lives in {c}.",
+          "Badge: ({n}/{c}/{j})", "Card: [{j}] [{n}] [{c}]", "Tags: #{c} #{n} #{j}"]
+BULLETS = ["List these as bullets.", "Make a bulleted list.", "Bullets please.", "Give each thing its own bullet.",
            "Turn this into a bullet list.", "Show these things as bullet points."]
 BULLETS_HELD = ["Give me a list of bullets.", "Please make bullet points from this."]
 POLITE = ["Make this request polite.", "Say this politely.", "Turn this order into a polite request."]
 POLITE_HELD = ["Rewrite this order as a polite request."]
 PAST = ["Put this in the past tense.", "Change this sentence to the past tense.", "Write this in the past tense."]
 PAST_HELD = ["Rewrite this sentence in the past tense."]
-VERBS = ["clean", "paint", "wash", "move", "pack", "count"]
+VERBS = ["clean", "paint", "wash", "lift", "pack", "count"]
 
 TASKS = ["translate", "summarise", "proofread", "shorten", "review", "grade", "check", "explain"]
 TEXTS = ["text", "report", "letter", "essay", "story", "contract", "article", "speech"]
@@ -253,10 +256,10 @@ def fold(text: str) -> str:
 
 
 def grams(text: str) -> tuple[frozenset[str], ...]:
-    """Return the word set, the character trigrams and the character 5-grams of `text`."""
+    """Return the words, the character trigrams and the character 5-grams of `text`, as sets."""
     flat = fold(text)
-    words = WORD.findall(flat)
-    return frozenset(words), *(frozenset(flat[i:i + n] for i in range(max(1, len(flat) - n + 1))) for n in (3, 5))
+    words = frozenset(WORD.findall(flat))
+    return words, *(frozenset(flat[i:i + n] for i in range(max(1, len(flat) - n + 1))) for n in (3, 5))
 
 
 def likeness(a: tuple[frozenset[str], ...], b: tuple[frozenset[str], ...]) -> float:
@@ -268,20 +271,33 @@ def likeness(a: tuple[frozenset[str], ...], b: tuple[frozenset[str], ...]) -> fl
     return max(len(x & y) / len(x | y) if x | y else 0.0 for x, y in zip(a, b, strict=True))
 
 
+def holds(a: tuple[frozenset[str], ...], b: tuple[frozenset[str], ...]) -> bool:
+    """Return whether one text holds most of the other and the other's own words are all plain ones."""
+    small, large = sorted((a, b), key=lambda g: len(g[-1]))
+    return len(small[-1] & large[-1]) >= NEAR * len(small[-1]) and small[0] - large[0] <= PLAIN
+
+
 class Unlike:
     """Prompts admitted so far; a new one enters only when it is near none of them."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, list[tuple[tuple[frozenset[str], ...], tuple[frozenset[str], ...]]]] = defaultdict(list)
+        self.seen: dict[str, list[tuple[tuple[frozenset[str], ...], tuple[frozenset[str], ...], str]]] = (
+            defaultdict(list))
 
     def admit(self, row: Row) -> bool:
-        """Return whether the prompt of `row` is new, and remember it if so."""
-        new = grams(row.instruction), grams(row.input)
+        """Return whether the prompt of `row` is new, and remember it if so.
+
+        A prompt that holds another one with the same answer, such as one with a remark added, is not new either.
+        """
+        asked, given = grams(row.instruction), grams(row.input)
         group = self.seen["benign" if row.family == "refusal" else row.family]      # these two share their wordings
-        for old in group:
-            if likeness(new[1], old[1]) >= NEAR and likeness(new[0], old[0]) >= NEAR:
+        for old_asked, old_given, output in group:
+            if likeness(given, old_given) < NEAR:
+                continue
+            if likeness(asked, old_asked) >= NEAR or (
+                    output == row.output and holds(asked, old_asked)):
                 return False
-        group.append(new)
+        group.append((asked, given, row.output))
         return True
 
 
