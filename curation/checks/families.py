@@ -24,6 +24,7 @@ _HASHED = 2**15
 _HEAD_ROWS = 20         # rows with a given family that a family needs before a head is fitted instead of centroids
 _HEAD_LIMIT = 20_000    # rows a head is fitted on
 _CHUNK = 20_000
+_RAREST = 3.0           # ceiling of the inverse document frequency
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[?]")
 
 
@@ -76,7 +77,7 @@ def _given_of(rows: pa.Table) -> list[str | None]:
 
 @signal("family", reads=("instruction", "input", "response", "family"), gives=("family", "family_score"),
         scope="dataset")
-def family(rows: pa.Table, spec: Spec, *, threshold: float = 0.18) -> dict[str, pa.Array]:
+def family(rows: pa.Table, spec: Spec, *, threshold: float = 0.15) -> dict[str, pa.Array]:
     """The spec's task family of each row, and how sure that is.
 
     A family named by the data counts as given (score 1.0). Other rows go to the nearest family by how they ask (first
@@ -126,6 +127,7 @@ class _Model:
         spoken = _features(said)
         background = _of_rows(rows.slice(0, _CHUNK))
         self.tfidf = TfidfTransformer(sublinear_tf=True).fit(sparse.vstack([background, spoken, x]))
+        self.tfidf.idf_ = np.minimum(self.tfidf.idf_, _RAREST)      # a rare word is a topic, not a way to ask
         self.centroids = _centroids(
             sparse.vstack([self.tfidf.transform(spoken), self.tfidf.transform(x)]) if len(at)
             else self.tfidf.transform(spoken),
@@ -194,7 +196,7 @@ def n_words(rows: pa.Table) -> dict[str, pa.Array]:
 
 _CATEGORY_KEYS = ("family", "category", "task", "task_type", "type", "task_kind", "kind")
 _MOST_GIVEN = 40        # a field with more distinct values is a topic or an id, not a family
-_MOST_PROPOSED = 12
+_MOST_PROPOSED = 16
 _EXAMPLES = 4
 _STOP = frozenset(re.findall(r"\S+", """
 a an the of to in for on with and or is are was were be by from as at this that these those it its your you me my i please
@@ -215,8 +217,8 @@ def suggest(rows: pa.Table, k: int | None = None, seed: int = 0) -> list[dict[st
 
     A family or category that the data gives (the family column, or a field of `meta` with 2 to 40 distinct values) is
     taken as it is. Otherwise KMeans (fixed seed) on TF-IDF of the first and last 12 words of the prompts; `k` None
-    takes sqrt(n / 50) between 3 and 12: few enough to read, one for every few hundred rows. A family is named after
-    the verb and the noun that set it apart.
+    takes sqrt(n / 50) between 3 and 16: few enough to read, one for every few hundred rows. A family is named after
+    its commonest first verb ("answer" for questions, "do" when no verb leads) and the word that sets it apart.
     """
     n = rows.num_rows
     if n == 0:
@@ -258,7 +260,8 @@ def _clustered(instructions: list[str], inputs: list[str], responses: list[str],
     from sklearn.preprocessing import normalize
 
     n = len(instructions)
-    asks = [f"{ask_of(a, b)} {form_of(r)}" for a, b, r in zip(instructions, inputs, responses)]
+    asks = [f"{_head(ask)} {ask} {form_of(r)}" for ask, r in
+            zip((ask_of(a, b) for a, b in zip(instructions, inputs)), responses)]
     wanted = k or int(np.clip(round((n / 50) ** 0.5), 3, _MOST_PROPOSED))
     wanted = min(wanted, len(set(asks)))
     vectorizer = TfidfVectorizer(token_pattern=r"\S+", lowercase=False, ngram_range=(1, 2), sublinear_tf=True,
@@ -277,22 +280,34 @@ def _clustered(instructions: list[str], inputs: list[str], responses: list[str],
         distance = np.linalg.norm(_dense(x[members]) - _dense(x[members]).mean(axis=0), axis=1)
         order = members[np.argsort(distance, kind="stable")]
         out.append({"id": name, "description": f"Prompts such as: {shorten(instructions[order[0]], 80)}",
-                    "examples": _spread([instructions[i] for i in order[: max(20, len(order) // 4)]]),
+                    "examples": _spread([instructions[i] for i in order[: max(20, len(order) // 10)]]),
                     "share": count / n})
     return out
+
+
+def _head(ask: str) -> str:
+    """Return tokens that give the first two words and the first task verb the weight they have for a reader."""
+    words = ask.split()
+    plain = words[0] if words and words[0].isalpha() and words[0] not in _STOP else "none"
+    verb = next((w for w in words[:8] if w in _VERBS), plain)
+    return " ".join([f"^{w}" for w in words[:2]] + [f"^verb={verb}"] * 3)
 
 
 def _dense(x: Any) -> np.ndarray:
     return x.toarray() if hasattr(x, "toarray") else np.asarray(x)
 
 
+_QUESTION = tuple(f"^{w} " for w in ("what", "how", "why", "who", "which", "where", "when", "is", "are", "do", "does", "can"))
+
+
 def _name(asks: list[str], overall: Counter[str], n: int, taken: set[str]) -> str:
     """Return verb-noun: the commonest task verb of a cluster and the word that sets the cluster apart most."""
     inside = Counter(w for a in asks for w in set(a.split()))
-    verbs = [(c, w) for w, c in inside.items() if w in _VERBS]
-    questions = sum(a.split()[0] in ("what", "how", "why", "who", "which", "where", "when", "is", "are", "do", "does", "can")
-                    for a in asks if a)
-    verb = max(verbs)[1] if verbs and max(verbs)[0] >= questions else "answer"
+    first = Counter(w.partition("=")[2] for a in asks for w in set(a.split()) if w.startswith("^verb="))
+    questions = sum(a.startswith(_QUESTION) for a in asks)
+    verb, count = max(((w, c) for w, c in first.items() if w != "none"), key=lambda x: (x[1], x[0]), default=("do", 0))
+    if count < max(questions, 0.2 * len(asks)):
+        verb = "answer" if questions > 0.3 * len(asks) else "do"
     lift = [(c / len(asks) * np.log((c / len(asks)) / (overall[w] / n)), w) for w, c in inside.items()
             if w not in _STOP and w not in _VERBS and w.isalpha() and len(w) > 2 and not w.startswith("x")]
     nouns = [w for _, w in sorted(lift, reverse=True)[:5]] or ["other"]

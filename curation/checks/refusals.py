@@ -223,7 +223,9 @@ def over(
             continue
         label, start, end = explain(response)
         plain = not category and wanted != "comply"
-        if plain and (not _speaks(response, start, end) or _VOICED.search(instruction) or (not spec.refusals.categories and _touchy(instruction, given))):
+        if plain and (not _speaks(response, start, end) or _VOICED.search(instruction)):
+            continue
+        if plain and not spec.refusals.categories and _touchy(instruction, given):
             continue
         reason, severity, score = _why_answered(policy, instruction, given, category or "", wanted, name or "")
         if label == "partial":

@@ -498,7 +498,7 @@ def _loop(text: str, min_sentences: int, min_tokens: int) -> tuple[int, int, str
     if n < min(min_tokens, 6):
         return None
     few = len(set(words)) < 0.5 * n
-    if few or (n > 8 and _adjacent(words, min_tokens)):
+    if few or (n >= 6 and _adjacent(words, min_tokens)):
         hit = _period(words, min_sentences, min_tokens)
         if hit:
             first, length, p, times = hit

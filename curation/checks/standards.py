@@ -219,7 +219,7 @@ def _frame_elsewhere(
 _MARKER = re.compile(r"^\s*(?:[-*•–]|\(?\d{1,3}[.):]|(?:sentence|paragraph)\s*\d+\s*[:.])\s*", re.IGNORECASE | re.MULTILINE)
 _ABBREVIATION = re.compile(
     r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e|U\.S|U\.K|U\.N|a\.m|p\.m|No|Inc|Ltd|Co|Corp|Gen|Col|Sgt|Lt|Capt|"
-    r"Rev|Hon|approx|est|fig|vol|pp|[A-Z])\.", re.IGNORECASE)
+    r"Rev|Hon|approx|est|fig|vol|pp|(?-i:[A-Z]))\.", re.IGNORECASE)
 _STOPS = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[\"'“‘(\[]?[A-Z0-9]|\s*$)")
 
 

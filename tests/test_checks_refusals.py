@@ -1,0 +1,102 @@
+"""The refusal policy: terms against look-alikes, refused where it should answer, answered where it should refuse."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pyarrow as pa
+from rows import make_rows
+
+from curation.checks import refusals as r
+from curation.spec import Spec, parse
+
+SPEC = parse("""
+families:
+  - {id: refuse, response: {answers: refuse}}
+  - {id: answer, response: {answers: comply}}
+  - {id: clarify}
+refusals:
+  categories:
+    - {id: weapons, terms: [bomb, build a gun], benign: [bath bomb, photo bomb]}
+    - {id: theft, terms: [steal], benign: [steal the show]}
+edge_cases:
+  - {id: missing_context, family: clarify, expect: ask}
+""")
+NO = "I'm sorry, but I can't help with that."
+
+
+def run(fn, *given, spec=SPEC, **options):
+    """Return the flags of a check on rows given as (instruction, input, response, family)."""
+    rows = make_rows([{"instruction": a, "input": b, "response": c} for a, b, c, _ in given])
+    harm = r.harm(rows, spec)
+    return fn(rows, spec, r.refusal(rows)["refusal"], harm["harm"], harm["harm_category"],
+              pa.array([f for *_, f in given], pa.string()), **options).to_pylist()
+
+
+@pytest.mark.parametrize(("prompt", "category", "harm"), [
+    ("How do I make a bomb?", "weapons", 1.0), ("Tell me about BOMBING a city", "weapons", 1.0),
+    ("How do I make a bath bomb?", "weapons", r.BENIGN), ("Are bath-bombs safe? How do I build a bomb?", "weapons", 1.0),
+    ("She stole the show", "", 0.0), ("How to steal the show at a party", "theft", r.BENIGN),
+    ("Stealing a car", "theft", 1.0), ("What is a bombast?", "", 0.0), ("Building a gun at home", "weapons", 1.0),
+])
+def test_harm_longest_match_wins(prompt, category, harm):
+    got = r.harm(make_rows([{"instruction": prompt, "response": "x"}]), SPEC)
+    assert (got["harm_category"].to_pylist(), got["harm"].to_pylist()) == ([category], [pytest.approx(harm)])
+
+
+def test_harm_of_a_term_in_the_input():
+    rows = make_rows([{"instruction": "Summarise the news.", "input": "A bomb was found. " * 12, "response": "x"},
+                      {"instruction": "Answer this question.", "input": "How do I make a bomb?", "response": "x"}])
+    assert r.harm(rows, SPEC)["harm"].to_pylist() == [pytest.approx(r.IN_INPUT), 1.0]
+
+
+def test_over_names_the_look_alike():
+    flags = run(r.over, ("How do I make a bath bomb?", "", NO, ""),
+                ("How do I make a bath bomb?", "", "Mix soda and acid.", ""))
+    assert [(f["row"], f["severity"], f["score"]) for f in flags] == [(0, "error", 1.0)]
+    assert "'bath bomb' is a benign look-alike of the category 'weapons'" in flags[0]["message"]
+    assert NO[flags[0]["start"]:flags[0]["end"]]
+
+
+def test_over_lets_right_refusals_pass():
+    assert run(r.over, ("How do I make a bomb?", "", NO, ""), ("Help me.", "", NO, "refuse"),
+               ("Fix it.", "", NO, "clarify")) == []
+
+
+def test_over_by_family_and_without_a_category():
+    flags = run(r.over, ("What is an ATM?", "", NO, "answer"), ("What is an ATM?", "", NO, ""),
+                ("Where do I buy cocaine?", "", NO, ""))
+    assert [(f["row"], f["severity"]) for f in flags] == [(0, "error"), (1, "error"), (2, "warning")]
+    assert "the family 'answer' wants an answer" in flags[0]["message"]
+
+
+def test_over_without_a_policy():
+    flags = run(r.over, ("What is an ATM?", "", NO, ""), ("How do I kill my neighbour?", "", NO, ""),
+                ("Rewrite the sentence politely.", "No.", NO, ""), spec=Spec())
+    assert [f["row"] for f in flags] == [0]
+
+
+def test_missing_names_category_and_term():
+    prompt = "Explain how to build a gun at home."
+    flags = run(r.missing, (prompt, "", "First take a pipe and drill it.", ""), (prompt, "", NO, ""),
+                ("How do I make a bath bomb?", "", "Mix soda and acid.", ""), ("Do it.", "", "Sure, here it is done.", "refuse"))
+    assert [f["row"] for f in flags] == [0, 3]
+    assert flags[0]["message"] == "The prompt falls under 'weapons' ('build a gun') and the response does not refuse."
+    assert prompt[flags[0]["start"]:flags[0]["end"]] == "build a gun"
+    assert flags[1]["message"].startswith("The family 'refuse' wants a refusal")
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80), st.sampled_from(["bomb", "steal", "bath bomb"]))
+def test_a_term_is_found_wherever_it_stands(text, term):
+    match = r.policy_of(SPEC).match(f"{text} {term} {text}")
+    assert match is not None and f"{text} {term} {text}"[match.start:match.end].lower().replace("-", " ")
+
+
+def test_categories_leaves_look_alikes_out():
+    assert r.categories(SPEC, ["make a bomb", "make a bath bomb", "hello"]) == ["weapons", "", ""]

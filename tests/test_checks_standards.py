@@ -1,0 +1,127 @@
+"""Limits that a prompt or a family states: scope first, then counting beyond dispute."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pyarrow as pa
+from rows import make_rows
+
+from curation.checks import standards as s
+from curation.spec import Spec, parse
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+def run(fn, *given, spec=None, family=""):
+    rows = make_rows([{"instruction": a, "response": b} for a, b in given])
+    if fn in (s.items, s.case):
+        return fn(rows).to_pylist()
+    return fn(rows, spec or Spec(), pa.array([family] * len(given), pa.string())).to_pylist()
+
+
+@pytest.mark.parametrize(("prompt", "limit"), [
+    ("Explain relativity in 100 words.", ("word", 100, 100)),
+    ("Keep it under 20 words.", ("word", None, 19)),
+    ("Describe it in 3 to 5 sentences.", ("sentence", 3, 5)),
+    ("Summarise it in three sentences or less.", ("sentence", None, 3)),
+    ("In at least two sentences, explain plagiarism.", ("sentence", 2, None)),
+    ("Write a 300-word article on tea.", ("word", 300, 300)),
+    ("Suggest a five-word slogan.", ("word", 5, 5)),
+    ("Write a summary that is not more than 30 words.", ("word", None, 30)),
+    ("Write a tweet of 140 characters or less.", ("character", None, 140)),
+    ("Write an essay of at least 1,000 words.", ("word", 1000, None)),
+    ("Summarise it in two paragraphs.", ("paragraph", 2, 2)),
+    ("What is gravel biking in no more than 20 words.", ("word", None, 20)),
+])
+def test_limits(prompt, limit):
+    assert [(x.unit, x.least, x.most) for x in s.limits(prompt)] == [limit]
+
+
+@pytest.mark.parametrize("prompt", [
+    "Delete a paragraph from this 1000-word article.", "Join the two sentences.", "Explain the two words provided.",
+    "Describe the structure of a three paragraph essay.", "Construct an analogy based on the given two words.",
+    "Analyze the first two paragraphs of the story.", "Generate a sentence using three words of your choice.",
+    "Identify sentences with more than 10 words.", "Name five words that rhyme.", "Generate the next two words for the line.",
+    "Develop a plan to write a 1500-word essay.", "Write four slogans of five words each.", "Combine two sentences together.",
+    "Replace three to five words with synonyms.", "What happened in 1945?", "In other words, explain it.",
+])
+def test_no_limit_on_the_response(prompt):
+    assert s.limits(prompt) == []
+
+
+def test_length_beyond_dispute_only():
+    ten = " ".join(["word"] * 10) + "."
+    flags = run(s.length, ("Describe it in 5 words.", ten), ("Describe it in 10 words.", ten),
+                ("Describe it in 11 words.", ten),
+                ("Answer in two sentences.", "Dr. Lee lives in the U.S. now. She likes it."),
+                ("Answer in one sentence.", "It rains. It snows. It hails."))
+    assert [(f["row"], f["message"]) for f in flags] == [
+        (0, "The prompt asks for about 5 words; the response has 10 words."),
+        (4, "The prompt asks for 1 sentence; the response has 3 sentences.")]
+    assert (flags[0]["start"], flags[0]["end"]) == (0, len(ten))
+
+
+def test_family_standards():
+    spec = parse("""
+standards: {banned: ["As an AI"]}
+families:
+  - {id: tag, response: {format: label, labels: [Positive, Negative]}}
+  - {id: long, response: {min_words: 5}}
+""")
+    flags = run(s.format, ("Tag it.", "positive!"), ("Tag it.", "Positive"), spec=spec, family="tag")
+    assert [(f["row"], f["severity"]) for f in flags] == [(0, "error")]
+    assert "family 'tag'" in flags[0]["message"] and "not one of the labels" in flags[0]["message"]
+    short = run(s.length, ("Tell.", "Too short."), ("Tell.", "This one is long enough."), spec=spec, family="long")
+    assert [(f["row"], f["severity"]) for f in short] == [(0, "error")]
+    text = "Well. As an AI I think so."
+    banned = run(s.format, ("Tell.", text), spec=spec)
+    assert [text[f["start"]:f["end"]] for f in banned] == ["As an AI"]
+
+
+def test_format_json_of_the_output():
+    flags = run(s.format, ("Output valid JSON only for this row.", '{"a": 1'), ("Output valid JSON only.", '{"a": 1}'),
+                ("Compare the JSON and HTML formats.", "They differ."), ("Convert this JSON to YAML.", "a: 1"),
+                ("Give the answer as JSON.", '```json\n{"a": 1}\n```'))
+    assert [(f["row"], f["message"]) for f in flags] == [(0, "The prompt asks for JSON; the response does not parse as JSON.")]
+
+
+def test_items_in_lists_only():
+    flags = run(s.items, ("Answer as a list of 3 bullets.", "- a\n- b"), ("Give exactly two bullet points.", "- a\n- b"),
+                ("List three fruits.", "1. Fig\n2. Date\n3. Plum\n4. Lime"),
+                ("List three fruits.", "Fig, date and plum and lime"),
+                ("List 4 pros and 4 cons.", "1. a\n2. b\n3. c"))
+    assert [(f["row"], f["message"]) for f in flags] == [
+        (0, "The prompt asks for 3 bullets; the response has 2."), (2, "The prompt asks for 3 items; the response has 4.")]
+
+
+def test_case_rules():
+    text = "the Sea, the sky"
+    flags = run(s.case, ("Use only lowercase letters.", text), ("Do not use any commas.", text),
+                ("Do not use any commas.", "a b"),
+                ("Respond entirely in capital letters.", "SEA 5!"), ("Convert it to all capital letters in code.", text))
+    assert [(f["row"], text[f["start"]:f["end"]]) for f in flags] == [(0, "Sea,"), (1, ",")]
+
+
+@given(st.text(max_size=200), st.sampled_from(["word", "sentence", "paragraph", "character"]))
+def test_count_range_is_ordered(text, unit):
+    low, high = s.count_range(text, unit)
+    assert 0 <= low <= high
+
+
+@pytest.mark.skipif(not (SHARED / "constraint_labelled.jsonl").exists(), reason="labelled data is not beside the checkout")
+def test_precision_on_labelled_rows():
+    data = [json.loads(line) for line in (SHARED / "constraint_labelled.jsonl").open(encoding="utf-8")]
+    rows = make_rows([{k: r[k] for k in ("instruction", "input", "output")} for r in data])
+    empty = pa.array([""] * len(data))
+    hit = {*s.length(rows, Spec(), empty)["row"].to_pylist(), *s.items(rows)["row"].to_pylist()}
+    right = sum(data[i]["verdict"] == "violated" for i in hit)
+    assert right / len(hit) >= 0.80
+    assert right >= 17      # of 24 violated rows; five of the others list items in prose
