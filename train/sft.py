@@ -78,9 +78,10 @@ def load_model(recipe: Recipe, tokenizer: Any, *, seed: int) -> Any:
         return tiny.make_model(tokenizer, seed=seed)
     half = recipe.lora and torch.cuda.is_available()
     torch.manual_seed(seed)
+    model: Any
     with _base_errors(recipe.base):
         model = AutoModelForCausalLM.from_pretrained(recipe.base, dtype=torch.bfloat16 if half else torch.float32)
-    places = model.get_input_embeddings().num_embeddings
+    places = int(model.get_input_embeddings().num_embeddings)
     if len(tokenizer) > places:
         raise CurationError(
             f"{recipe.base}: the tokenizer has {len(tokenizer)} tokens, the model {places}",
@@ -137,9 +138,7 @@ def prepare(recipe: Recipe, *, progress: compiler.Progress | None = None) -> Pre
     context = context_of(recipe)
     max_length = recipe.max_length or min(context, 4096)
     if not 8 <= max_length <= context:
-        raise CurationError(
-            f"--max-length {max_length}: this base takes 8 to {context} tokens", f"--max-length {context}"
-        )
+        raise CurationError(f"--max-length {max_length}: this base takes 8 to {context} tokens", f"--max-length {context}")
     train, held, left_out, report = compiler.compile_set(
         Path(recipe.set), tokenizer, max_length=max_length, truncate=recipe.truncate, progress=progress
     )
@@ -157,9 +156,7 @@ def _families(set_dir: Path, held: Tokens) -> list[str]:
 # ---- settings -------------------------------------------------------------------------------------------------------
 
 
-def resolve(
-    recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: int, hidden: int, layers: int
-) -> Settings:
+def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: int, hidden: int, layers: int) -> Settings:
     """Return every setting with its reason, from the recipe, the data, the model and the memory."""
     small = recipe.base == TINY
     lengths = prepared.train.lengths
@@ -209,9 +206,7 @@ def _learning_rate(recipe: Recipe) -> tuple[float, str]:
         return recipe.lr, "asked for"
     if recipe.base == TINY:
         return 3e-3, "from scratch; 6e-3 was worse"
-    return (
-        (2e-4, "LoRA takes ten times the rate of full training") if recipe.lora else (2e-5, "usual for full training")
-    )
+    return (2e-4, "LoRA takes ten times the rate of full training") if recipe.lora else (2e-5, "usual for full training")
 
 
 def _steps(recipe: Recipe, s: Settings, n_rows: int, lengths: np.ndarray) -> tuple[int, str]:
@@ -398,11 +393,12 @@ def isolated_attention(
         from torch.nn.attention.varlen import varlen_attn
 
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-        out = varlen_attn(
-            q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling, window_size=(-1, 0)
-        )
-        return out[None], None
+        # Under autocast the rotation leaves q and k in fp32; the kernel wants all three in one half type.
+        half = torch.float16 if value.dtype == torch.float16 else torch.bfloat16
+        q, k, v = (x[0].transpose(0, 1).to(half).contiguous() for x in (query, key, value))
+        longest = max_length_q
+        out: Any = varlen_attn(q, k, v, cu_seq_lens_q, cu_seq_lens_q, longest, longest, scale=scaling, window_size=(-1, 0))
+        return out[None].to(value.dtype), None
     lengths = cu_seq_lens_q.diff()
     n, total = len(lengths), query.shape[2]
     if n * max_length_q <= 2 * total:  # rows of like length: one padded call is faster than many small ones
@@ -480,7 +476,8 @@ def losses_of(model: Any, tokens: Tokens, *, capacity: int = 2048) -> tuple[np.n
     longest = int(tokens.lengths.max()) if len(tokens) else 0
     for pack in compiler.best_fit(tokens.lengths, max(capacity, longest)):
         batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in lay(tokens, np.array(pack)).items()}
-        losses, owner = token_losses(model, batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            losses, owner = token_losses(model, batch)
         means[pack] = row_means(losses, owner, len(pack)).cpu().numpy()
         counts[pack] = torch.bincount(owner, minlength=len(pack)).cpu().numpy()
     return means, counts
@@ -516,9 +513,7 @@ class Meter:
     def note(self, batch: dict[str, Any], losses: torch.Tensor, owner: torch.Tensor) -> None:
         """Keep what one micro batch showed; read later, because reading waits for the device."""
         self.pending.append((batch["members"], losses.detach(), owner))
-        self.tokens += (
-            int((batch["owner"] < len(batch["members"])).sum()) if not losses.is_cuda else batch["owner"].numel()
-        )
+        self.tokens += int((batch["owner"] < len(batch["members"])).sum()) if not losses.is_cuda else batch["owner"].numel()
 
     def read(self, tokens: Tokens) -> None:
         """Take in what is pending; raise a CurationError naming the rows when a loss is not a number."""
@@ -547,7 +542,7 @@ class Meter:
         self.loss_sum, self.loss_count = 0.0, 0
         return loss
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, Any]:
         """Return what a resumed run needs, as arrays."""
         numbers = np.array([self.tokens, self.supervised, self.loss_count], dtype=np.int64)
         return {"first": self.first, "last": self.last, "numbers": numbers, "loss_sum": np.array(self.loss_sum)}
@@ -593,6 +588,7 @@ class Steps(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return AdamW over what is trainable. Betas (0.9, 0.95), no weight decay: few steps, no long average."""
         if self.optimizer is None:
+            assert self.model is not None, "the Trainer has no model"
             weights = [p for p in self.model.parameters() if p.requires_grad]
             self.optimizer = torch.optim.AdamW(
                 weights, lr=self.settings["lr"][0], betas=(0.9, 0.95), weight_decay=0.0, fused=True
@@ -608,7 +604,8 @@ class Steps(Trainer):
                 done = step / num_training_steps
                 return min(1.0, (step + 1) / warmup) * (max(0.02, 1 - done) if done > hold else 1.0)
 
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rate)
+            chosen: Any = optimizer or self.optimizer
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, rate)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -658,9 +655,7 @@ def disk_errors(run_dir: Path, what: str, *partial: Path) -> Iterator[None]:
 class Watch(TrainerCallback):
     """Logs, asks for checkpoints, and stops when a signal came."""
 
-    def __init__(
-        self, run_dir: Path, plan: Plan, meter: Meter, recipe: Recipe, settings: Settings, say: Say | None
-    ) -> None:
+    def __init__(self, run_dir: Path, plan: Plan, meter: Meter, recipe: Recipe, settings: Settings, say: Say | None) -> None:
         self.run_dir, self.plan, self.meter, self.recipe, self.settings, self.say = (
             run_dir,
             plan,
@@ -760,9 +755,7 @@ def noted(run_dir: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         state = runs.read_state(run_dir)
-        runs.write_state(
-            run_dir, "failed", step=state["step"], steps=state["steps"], why=f"{type(error).__name__}: {error}"
-        )
+        runs.write_state(run_dir, "failed", step=state["step"], steps=state["steps"], why=f"{type(error).__name__}: {error}")
         raise
 
 
@@ -795,9 +788,7 @@ def train_run(
         meter.read(prepared.train)
         card = _card(run_dir, recipe, prepared, settings, meter, trainer.state.global_step)
         if trainer.state.global_step < plan.steps:
-            runs.write_state(
-                run_dir, "stopped", step=trainer.state.global_step, steps=plan.steps, why=f"signal {watch.signal}"
-            )
+            runs.write_state(run_dir, "stopped", step=trainer.state.global_step, steps=plan.steps, why=f"signal {watch.signal}")
             card["state"] = "stopped"
             runs.write_json(run_dir / "run.json", card)
             return card
@@ -830,9 +821,7 @@ def _keep_tokens(run_dir: Path, prepared: Prepared, *, resume: bool) -> None:
         compiler.save(run_dir, prepared.train, prepared.held, prepared.left_out, prepared.report)
 
 
-def _trainer(
-    run_dir: Path, recipe: Recipe, model: Any, plan: Plan, meter: Meter, settings: Settings, watch: Watch
-) -> Steps:
+def _trainer(run_dir: Path, recipe: Recipe, model: Any, plan: Plan, meter: Meter, settings: Settings, watch: Watch) -> Steps:
     cuda = settings["device"][0] == "cuda"
     if settings["gradient_checkpointing"][0]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -869,9 +858,7 @@ def _trainer(
     return trainer
 
 
-def _card(
-    run_dir: Path, recipe: Recipe, prepared: Prepared, settings: Settings, meter: Meter, step: int
-) -> dict[str, Any]:
+def _card(run_dir: Path, recipe: Recipe, prepared: Prepared, settings: Settings, meter: Meter, step: int) -> dict[str, Any]:
     import accelerate
     import transformers
 
@@ -904,9 +891,7 @@ def _card(
     }
 
 
-def _finish(
-    run_dir: Path, recipe: Recipe, prepared: Prepared, model: Any, meter: Meter, card: dict[str, Any]
-) -> dict[str, Any]:
+def _finish(run_dir: Path, recipe: Recipe, prepared: Prepared, model: Any, meter: Meter, card: dict[str, Any]) -> dict[str, Any]:
     """Measure, save the model and the row losses, write the card; then the checkpoints are no longer needed."""
     started = time.perf_counter()
     card["held_out"] = held_out(model, prepared)
