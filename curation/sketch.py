@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ SLACK = 128             # bytes that must be readable behind every row
 CHAIN = 8               # earlier members of a bucket that a row is compared with
 HOT_RUN = 256           # a shingle held by more rows than this tells nothing inside a hot bucket
 UNITS = {"word": 0, "char": 1}
+BLANKS = tuple(c.encode("utf-8") for c in "\x85\u1680\u2028\u2029")    # white space that NFKC leaves and is not ASCII
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _V16 = ir.VectorType(_I32, 16)
 _V64 = ir.VectorType(_I8, 64)
@@ -509,24 +511,24 @@ def _rarest_first(flat, start, count, bits):
             k = np.int64(flat[i] >> shift)
             if table[k] < 255:
                 table[k] += 1
-    for r in range(count.size):
+    slot = np.empty(257, np.int32)
+    tmp = np.empty(count.max() if count.size else 0, np.uint64)
+    for r in range(count.size):     # a set is sorted already: a stable counting sort by frequency is enough
         s = start[r]
         n = np.int64(count[r])
-        for i in range(s, s + n):
-            h = flat[i]
-            flat[i] = (U64(table[np.int64(h >> shift)]) << U64(56)) | (h & U64(0x00FFFFFFFFFFFFFF))
-        gap = 1
-        while gap < n:
-            gap = 3 * gap + 1
-        while gap > 0:      # shell sort: sets are short, and a long one is sorted once
-            for i in range(gap, n):
-                h = flat[s + i]
-                j = i
-                while j >= gap and flat[s + j - gap] > h:
-                    flat[s + j] = flat[s + j - gap]
-                    j -= gap
-                flat[s + j] = h
-            gap //= 3
+        for k in range(257):
+            slot[k] = 0
+        for i in range(n):
+            h = flat[s + i]
+            f = np.int64(table[np.int64(h >> shift)])
+            slot[f + 1] += 1
+            tmp[i] = (U64(f) << U64(56)) | (h >> U64(8))     # keeps the order of the hashes
+        for k in range(256):
+            slot[k + 1] += slot[k]
+        for i in range(n):
+            f = np.int64(tmp[i] >> U64(56))
+            flat[s + slot[f]] = tmp[i]
+            slot[f] += 1
 
 
 @njit(nogil=True, cache=True)
@@ -650,9 +652,13 @@ def _place(chunk: pa.Array, address: np.ndarray, size: np.ndarray) -> list[Any]:
     where = np.flatnonzero(odd)
     if not len(where):
         return [chunk]
-    folded = [fold(x).encode("utf-8") for x in chunk.take(pa.array(where)).to_pylist()]
+    odd_texts = chunk.take(pa.array(where)).to_pylist()
+    folded = [unicodedata.normalize("NFKC", x).casefold().encode("utf-8") for x in odd_texts]
     sizes = np.fromiter(map(len, folded), np.int64, len(folded))
-    side = np.frombuffer(b"".join(folded) + bytes(SLACK), np.uint8)
+    joined = b"".join(folded) + bytes(SLACK)
+    for blank in BLANKS:
+        joined = joined.replace(blank, b" " * len(blank))
+    side = np.frombuffer(joined, np.uint8)
     address[where] = side.ctypes.data + np.cumsum(sizes) - sizes
     size[where] = sizes
     return [chunk, side]
@@ -669,7 +675,9 @@ def _spread(work: Callable[[int, int], Any], n: int, threads: int, least: int = 
 
 
 def _threads(threads: int | None) -> int:
-    return threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    if threads is not None:
+        return max(1, threads)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _checked(ngram: int, unit: str, num_perm: int = 1) -> int:
@@ -728,7 +736,7 @@ def hash32(shingle: bytes, unit: str = "word") -> int:
 
 def permutations(num_perm: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (a, b) uint32 of datasketch's "affine32" scheme, padded to a multiple of 64."""
-    g = np.random.RandomState(seed)     # noqa: NPY002 - datasketch's own generator
+    g = np.random.RandomState(seed)     # datasketch's own generator
     a = g.randint(0, 1 << 31, num_perm, dtype=np.uint32) * U32(2) + U32(1)
     b = g.randint(0, 1 << 32, num_perm, dtype=np.uint32)
     pad = -num_perm % LANES
@@ -807,6 +815,16 @@ def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray, *, floor: float = 0
     return score, fields
 
 
+def similarity(
+    columns: Sequence[pa.Array | pa.ChunkedArray], left: np.ndarray, right: np.ndarray, *, ngram: int = 5,
+    unit: str = "word", floor: float = 0.0, threads: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `jaccard` of given pairs of rows: (score, fields), score -1 below the floor."""
+    rows, ends = np.unique(np.concatenate([left, right]), return_inverse=True)
+    sets = shingle_sets(texts_of(columns), rows, ngram=ngram, unit=unit, threads=threads)
+    return jaccard(sets, ends[:len(left)], ends[len(left):], floor=floor, threads=threads)
+
+
 # ------------------------------------------------------------------ pairs
 @dataclass(frozen=True)
 class Pairs:
@@ -868,32 +886,40 @@ def near_pairs(
     t = texts_of(columns)
     bands, width, expected = plan(threshold, num_perm, recall)
     sketches = _sketches(t, bands * width, seed, bands, width, kind, ngram, workers, False)
-    first = np.empty(len(t), np.int32)
-    _first_equal(sketches.identity, first)
-    filled = sketches.count.any(axis=0)
-    use = ((first == np.arange(len(t))) & filled).astype(np.uint8)
+    use, copy, of = _copies(sketches)
     packed, hot = _candidates(sketches.keys, use, workers)
     left, right, score, fields, tried = _verified(t, packed, hot, sketches.count, floor, ngram, unit, workers)
-    copies = np.flatnonzero((first != np.arange(len(t))) & filled)
-    return _pairs(t, np.r_[left, first[copies]], np.r_[right, copies], np.r_[score, np.ones(len(copies))],
-                  np.r_[fields, np.ones((len(copies), len(columns)))], floor, expected, bands, width, tried)
+    return _pairs(t, left, right, score, fields, copy, of, floor, expected, bands, width, tried)
 
 
-def _pairs(t: Texts, left: np.ndarray, right: np.ndarray, score: np.ndarray, fields: np.ndarray, floor: float,
-           recall: float, bands: int, width: int, tried: int) -> Pairs:
-    left, right = np.minimum(left, right).astype(np.int64), np.maximum(left, right).astype(np.int64)
+def _copies(sketches: _Sketches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (use, copy, of): 1 for the first row of each distinct set, the rows that repeat one, and which one."""
+    rows = np.arange(len(sketches.identity))
+    first = np.empty(len(rows), np.int32)
+    _first_equal(sketches.identity, first)
+    filled = sketches.count.any(axis=0)
+    copy = np.flatnonzero((first != rows) & filled)
+    return ((first == rows) & filled).astype(np.uint8), copy, first[copy]
+
+
+def _pairs(t: Texts, left: np.ndarray, right: np.ndarray, score: np.ndarray, fields: np.ndarray, copy: np.ndarray,
+           of: np.ndarray, floor: float, recall: float, bands: int, width: int, tried: int) -> Pairs:
+    left, right = np.r_[left, of].astype(np.int64), np.r_[right, copy].astype(np.int64)
+    left, right = np.minimum(left, right), np.maximum(left, right)
+    score = np.r_[score, np.ones(len(copy))]
+    fields = np.r_[fields, np.ones((len(copy), fields.shape[1]))]
     order = np.lexsort((right, left))
     return Pairs(left[order], right[order], score[order], fields[order], len(t), floor, recall, bands, width, tried)
 
 
 def _candidates(keys: np.ndarray, use: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (candidates as row << 32 | earlier row, rows whose bucket was too full to be looked at whole)."""
+    """Return (candidates as row << 32 | earlier row, mask of rows whose bucket was too full to be looked at whole)."""
     bands, n = keys.shape
     link = np.empty((bands, n), np.int32)
     _spread(lambda lo, hi: [_link(keys[b], use, link[b]) for b in range(lo, hi)], bands, threads, 1)
     hot = np.zeros(n, np.uint8)
     parts = _spread(lambda lo, hi: _collect(link, lo, hi, CHAIN, hot), n, threads)
-    return (np.concatenate(parts) if parts else np.empty(0, np.uint64)), np.flatnonzero(hot)
+    return (np.concatenate(parts) if parts else np.empty(0, np.uint64)), hot
 
 
 def _verified(
@@ -907,19 +933,26 @@ def _verified(
     position = np.zeros(len(t), np.int64)
     position[rows] = np.arange(len(rows))
     sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=room[:, rows], threads=threads)
-    if len(hot):
-        members = hot_members(packed, hot)
-        packed = np.union1d(packed, _rare_candidates(sets, position[members], members))
+    if hot.any():
+        members = _members(packed, hot)
+        packed = _distinct(np.concatenate([packed, _rare_candidates(sets, position[members], members)]))
     left, right = (packed & U64(0xFFFFFFFF)).astype(np.int64), (packed >> U64(32)).astype(np.int64)
     score, fields = jaccard(sets, position[left], position[right], floor=floor, threads=threads)
     held = score >= 0
     return left[held], right[held], score[held], fields[held], len(left)
 
 
-def hot_members(packed: np.ndarray, hot: np.ndarray) -> np.ndarray:
-    """Return the hot rows and all that their candidates name: the members of over-full buckets."""
-    named = packed[np.isin((packed >> U64(32)).astype(np.int64), hot)] & U64(0xFFFFFFFF)
-    return np.union1d(hot, named.astype(np.int64))
+def _members(packed: np.ndarray, hot: np.ndarray) -> np.ndarray:
+    """Return the hot rows (a mask) and all that their candidates name: the members of over-full buckets."""
+    member = hot.astype(np.bool_)
+    member[packed[member[packed >> U64(32)]] & U64(0xFFFFFFFF)] = True
+    return np.flatnonzero(member)
+
+
+def _distinct(x: np.ndarray) -> np.ndarray:
+    """Return x sorted, without repeats (np.unique's hash table is four times slower on such keys)."""
+    x = np.sort(x)
+    return x[np.r_[True, x[1:] != x[:-1]]] if len(x) else x
 
 
 def _rare_candidates(sets: Sets, at: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -944,8 +977,8 @@ def _rare_candidates(sets: Sets, at: np.ndarray, rows: np.ndarray) -> np.ndarray
             same = shingle[d:] == shingle[:-d]
             one, two = owner[d:][same], owner[:-d][same]
             pair = (np.maximum(one, two).astype(np.uint64) << U64(32)) | np.minimum(one, two).astype(np.uint64)
-            found.append(np.unique(pair))
-    return np.unique(np.concatenate(found))
+            found.append(_distinct(pair))
+    return _distinct(np.concatenate(found))
 
 
 def _owned(sets: Sets, at: np.ndarray, rows: np.ndarray, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
@@ -961,32 +994,53 @@ def _owned(sets: Sets, at: np.ndarray, rows: np.ndarray, lo: int, hi: int) -> tu
     return np.concatenate(shingle), np.concatenate(owner)
 
 
+def same_shingles(
+    columns: Sequence[pa.Array | pa.ChunkedArray], *, ngram: int = 5, unit: str = "word", threads: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (copy, of): the rows whose every column has the shingles of an earlier row, and the first such row.
+
+    Texts that are equal once folded are among them, so it is also the way to equal texts. Rows without a shingle are
+    left out. Shingles count with their repeats.
+    """
+    kind = _checked(ngram, unit)
+    _, copy, of = _copies(_sketches(texts_of(columns), LANES, 1, 0, 0, kind, ngram, _threads(threads), False))
+    return copy, of.astype(np.int64)
+
+
 def exact_pairs(
     columns: Sequence[pa.Array | pa.ChunkedArray], *, threshold: float = 0.8, ngram: int = 5, unit: str = "word",
     threads: int | None = None,
 ) -> Pairs:
     """Return every pair of rows whose every column has Jaccard >= threshold: a prefix-filter join, no sketch.
 
-    Slower and larger in memory than `near_pairs`, quadratic on a hundred thousand copies: the proof, not the default.
+    Slower and larger in memory than `near_pairs`: the proof, not the default. Rows with the same shingles are a star
+    here too. On very common shingles (characters, templates) it is close to quadratic.
     """
     _in_unit("threshold", threshold)
-    _checked(ngram, unit)
+    kind = _checked(ngram, unit)
     workers = _threads(threads)
     t = texts_of(columns)
-    sets = shingle_sets(t, np.arange(len(t)), ngram=ngram, unit=unit, threads=workers)
+    sketches = _sketches(t, LANES, 1, 0, 0, kind, ngram, workers, False)
+    use, copy, of = _copies(sketches)
+    rows = np.flatnonzero(use)
+    sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=sketches.count[:, rows], threads=workers)
     start, count, flat = _united(sets)
-    _rarest_first(flat, start, count, 16 if len(t) < 10_000 else 24)
+    small = len(t) < 10_000
+    _rarest_first(flat, start, count, 16 if small else 24)
     order = np.argsort(count, kind="stable")
-    packed = _prefix_join(flat, start, count, order, threshold, 12 if len(t) < 10_000 else 22)
+    packed = _prefix_join(flat, start, count, order, threshold, 12 if small else 22)
     left, right = (packed & U64(0xFFFFFFFF)).astype(np.int64), (packed >> U64(32)).astype(np.int64)
     score, fields = jaccard(sets, left, right, floor=threshold, threads=workers)
     held = score >= 0
-    return _pairs(t, left[held], right[held], score[held], fields[held], threshold, 1.0, 0, 0, len(left))
+    return _pairs(t, rows[left[held]], rows[right[held]], score[held], fields[held], copy, of, threshold, 1.0, 0, 0,
+                  len(left))
 
 
 def _united(sets: Sets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (start, count, flat) of each row's columns taken as one set; a copy, tightly packed."""
-    columns, n = sets.count.shape
+    columns = len(sets.count)
+    if columns == 1:
+        return sets.start[0], sets.count[0], sets.flat.copy()
     count = sets.count.sum(axis=0, dtype=np.int64)
     start = np.cumsum(count) - count
     flat = np.empty(int(count.sum()), np.uint64)
