@@ -369,7 +369,7 @@ _STOPWORDS = frozenset().union(*_FUNCTION_WORDS.values()) | frozenset(
 _CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]{1,80}`", re.DOTALL)
 _CLEAN = re.compile(    # a word or number with its punctuation, a list mark, a web address
     r"[^\w\s]{0,3}(?:[^\W\d_]+(?:[.'\u2019\-/&@+:\u2013\u2014][^\W_]+)*|[$\u20ac\u00a3]?\d[\d.,:/%\-]*(?:[a-zA-Z]{1,3})?|[A-Z]+\d+)"
-    r"(?:\([^\W_]+\))?[^\w\s]{0,4}|[^\w\s]{1,3}|https?://\S+")
+    r"(?:\([^\W_]+\))?[^\w\s{}<>|\\^~#@=+]{0,4}|[^\w\s]{1,3}|https?://\S+")
 _VOWEL = re.compile(r"[aeiouy]")
 _SENTENCE_LIKE = re.compile(r"[.!?:…。！？।؟\"')\]}>|`*\-\w]$")
 _ASKS = re.compile(

@@ -1,0 +1,302 @@
+"""Two runs or two arms of runs on the same battery: which probes flipped, and is the difference more than chance?
+
+One run an arm: exact McNemar test on the flips and a paired bootstrap over prompt groups. They tell whether two
+checkpoints differ, not whether the data made the difference. Several runs an arm: exact permutation test over the
+means of the seeds, which tells that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.errors import CurationError
+
+ALPHA = 0.05
+DRAWS = 10_000
+#: Relabelings tried one by one; beyond this many (10 runs against 10) seeded draws take their place.
+MAX_RELABELINGS = 200_000
+OVERALL = "overall"
+
+
+def wilson(passed: int, n: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a rate; (0, 1) when nothing was measured."""
+    assert 0 <= passed <= n, f"{passed} of {n}"
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = passed / n, z * z
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * ((p * (1 - p) / n + z2 / (4 * n * n)) ** 0.5)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return (0.0 if passed == 0 else low), (1.0 if passed == n else high)
+
+
+def mcnemar(gains: int, losses: int) -> float:
+    """Return the exact two-sided p-value of the flips: a fair coin would split them as unevenly or more so."""
+    n = gains + losses
+    if n == 0:
+        return 1.0
+    tail = sum(comb(n, k) for k in range(min(gains, losses) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Return Holm's corrected p-values: they keep their order and never exceed 1."""
+    corrected: dict[str, float] = {}
+    running = 0.0
+    for rank, (name, value) in enumerate(sorted(p.items(), key=lambda kv: kv[1])):
+        running = max(running, min(1.0, (len(p) - rank) * value))
+        corrected[name] = running
+    return {name: corrected[name] for name in p}
+
+
+def paired_bootstrap(
+    difference: np.ndarray, groups: Sequence[str], *, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of `difference` (n,), resampling whole prompt groups."""
+    _, code = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    total = np.bincount(code, weights=difference)
+    size = np.bincount(code).astype(float)
+    rng = np.random.default_rng(seed)
+    means = np.empty(draws)
+    step = max(1, 2_000_000 // len(total))
+    for at in range(0, draws, step):
+        pick = rng.integers(0, len(total), size=(min(step, draws - at), len(total)))
+        means[at : at + step] = total[pick].sum(1) / size[pick].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def permutation_test(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> float:
+    """Return the two-sided p-value of the difference of means under every relabeling of the runs.
+
+    With n runs an arm it cannot fall below 2 / C(2n, n): 0.1 for 3 against 3, 0.029 for 4 against 4.
+    """
+    values = np.array([*a, *b], dtype=float)
+    k, n = len(a), len(a) + len(b)
+    assert k and len(b), f"{k} runs against {len(b)}"
+    seen = abs(np.mean(a) - np.mean(b))
+    if comb(n, k) <= MAX_RELABELINGS:
+        picks = np.array(list(combinations(range(n), k)))
+    else:
+        rng = np.random.default_rng(seed)
+        picks = np.argsort(rng.random((MAX_RELABELINGS, n)), axis=1)[:, :k]
+    first = values[picks].sum(1)
+    gap = np.abs(first / k - (values.sum() - first) / (n - k))
+    hits = int((gap >= seen - 1e-12).sum())
+    return hits / len(picks) if comb(n, k) <= MAX_RELABELINGS else (hits + 1) / (len(picks) + 1)
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """Return the battery result of a run folder. Raises CurationError when it has none or it is damaged."""
+    path = run / "battery.json" if run.is_dir() else run
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        probes = result["probes"]
+        assert isinstance(probes, list)
+        _ = [(p["id"], p["prompt"], p["behaviour"], p["group"], bool(p["passed"])) for p in probes]
+    except FileNotFoundError:
+        raise CurationError(f"{path}: no such file", f"curation eval {run}") from None
+    except (ValueError, KeyError, TypeError, AssertionError) as e:
+        raise CurationError(f"{path}: not a battery result ({type(e).__name__}: {e})", f"curation eval {run}") from None
+    if not probes:
+        raise CurationError(f"{path}: it holds no probe", "curation eval RUN --battery FILE")
+    return dict(result)
+
+
+def compare_arms(
+    a_dirs: Sequence[Path], b_dirs: Sequence[Path], *, draws: int = DRAWS, seed: int = 0
+) -> dict[str, Any]:
+    """Return how arm B differs from arm A, per behaviour and overall; `worse` is the verdict that fails a build.
+
+    One run an arm takes the paired tests, more the permutation test. Raises CurationError when the runs did not
+    answer the same probes.
+    """
+    if not a_dirs or not b_dirs:
+        raise CurationError("an arm has no run", "curation compare RUN_A RUN_B, or --a RUN ... --b RUN ...")
+    a, b = [read_result(Path(d)) for d in a_dirs], [read_result(Path(d)) for d in b_dirs]
+    names = [str(d) for d in (*a_dirs, *b_dirs)]
+    for name, other in zip(names[1:], [*a[1:], *b], strict=True):
+        _same_battery(names[0], a[0]["probes"], name, other["probes"])
+    probes = a[0]["probes"]
+    passed = [np.array([[bool(p["passed"]) for p in run["probes"]] for run in arm]) for arm in (a, b)]
+    behaviour = np.array([p["behaviour"] for p in probes], dtype=object)
+    groups = [p["group"] for p in probes]
+    lines = {
+        name: _line(passed, np.flatnonzero(behaviour == name), groups, probes, draws, seed)
+        for name in dict.fromkeys(behaviour)
+    }
+    overall = _line(passed, np.arange(len(probes)), groups, probes, draws, seed)
+    for name, p in holm({k: v["p"] for k, v in lines.items()}).items():
+        lines[name]["p_holm"] = p
+    overall["p_holm"] = overall["p"]
+    mirrored = 2 if len(a) == len(b) else 1  # with equal arms the swapped labels are just as far apart
+    floor = mirrored / comb(len(a) + len(b), len(a)) if len(a) + len(b) > 2 else None
+    for line in (*lines.values(), overall):
+        line["verdict"] = verdict(line, floor)
+    return {
+        "test": "mcnemar" if floor is None else "permutation",
+        "p_floor": floor,
+        "draws": draws,
+        "seed": seed,
+        "runs": {"a": [str(d) for d in a_dirs], "b": [str(d) for d in b_dirs]},
+        "probes": len(probes),
+        "behaviours": lines,
+        OVERALL: overall,
+        "worse": any(line["verdict"] == "worse" for line in (*lines.values(), overall)),
+        "metrics": {"a": _metrics(a), "b": _metrics(b)},
+    }
+
+
+def _same_battery(name_a: str, a: list[dict[str, Any]], name_b: str, b: list[dict[str, Any]]) -> None:
+    for k in range(max(len(a), len(b))):
+        p, q = (x[k] if k < len(x) else None for x in (a, b))
+        if (
+            p is None
+            or q is None
+            or any(p[f] != q[f] for f in ("id", "prompt", "behaviour", "group"))
+            or [c["id"] for c in p.get("checks", [])] != [c["id"] for c in q.get("checks", [])]
+        ):
+            raise CurationError(
+                f"{name_a} and {name_b} did not answer the same battery; first difference at probe {k + 1}: "
+                f"{p['id'] if p else 'none'!r} against {q['id'] if q else 'none'!r}",
+                "evaluate both with one file: curation eval RUN_A RUN_B --battery FILE",
+            )
+
+
+def _line(
+    passed: list[np.ndarray], at: np.ndarray, groups: Sequence[str], probes: list[dict[str, Any]], draws: int, seed: int
+) -> dict[str, Any]:
+    """Return one behaviour's numbers. `passed`: per arm (runs, probes) bool; `at`: its probes."""
+    a, b = passed[0][:, at], passed[1][:, at]
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    line: dict[str, Any] = {"n": len(at)}
+    for name, arm in (("a", a), ("b", b)):
+        seeds = arm.mean(1)
+        low, high = wilson(int(arm[0].sum()), len(at)) if len(arm) == 1 else (float(seeds.min()), float(seeds.max()))
+        line[name] = {
+            "rate": float(seeds.mean()),
+            "seeds": [float(s) for s in seeds],
+            "wilson" if len(arm) == 1 else "spread": [low, high],
+        }
+    line["difference"] = float(mean_b.mean() - mean_a.mean())
+    line["interval"] = list(paired_bootstrap(mean_b - mean_a, [groups[i] for i in at], draws=draws, seed=seed))
+    ids = [probes[i]["id"] for i in at]
+    gained = (mean_a < 0.5) & (mean_b >= 0.5) if len(a) + len(b) > 2 else ~a[0] & b[0]
+    lost = (mean_a >= 0.5) & (mean_b < 0.5) if len(a) + len(b) > 2 else a[0] & ~b[0]
+    line["gains"] = [i for i, g in zip(ids, gained, strict=True) if g]
+    line["losses"] = [i for i, x in zip(ids, lost, strict=True) if x]
+    if len(a) + len(b) == 2:
+        line["p"] = mcnemar(len(line["gains"]), len(line["losses"]))
+    else:
+        line["p"] = permutation_test(list(a.mean(1)), list(b.mean(1)), seed=seed)
+        line["seed_gap"] = _seed_gap(a.mean(1), b.mean(1))
+    return line
+
+
+def _seed_gap(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the largest difference between two runs of one arm: what chance alone does (A/A)."""
+    return float(max(np.ptp(a), np.ptp(b)))
+
+
+def verdict(line: Mapping[str, Any], floor: float | None) -> str:
+    """Return improved, worse, unchanged or cannot tell, from the corrected p-value and the interval of B - A.
+
+    unchanged: no probe flipped, or the interval lies within 5 points of zero. cannot tell: anything else without a
+    p-value below 0.05, as when there are too few runs for any p-value to get there.
+    """
+    if line["p_holm"] < ALPHA and line["difference"] != 0:
+        return "improved" if line["difference"] > 0 else "worse"
+    low, high = line["interval"]
+    same = line["difference"] == 0 and not line["gains"] and not line["losses"]
+    if same or (low > -0.05 and high < 0.05 and (floor is None or floor < ALPHA)):
+        return "unchanged"
+    return "cannot tell"
+
+
+def sentence(name: str, line: Mapping[str, Any], floor: float | None) -> str:
+    """Return the verdict as one sentence."""
+    a, b, p = (f"{x:.3f}" for x in (line["a"]["rate"], line["b"]["rate"], line["p_holm"]))
+    text = f"{name}: {line['verdict']}, {a} to {b} (p = {p})"
+    if line["verdict"] == "cannot tell" and floor is not None and floor >= ALPHA:
+        text += f"; with so few runs p cannot go below {floor:.2g}, four an arm reach 0.029"
+    return text
+
+
+def _metrics(arm: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the mean over the runs of each named metric; None where no run has it."""
+    names = dict.fromkeys(n for run in arm for n in run.get("metrics", {}))
+    found = {n: [run["metrics"][n] for run in arm if run.get("metrics", {}).get(n) is not None] for n in names}
+    return {n: float(np.mean(v)) if v else None for n, v in found.items()}
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """Return the comparison as an aligned table, a line a behaviour, with a sentence for each verdict below."""
+    many = result["test"] == "permutation"
+    head = [
+        "behaviour",
+        "n",
+        "A",
+        "A min-max" if many else "A 95 %",
+        "B",
+        "B min-max" if many else "B 95 %",
+        "B - A",
+        "95 % of B - A",
+        "gain",
+        "loss",
+        "p",
+        "p Holm",
+        *(["A/A gap"] if many else []),
+        "verdict",
+    ]
+    cells = [head]
+    for name, line in [*result["behaviours"].items(), (OVERALL, result[OVERALL])]:
+        spans = ["{:.3f}-{:.3f}".format(*line[arm].get("spread", line[arm].get("wilson"))) for arm in ("a", "b")]
+        cells.append(
+            [
+                name,
+                str(line["n"]),
+                f"{line['a']['rate']:.3f}",
+                spans[0],
+                f"{line['b']['rate']:.3f}",
+                spans[1],
+                f"{line['difference']:+.3f}",
+                "{:+.3f} {:+.3f}".format(*line["interval"]),
+                str(len(line["gains"])),
+                str(len(line["losses"])),
+                f"{line['p']:.3g}",
+                f"{line['p_holm']:.3g}",
+                *([f"{line['seed_gap']:.3f}"] if many else []),
+                line["verdict"],
+            ]
+        )
+    width = [max(len(r[k]) for r in cells) for k in range(len(head))]
+    left = {0, len(head) - 1}
+    rows = [
+        "  ".join(c.ljust(w) if k in left else c.rjust(w) for k, (c, w) in enumerate(zip(r, width))).rstrip()
+        for r in cells
+    ]
+    count = {arm: len(result["runs"][arm]) for arm in ("a", "b")}
+    test = (
+        "exact permutation test over seed means"
+        if many
+        else "exact McNemar test on flips: are these two checkpoints different? (not: did the data do it)"
+    )
+    lines = [f"A: {count['a']} run(s), B: {count['b']} run(s), {result['probes']} probes; {test}", "", *rows, ""]
+    lines += [sentence(n, x, result["p_floor"]) for n, x in result["behaviours"].items()]
+    lines.append(sentence(OVERALL, result[OVERALL], result["p_floor"]))
+    return "\n".join([*lines, *_metric_lines(result["metrics"])])
+
+
+def _metric_lines(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    names = [n for n in metrics["a"] if metrics["a"][n] is not None and metrics["b"].get(n) is not None]
+    if not names:
+        return []
+    width = max(map(len, names))
+    return ["", *(f"{n.ljust(width)}  {metrics['a'][n]:.3f}  {metrics['b'][n]:.3f}" for n in names)]
