@@ -18,12 +18,14 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -81,11 +83,13 @@ _NEXT = {
 _SPACED_KEY = re.compile(rb'"[ \t\r]+:')
 _SPACED = (b" :", b"\t:", b"\r:")      # looked for first: the pattern alone would cost half the parsing time
 _ARRAY_TOKEN = re.compile(rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*(?:"|(\\?\Z))|[\[\]{}\n]')    # group 1: cut off
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of such a byte
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
 _ABSENT = object()
 
 _Splits = Iterator[tuple[pa.RecordBatch, str | None]]   # batches and the split they belong to, where it is known
-_Object = tuple[int, dict[str, Any] | str, str]         # line, its object or the reason for refusal, its text
+_Text = Callable[[], str]
+_Object = tuple[int, dict[str, Any] | str, _Text, int]  # line, its object or the reason for refusal, its text, bytes
 
 
 class _Bad(Exception):
@@ -250,7 +254,9 @@ def _kind(value: object) -> str:
         return f"a number ({value})"
     if isinstance(value, str):
         return "text"
-    return {dict: "an object", list: "a list"}.get(type(value), f"a {type(value).__name__}")
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return f"a {type(value).__name__}"
 
 
 def _not_text(name: str, value: object, rest: Mapping[str, Any]) -> _Bad:
@@ -283,12 +289,13 @@ def _content(turn: dict[str, Any], k: int) -> str:
         raise _Bad(f"turn {k}: no content")
     if isinstance(value, list):
         parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else part for part in value]
-        if not all(isinstance(part, str) for part in parts):
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) != len(parts):
             raise _Bad(f"turn {k}: content has a part that is not text")
-        value = "".join(parts)
+        value = "".join(texts)
     calls = turn.pop("tool_calls", None)
     if calls:
-        text = orjson.dumps(calls, default=_plain).decode()
+        text = _compact(calls)
         return f"{value}\n{text}" if isinstance(value, str) and value else text
     if not isinstance(value, str):
         raise _Bad(f"turn {k}: content is {_kind(value)}, expected text")
@@ -342,6 +349,13 @@ def _turns(value: object, offset: int = 0) -> tuple[list[str], list[str], list[d
 def _plain(value: object) -> str:
     """Return what JSON has no word for as text: bytes as base64, dates and decimals as written."""
     return base64.b64encode(value).decode() if isinstance(value, (bytes, bytearray)) else str(value)
+
+
+def _compact(value: object) -> str:
+    try:
+        return orjson.dumps(value, default=_plain).decode()
+    except TypeError as error:  # nested deeper than 254
+        raise _Bad(f"a field cannot be kept as JSON: {error}") from None
 
 
 class _Columns:
@@ -404,7 +418,7 @@ class _Columns:
         self._converse(row, *_turns(value))
 
     def _completion(self, row: dict[str, Any]) -> None:
-        parts = []
+        parts: list[tuple[list[str], list[str], list[dict[str, Any]]]] = []
         for name, role in ((self.shape.instruction, "user"), (self.shape.response, "assistant")):
             value = row.pop(name, _ABSENT)
             if value is _ABSENT or value is None or isinstance(value, (int, float)):
@@ -468,7 +482,7 @@ class _Columns:
             system, instruction, given, response,
             label(row, shape.family) if shape.family else None,
             label(row, shape.split) if shape.split else None,
-            orjson.dumps(row, default=_plain).decode() if row else "{}",
+            _compact(row) if row else "{}",
         ))
         self._roles += roles
         self._contents += contents
@@ -541,7 +555,10 @@ def _no_duplicates(line: bytes) -> None:
             twice = next(key for key in keys if keys.count(key) > 1)
             raise _Bad(f"duplicate key {twice!r}")
 
-    json.loads(line, object_pairs_hook=pairs)
+    try:
+        json.loads(line, object_pairs_hook=pairs)
+    except ValueError as error:     # a number of more than 4,300 digits
+        raise _Bad(f"malformed JSON: {error}") from None
 
 
 def _object(line: bytes, spaced: bool) -> dict[str, Any]:
@@ -553,8 +570,11 @@ def _object(line: bytes, spaced: bool) -> dict[str, Any]:
     if type(value) is not dict:
         raise _Bad(f"the line is {_kind(value)}, expected an object")
     colons = line.count(b'":')
-    if (spaced and _SPACED_KEY.search(line)) or (colons != len(value) and colons != _count_keys(value)):
-        _no_duplicates(line)
+    try:
+        if (spaced and _SPACED_KEY.search(line)) or (colons != len(value) and colons != _count_keys(value)):
+            _no_duplicates(line)
+    except RecursionError:
+        raise _Bad("malformed JSON: nested too deep") from None
     return value
 
 
@@ -801,10 +821,14 @@ def work() -> None:
         except EOFError:
             return
         chunk = _parse(block._replace(data=_frame(incoming)), shape, stop)
-        for part in (pickle.dumps(chunk.bad), chunk.batch.serialize()):
-            outgoing.write(struct.pack("<Q", len(part)))
-            outgoing.write(part)
-        outgoing.flush()
+        try:
+            for part in (pickle.dumps(chunk.bad), chunk.batch.serialize()):
+                outgoing.write(struct.pack("<Q", len(part)))
+                outgoing.write(part)
+            outgoing.flush()
+        except BrokenPipeError:     # the reader was killed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), outgoing.fileno())
+            return
         del block, chunk, part
 
 
@@ -846,6 +870,9 @@ def _parsed(blocks: Iterator[_Block], shape: Shape, stop: bool, workers: int) ->
 
 # ---------------------------------------------------------------- CSV
 
+_CsvRow = tuple[int, list[str] | str, str]      # line, cells or the reason for refusal, text
+
+
 class _CsvLines:
     """The physical lines of a CSV text for csv.reader; remembers those of the row under way."""
 
@@ -873,7 +900,7 @@ class _CsvLines:
         return text
 
 
-def _csv_rows(lines: _CsvLines, delimiter: str, stream: _Bytes) -> Iterator[tuple[int, list[str] | str, str]]:
+def _csv_rows(lines: _CsvLines, delimiter: str, stream: _Bytes) -> Iterator[_CsvRow]:
     """Yield (line number, cells or the reason for refusal, text) for every row of a CSV text."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -889,42 +916,41 @@ def _csv_rows(lines: _CsvLines, delimiter: str, stream: _Bytes) -> Iterator[tupl
         text = "".join(lines.pending)
         if lines.long:
             cells = stream.broken if lines.long < 0 else _too_long(lines.long)
-        elif not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text):
-            byte = next(c for c in text if "\udc80" <= c <= "\udcff")
-            cells = f"byte 0x{ord(byte) - 0xDC00:02x} is not UTF-8"
+        elif not text.isascii() and (byte := _NOT_UTF8.search(text)):
+            cells = f"byte 0x{ord(byte.group()) - 0xDC00:02x} is not UTF-8"
         elif "\0" in text:
             cells = "NUL byte"
         if cells:
             yield first, cells, text.rstrip("\r\n")
 
 
-def _csv_objects(
-    rows: Iterator[tuple[int, list[str] | str, str]], header: list[str]
-) -> Iterator[_Object]:
+def _csv_objects(rows: Iterator[_CsvRow], header: list[str]) -> Iterator[_Object]:
+    value: dict[str, Any] | str
     for line, cells, text in rows:
         if isinstance(cells, str):
-            yield line, cells, text
+            value = cells
         elif len(cells) != len(header):
-            yield line, f"{len(cells)} cells, but the header names {len(header)} columns", text
+            value = f"{len(cells)} cells, but the header names {len(header)} columns"
         else:
-            yield line, dict(zip(header, cells)), text
+            value = dict(zip(header, cells))
+        yield line, value, text.__str__, len(text)
 
 
 def _object_chunks(
     objects: Iterable[_Object], shape: Shape, stop: bool, done: Callable[[], int]
 ) -> Iterator[_Chunk]:
-    """Yield the rows of (line, object or reason, text), at most 8,192 rows or about 8 MB a chunk."""
+    """Yield the rows of objects, at most 8,192 rows or about BLOCK bytes a chunk."""
     columns, bad, count, size = _Columns(shape), list[Refusal](), 0, 0
-    for line, value, text in objects:
+    for line, value, text, length in objects:
         try:
             if isinstance(value, str):
                 raise _Bad(value)
             columns.take(value)
         except _Bad as error:
-            bad.append(Refusal(line, str(error), _show(text)))
+            bad.append(Refusal(line, str(error), _show(text())))
             if stop:
                 break
-        count, size = count + 1, size + len(text)
+        count, size = count + 1, size + length
         if count == 8192 or size > BLOCK:
             yield _Chunk(columns.batch(), bad, done())
             columns, bad, count, size = _Columns(shape), [], 0, 0
@@ -934,17 +960,26 @@ def _object_chunks(
 # ---------------------------------------------------------------- tables
 
 def _table_objects(batches: _Splits) -> Iterator[_Object]:
-    """Yield (row, object or reason, text) of Arrow batches; `split`, where known, becomes a field."""
+    """Yield the objects of Arrow batches; `split`, where known, becomes a field."""
     row = 0
     for batch, split in batches:
         for k in range(0, batch.num_rows, 1024):
             part = batch.slice(k, 1024)
-            for value in _pylist(part):
+            size = part.nbytes // part.num_rows
+            for n, value in enumerate(_pylist(part)):
                 if isinstance(value, dict) and split is not None:
                     value.setdefault("split", split)
-                text = value if isinstance(value, str) else orjson.dumps(value, default=_plain).decode()[:SHOWN]
-                yield row, value, text
+                yield row, value, partial(_cells, part, n), size
                 row += 1
+
+
+def _cells(part: pa.RecordBatch, n: int) -> str:
+    """Return row `n` of a batch as JSON, for a person to look at."""
+    value = _pylist(part.slice(n, 1))[0]
+    try:
+        return value if isinstance(value, str) else _compact(value)
+    except _Bad as error:
+        return str(error)
 
 
 def _pylist(part: pa.RecordBatch) -> list[dict[str, Any] | str]:
@@ -1021,11 +1056,20 @@ def hub_reachable(seconds: float = HUB_SECONDS) -> bool:
         return False
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     place = urlsplit(proxy or os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    try:
-        socket.create_connection((place.hostname or "", place.port or 443), timeout=seconds).close()
-    except OSError:
-        return False
-    return True
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            socket.create_connection((place.hostname or "", place.port or 443), timeout=seconds).close()
+        except OSError as error:
+            log.debug("the hub does not answer: %s", error)
+        else:
+            answered.set()
+
+    asking = threading.Thread(target=ask, daemon=True)  # a thread, since looking up a name heeds no time limit
+    asking.start()
+    asking.join(seconds)
+    return answered.is_set()
 
 
 def _hub(name: str, subset: str | None, split: str | None) -> Any:
@@ -1072,8 +1116,9 @@ def _dataset_batches(
     data: Any, split: str | None, place: str
 ) -> tuple[_Splits, int]:
     """Return the batches of a Dataset, or of one or all splits of a DatasetDict, and the number of rows."""
-    parts: dict[str | None, Any] = dict(data) if isinstance(data, dict) else {None: data}
-    if split is not None and isinstance(data, dict):
+    many = isinstance(data, dict)
+    parts: dict[str | None, Any] = dict(data) if many else {str(data.split) if data.split else None: data}
+    if split is not None and many:
         if split not in data:
             raise CurationError(f"{place}: there is no split {split!r}", f"splits: {', '.join(data)}")
         parts = {split: data[split]}
@@ -1203,6 +1248,8 @@ def read(
     """
     options = _Options(dict(mapping or {}), skip_bad, rejected, progress, workers)
     name = str(source)
+    if (split or subset) and (name == "-" or Path(source).is_file()):
+        raise CurationError(f"{name}: a file has no splits or subsets to choose from", "leave --split and --subset out")
     if name == "-":
         return _read_stream(_Bytes(sys.stdin.buffer, 0, "stdin"), "", options)  # type: ignore[arg-type]
     path = Path(source)
@@ -1378,7 +1425,7 @@ def _read_table(
     peeked = [first for _, first in zip(range(PEEK_ROWS), objects)]
     if not peeked:
         raise CurationError(f"{name}: there is no row in it", "give a file with at least one row")
-    shape = detect([value for _, value, _ in peeked if isinstance(value, dict)], options.mapping, name)
+    shape = detect([value for _, value, _, _ in peeked if isinstance(value, dict)], options.mapping, name)
     done = [0]
 
     def counted() -> Iterator[_Object]:

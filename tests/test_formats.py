@@ -239,6 +239,28 @@ def test_hub_id_without_network_is_a_clear_error(monkeypatch):
     assert "hf download nobody/no-such-set-1b2c" in error.value.hint
 
 
+def test_a_file_has_no_splits_to_choose_from(tmp_path):
+    with pytest.raises(CurationError, match="a file has no splits"):
+        read(lines(tmp_path / "x.jsonl", ALPACA), split="train")
+
+
+def test_a_hub_that_does_not_answer_costs_no_wait(monkeypatch):
+    import socket
+    import threading
+
+    asked = threading.Event()
+
+    def never(*_: object, **__: object) -> None:
+        asked.wait(30)
+        raise OSError("no route")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(socket, "create_connection", never)
+    assert formats.hub_reachable(0.05) is False
+    assert not asked.is_set()   # it came back although the connection was still being tried
+    asked.set()
+
+
 @pytest.mark.parametrize("text", [
     b'{"instruction": "a", "output": "b"}\n', b'[{"instruction": "a", "output": "b"}]', b"instruction,output\na,b\n",
 ])
@@ -270,6 +292,9 @@ BAD_LINES = {
     b'{"instruction": "a", "output": "b", "x": NaN}': "malformed JSON: NaN and Infinity are not JSON",
     b'["a", "b"]': "the line is a list, expected an object",
     b"null": "the line is null, expected an object",
+    b'{"instruction": "a", "output": "b", "x": ' + b"[" * 400 + b"]" * 400 + b"}":
+        "a field cannot be kept as JSON: Recursion limit reached",
+    b'{"instruction": "a", "output": "b", "x" : ' + b"[" * 1000 + b"]" * 1000 + b"}": "malformed JSON: nested too deep",
     b"[" * 100_000: "malformed JSON: nested too deep",
     b"\xef\xbb\xbf" + GOOD: "malformed JSON: Unexpected UTF-8 BOM (decode using utf-8-sig) at column 1",
 }
