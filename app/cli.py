@@ -39,7 +39,8 @@ def app(folder: Path, port: int | None, host: str, token: str | None, no_browser
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}"
     try:
         wait_until_up(url, process)
-        click.echo(f"The workbench on {folder} is at {url}   (Ctrl-C ends it)")
+        click.echo(f"The workbench on {folder} is at {url} (Ctrl-C ends it)")
+        sys.stdout.flush()
         if not no_browser:
             webbrowser.open(url)
         code = process.wait()
@@ -89,7 +90,7 @@ def streamlit_argv(host: str, port: int) -> list[str]:
     main = Path(__file__).with_name("main.py")
     return [sys.executable, "-m", "streamlit", "run", str(main), "--server.address", host, "--server.port", str(port),
             "--server.headless", "true", "--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false",
-            "--client.toolbarMode", "minimal"]
+            "--client.toolbarMode", "minimal", "--logger.hideWelcomeMessage", "true"]
 
 
 def environment(folder: Path, token: str | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 from curation.app import state
 from curation.app.views import browse, gate, overview, review
+from PIL import Image
 
 from curation.errors import CurationError
 
@@ -28,13 +29,13 @@ def admitted() -> bool:
     return False
 
 
-def _icon() -> np.ndarray:
-    """Return the page's icon, a tick on blue, (32, 32, 3) uint8. A named icon would be fetched from the internet."""
+def _icon() -> Image.Image:
+    """Return the page's icon, a tick on blue. A named icon would be fetched from the internet."""
     icon = np.full((32, 32, 3), (36, 89, 169), np.uint8)
     for x in range(7, 26):
         y = 15 + (x - 7) if x < 14 else 22 - (x - 14)
         icon[y - 2: y + 3, x] = 255
-    return icon
+    return Image.fromarray(icon)
 
 
 def main() -> None:

@@ -159,8 +159,8 @@ def _coverage(result: GateResult) -> None:
         if c.kind == "family" and c.have == 0 and c.least is None:
             continue
         goals = [x for x in (c.least, c.most) if x is not None]
-        wanted = f"≥ {c.least:,}" if c.least is not None else ""
-        wanted += (" " if wanted else "") + (f"≤ {c.most:,}" if c.most is not None else "")
+        wanted = f"{c.least:,}–{c.most:,}" if c.least is not None and c.most is not None else \
+            f"≥ {c.least:,}" if c.least is not None else f"≤ {c.most:,}" if c.most is not None else ""
         tone = "plain" if not goals else "ok" if c.met else "gap"
         text = f"{'' if c.met else '✖ '}{c.have:,}" + (f"  ({wanted})" if wanted else "")
         groups.setdefault(kinds[c.kind], []).append(

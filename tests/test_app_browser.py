@@ -1,0 +1,254 @@
+"""The workbench in a real Chromium: filters, selection, verdicts by mouse and by keys, and hostile texts that stay texts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.store import Store
+
+from .app_folder import make_folder
+
+pytest.importorskip("streamlit")
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.ui
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")
+LINE = 33       # pixels of a table line at the theme's font size
+
+
+def chromium() -> str | None:
+    """Return the browser to drive: $CHROMIUM, /usr/bin/chromium, or the one that playwright has installed."""
+    for path in (os.environ.get("CHROMIUM"), "/usr/bin/chromium", shutil.which("chromium"), shutil.which("google-chrome")):
+        if path and Path(path).exists():
+            return path
+    with playwright.sync_playwright() as p:
+        return p.chromium.executable_path if Path(p.chromium.executable_path).exists() else None
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_folder(tmp_path_factory.mktemp("browser") / "s")
+
+
+@pytest.fixture(scope="module")
+def url(store: Store) -> Iterator[str]:
+    """Start `curation app` as a user would and return its address."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    argv = [sys.executable, "-m", "curation.cli", "app", str(store.path), "--no-browser", "--port", str(port)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={**os.environ, "CURATION_ACTOR": "ann"})
+    assert process.stdout is not None
+    line = ""
+    while " is at http://" not in line:
+        line = process.stdout.readline()
+        assert line, "curation app ended without an address"
+    try:
+        yield line.split(" is at ")[1].split()[0]
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium: set CHROMIUM to its path, or run `playwright install chromium`")
+    with playwright.sync_playwright() as p:
+        running = p.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, url: str, store: Store) -> Iterator[Any]:
+    """A fresh page at 1280 x 900 whose requests and dialogs are noted; after the test no one may have left this machine."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    tab.set_default_timeout(30_000)
+    asked: list[str] = []
+    dialogs: list[str] = []
+    tab.on("request", lambda r: asked.append(r.url))
+    tab.on("dialog", lambda d: (dialogs.append(d.message), d.dismiss()))
+    yield tab
+    context.close()
+    assert dialogs == []
+    assert [u for u in asked if not u.startswith((url, url.replace("http", "ws"), "data:", "blob:"))] == []
+
+
+def settle(tab: Any) -> None:
+    """Wait until no script is running and nothing is being drawn."""
+    tab.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    tab.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+    tab.wait_for_timeout(250)
+
+
+def open_at(tab: Any, url: str, path: str) -> None:
+    tab.goto(url + path)
+    tab.wait_for_selector("[data-testid=stMainBlockContainer]")
+    settle(tab)
+
+
+def tick(tab: Any, *lines: int) -> None:
+    """Tick lines of the table, counted from 0."""
+    for line in lines:
+        box = tab.locator("[data-testid=stDataFrame]").bounding_box()
+        tab.mouse.click(box["x"] + 17, box["y"] + LINE * (line + 1.5))
+        settle(tab)
+
+
+def until(what: Callable[[], Any]) -> Any:
+    """Return the first true value of `what`; fail after half a minute."""
+    deadline = time.monotonic() + 30
+    while not (value := what()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return value
+
+
+def uids(store: Store, *rows: int) -> list[str]:
+    return [store.rows()["uid"][i].as_py() for i in rows]
+
+
+def clean(store: Store) -> None:
+    """Take back whatever still holds, so that each test begins undecided."""
+    for action in store.verdicts.history():
+        if not action["undone"] and action["undoes"] is None:
+            store.verdicts.undo(action["id"], actor="test")
+    assert store.verdicts.decisions() == {}
+
+
+def test_it_opens_on_this_machine_and_a_bar_leads_to_its_rows(page: Any, url: str) -> None:
+    assert url.startswith("http://127.0.0.1:")
+    open_at(page, url, "/")
+    page.get_by_text("Gate failed: 260 of 260 rows would be exported").wait_for()
+    page.get_by_role("button", name="response.empty").click()
+    page.get_by_text("12 in this filter").wait_for()
+    assert "/browse" in page.url and "check=response.empty" in page.url
+    page.reload()
+    page.get_by_text("12 in this filter").wait_for()
+
+
+def test_select_reject_two_rows_and_undo(page: Any, url: str, store: Store) -> None:
+    clean(store)
+    open_at(page, url, "/browse?check=dup.near")
+    page.get_by_text("10 in this filter").wait_for()
+    tick(page, 1, 3)
+    page.get_by_text("2 selected").wait_for()
+    page.locator(".st-key-reject_selected button").click()
+    page.get_by_text("0 selected").wait_for()
+    assert {u: d.verdict for u, d in store.verdicts.decisions().items()} == dict.fromkeys(uids(store, 11, 13), "reject")
+    assert store.verdicts.history()[0]["rows"] == 2 and store.verdicts.history()[0]["actor"] == "ann"
+    page.get_by_role("button", name="Undo").first.click()
+    until(lambda: store.verdicts.decisions() == {})
+    page.get_by_text("Undone: reject 2 rows.").wait_for()
+
+
+def test_a_selection_does_not_carry_over_to_another_page(page: Any, url: str, store: Store) -> None:
+    clean(store)
+    open_at(page, url, "/browse")
+    tick(page, 0, 1)
+    page.get_by_text("2 selected").wait_for()
+    page.locator("[data-testid=stPagination]").get_by_text("2", exact=True).click()
+    page.get_by_text("0 selected").wait_for()
+    settle(page)
+    assert "page=2" in page.url
+    assert page.locator(".st-key-reject_selected button").is_disabled()
+    tick(page, 0)
+    page.get_by_text("1 selected").wait_for()
+    page.locator(".st-key-reject_selected button").click()
+    until(lambda: list(store.verdicts.decisions()) == uids(store, 100))
+
+
+def test_a_click_on_a_cell_opens_the_row_with_its_span(page: Any, url: str) -> None:
+    open_at(page, url, "/browse?check=privacy.pii")
+    box = page.locator("[data-testid=stDataFrame]").bounding_box()
+    page.mouse.click(box["x"] + 280, box["y"] + LINE * 1.5)
+    page.locator(".cw-card mark").wait_for()
+    assert page.locator(".cw-card mark").all_text_contents() == ["anna@example.org"]
+    assert "privacy.pii says <i>so</i> of row 30." in page.locator(".cw-flag").inner_text()
+    settle(page)
+    assert "row=30" in page.url
+
+
+HOSTILE = {
+    100: "<script>window.pwned=1;alert(1)</script><img src=x onerror='window.pwned=1;alert(2)'>",
+    101: "[a link](http://evil.example/x) ![pic](http://evil.example/p.png)",
+    102: "שלום עולם", 103: "word word", 104: "Question number 104?", 105: "First turn, about zebras.",
+}
+
+
+def test_hostile_text_stays_text(page: Any, url: str, store: Store) -> None:
+    open_at(page, url, "/browse?row=100&page=2")
+    for row, seen in HOSTILE.items():
+        page.locator(".cw-card b", has_text=f"row {row}").wait_for()
+        settle(page)
+        assert seen in page.locator(".cw-card").text_content()
+        page.get_by_text("Edit this row").click()
+        page.wait_for_timeout(200)
+        assert page.evaluate("window.pwned") is None
+        assert page.evaluate("[...document.querySelectorAll('script')].filter(s => s.textContent.includes('pwned')).length") == 0
+        assert page.evaluate("[...document.querySelectorAll('a, img, iframe')].filter(n => /evil|^x$/.test("
+                             "(n.getAttribute('href') ?? '') + (n.getAttribute('src') ?? ''))).length") == 0
+        if row == 103:
+            assert "characters not shown" in page.locator(".cw-card").text_content()
+            page.locator(f".st-key-whole-{uids(store, 103)[0]} label").click()
+            page.wait_for_function("document.querySelector('.cw-card').textContent.length > 1000000")
+        page.locator(".st-key-next button").first.click()
+
+
+def test_hostile_names_in_spec_and_families_stay_text(page: Any, url: str) -> None:
+    for path in ("/", "/browse", "/gate"):
+        open_at(page, url, path)
+        if path == "/browse":
+            page.locator(".st-key-family input").click()
+            page.get_by_text("evil.example/f.png").first.wait_for()
+        assert page.evaluate("[...document.querySelectorAll('a, img, [onclick], script')].filter(n => "
+                             "/evil|alert/.test(n.outerHTML)).length") == 0
+
+
+def test_keys_decide_without_loss_and_undo(page: Any, url: str, store: Store) -> None:
+    clean(store)
+    open_at(page, url, "/review?queue=errors")
+    page.locator(".cw-card .cw-turn").first.wait_for()
+    before = len(store.verdicts.history())
+    keys = "axaaxxaxaxa"
+    page.evaluate("keys => { for (const key of keys) "      # no gap at all between the presses
+                  "document.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})) }", keys)
+    history = until(lambda: len(h := store.verdicts.history()) == before + len(keys) and h)
+    words = {"a": "accept", "x": "reject"}
+    assert [h["verdict"] for h in reversed(history[:len(keys)])] == [words[k] for k in keys]
+    assert len({h["id"] for h in history}) == len(history) and len(store.verdicts.decisions()) == len(keys)
+    page.get_by_text("all saved").wait_for()
+    for _ in range(3):
+        page.keyboard.press("z")
+    until(lambda: len(store.verdicts.decisions()) == len(keys) - 3)
+    page.get_by_text("9 of 13").wait_for()
+
+
+def test_keys_sleep_while_one_edits_and_the_edit_is_stored(page: Any, url: str, store: Store) -> None:
+    clean(store)
+    open_at(page, url, "/review?queue=errors")
+    page.locator(".cw-card .cw-turn").first.wait_for()
+    before = len(store.verdicts.history())
+    page.keyboard.press("e")
+    box = page.locator(".cw-edit textarea").last
+    box.wait_for()
+    box.fill("")
+    box.press_sequentially("axz 12 answer")
+    assert len(store.verdicts.history()) == before
+    box.press("Control+Enter")
+    until(lambda: len(store.verdicts.history()) == before + 1)
+    assert [list(e.items()) for e in store.verdicts.edits().values()] == [[("response", "axz 12 answer")]]
+    page.get_by_text("2 of 13").wait_for()

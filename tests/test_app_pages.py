@@ -1,0 +1,227 @@
+"""The pages of the workbench, run without a browser: no exception, the right counts, the verdict buttons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit")
+
+from curation.app import state
+from streamlit.testing.v1 import AppTest
+
+from curation.store import Entry, Store
+
+from .app_folder import LONG, N, make_folder
+
+MAIN = Path(state.__file__).with_name("main.py")
+
+
+@pytest.fixture
+def open_app(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that opens the workbench on a folder, at a page, with query parameters."""
+    def go(folder: Path, place: str = "", **query: Any) -> AppTest:
+        monkeypatch.setenv("CURATION_FOLDER", str(folder))
+        monkeypatch.setenv("CURATION_ACTOR", "ann")
+        at = AppTest.from_file(str(MAIN), default_timeout=60)
+        at.run()
+        for name, value in query.items():
+            at.query_params[name] = value
+        if place:    # AppTest.switch_page finds pages by file; ours are functions, found by their place in the address
+            at._page_hash = next(h for h, about in at._registered_pages.items() if about.get("url_pathname") == place)
+            at.run()
+        assert not at.exception, [e.value for e in at.exception]
+        return at
+    return go
+
+
+def words(at: AppTest) -> str:
+    """Return everything written on the page."""
+    kinds = (at.header, at.subheader, at.text, at.markdown, at.caption, at.code, at.error, at.success, at.info, at.warning)
+    return "\n".join(str(x.value) for kind in kinds for x in kind)
+
+
+def test_an_empty_folder_says_how_to_begin(open_app: Any, tmp_path: Path) -> None:
+    at = open_app(tmp_path)
+    assert "No rows yet" in words(at) and f"curation import FILE --to {tmp_path}" in words(at)
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    at.text_input(key="import_path").input(str(tmp_path / "a.jsonl")).run()
+    assert [b.label for b in at.button] == ["Import"] and str(tmp_path / "a.jsonl") in words(at)
+    for page in ("Browse", "Review", "Gate"):
+        assert "yet" in words(open_app(tmp_path, page.lower()))
+
+
+def test_rows_without_checks_offer_to_run_them(open_app: Any, tmp_path: Path) -> None:
+    make_folder(tmp_path / "s", checked=False)
+    at = open_app(tmp_path / "s")
+    assert f"{N} rows, not checked yet" in words(at) and f"curation check {tmp_path / 's'}" in words(at)
+    assert at.button(key="check").label == "Run the checks"
+    assert len(open_app(tmp_path / "s", "browse").dataframe[0].value) == state.PAGE
+
+
+def test_the_overview_says_the_gate_the_reasons_and_the_next_step(open_app: Any, tmp_path: Path) -> None:
+    make_folder(tmp_path / "s")
+    at = open_app(tmp_path / "s")
+    assert f"Gate failed: {N} of {N} rows would be exported" in at.error[0].value
+    assert "13 of 260 rows (5.00%) have an open error flag" in words(at)
+    assert "family rewrite: 64 rows, 336 short of 400" in words(at)
+    assert "21 of 260 rows have a flag" in words(at)
+    assert f"curation review {tmp_path / 's'} --apply-policy" in words(at)
+    assert "<script>" not in at.header[0].value.replace("\\<", "")
+
+
+def test_the_gate_page_lists_every_rule(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    store.verdicts.append([Entry(store.rows()["uid"][0].as_py(), "reject")], actor="t")
+    at = open_app(tmp_path / "s", "gate")
+    rules = at.dataframe[0].value.set_index("rule")
+    assert rules.loc["max_error_rate", ""] == "✖ not met" and rules.loc["min_rows", ""] == "✓ met"
+    assert rules.loc["coverage:family:rewrite", "have"] == "63"
+    assert "1 rows are rejected" in words(at) or "1 row is rejected" in words(at)
+    assert not [b for b in at.button if b.key == "export"]
+    at.text_input(key="override").input("for a trial").run()
+    assert at.button(key="export").label == "Export all the same" and "--override 'for a trial'" in words(at)
+
+
+def test_browse_pages_and_filters(open_app: Any, tmp_path: Path) -> None:
+    make_folder(tmp_path / "s")
+    at = open_app(tmp_path / "s", "browse")
+    assert at.dataframe[0].value["row"].tolist() == list(range(100)) and "260 rows" in words(at)
+    at.get_by_key("page").set_value(3).run()
+    assert at.dataframe[0].value["row"].tolist() == list(range(200, 260))
+    at.multiselect(key="check").select("dup.near").run()
+    assert at.dataframe[0].value["row"].tolist() == list(range(10, 20)) and "10 in this filter" in words(at)
+    at.get_by_key("severity").set_value(["error"]).run()
+    assert "No row passes this filter" in words(at)
+    at.get_by_key("severity").set_value([]).run()
+    at.text_input(key="text").input("number 1[01]").run()
+    assert "No row passes" in words(at)
+    at.toggle(key="regex").set_value(True).run()
+    assert at.dataframe[0].value["row"].tolist() == [10, 11]
+    at.text_input(key="text").input("(").run()
+    assert "not a regular expression" in at.warning[0].value and not at.exception
+
+
+def test_the_address_carries_the_filter_and_the_open_row(open_app: Any, tmp_path: Path) -> None:
+    make_folder(tmp_path / "s")
+    at = open_app(tmp_path / "s", "browse", check="privacy.pii", row="30", order="worst flag first")
+    assert at.dataframe[0].value["row"].tolist() == [30] and "1 of 1 in this filter" in words(at)
+    assert at.multiselect(key="check").value == ["privacy.pii"]
+    for nonsense in ({"row": "9999"}, {"row": "-1"}, {"row": "x"}, {"page": "77"}, {"check": "<b>"}, {"order": "no"}):
+        assert open_app(tmp_path / "s", "browse", **nonsense).dataframe[0].value["row"].tolist()
+
+
+def test_verdicts_on_the_open_row(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    uid = store.rows()["uid"][40].as_py()
+    at = open_app(tmp_path / "s", "browse", row="40")
+    at.button(key=f"reject-{uid}").click().run()
+    decision = store.verdicts.decisions()[uid]
+    assert (decision.verdict, decision.actor) == ("reject", "ann")
+    assert at.dataframe[0].value["verdict"][40] == "✗ rejected"
+    at.button(key=f"clear-{uid}").click().run()
+    assert uid not in store.verdicts.decisions() and not at.exception
+    at.button(key=f"accept-{uid}").click().run()
+    at.button(key="undo").click().run()
+    assert store.verdicts.decisions() == {} and len(store.verdicts.history()) == 4
+
+
+def test_an_edit_is_stored_with_before_and_after_and_looked_at_again(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    uid = store.rows()["uid"][3].as_py()
+    at = open_app(tmp_path / "s", "browse", row="3")
+    box = next(t for t in at.text_area if t.label == "response")
+    box.input("A real answer to the question, in one sentence.")
+    next(b for b in at.button if b.label == "Save").click().run()
+    assert not at.exception
+    assert store.verdicts.edits() == {uid: {"response": "A real answer to the question, in one sentence."}}
+    assert at.dataframe[0].value["verdict"][3] == "✎ edited"
+    assert at.dataframe[0].value["response"][3].startswith("A real answer")
+
+
+def test_a_whole_filter_is_one_action_and_one_undo(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    at = open_app(tmp_path / "s", "browse", check="response.empty")
+    assert at.button(key="reject_filter").label == "Reject all 12"
+    at.button(key="reject_filter").click().run()
+    index = state.build_index(store)
+    assert state.read_verdicts(store, index.rows).rejected.nonzero()[0].tolist() == list(range(12))
+    assert len(store.verdicts.history()) == 1
+    at.button(key="undo").click().run()
+    assert store.verdicts.decisions() == {}
+
+
+def test_taking_one_row_out_of_a_bulk_action_leaves_the_others(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    at = open_app(tmp_path / "s", "browse", check="response.empty", row="5")
+    at.button(key="reject_filter").click().run()
+    uid = store.rows()["uid"][5].as_py()
+    at.button(key=f"clear-{uid}").click().run()
+    assert uid not in store.verdicts.decisions() and len(store.verdicts.decisions()) == 11
+
+
+def test_a_row_of_a_megabyte_is_cut_until_asked_for(open_app: Any, tmp_path: Path) -> None:
+    make_folder(tmp_path / "s")
+    at = open_app(tmp_path / "s", "browse", row="103")
+    assert [t.label for t in at.toggle] == ["Regex", "Show the whole text"]
+    assert len(at.dataframe[0].value.to_json()) < 200_000 < len(LONG)
+    assert "too long to edit" in words(at)
+
+
+def test_the_review_page_fills_a_queue(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    at = open_app(tmp_path / "s", "review")
+    sitting = at.session_state["sitting"]
+    assert sorted(r[0] for r in sitting.rows) == [*range(12), 30]
+    at.selectbox(key="queue").select("warnings").run()
+    assert {r[0] for r in at.session_state["sitting"].rows} <= set(range(10, 20)) and not at.exception
+    at.selectbox(key="queue").select("failed").run()
+    assert "This queue is empty" in words(at)
+    assert store.verdicts.history() == []
+
+
+def test_the_sitting_stores_what_the_browser_says_once_and_in_order(tmp_path: Path) -> None:
+    from curation.app.views.review import Sitting
+
+    store = make_folder(tmp_path / "s")
+    uids = [store.rows()["uid"][i].as_py() for i in range(4)]
+    sitting, desk = Sitting("errors", "q", [(i, u, "") for i, u in enumerate(uids)]), state.Desk("ann")
+    log: list[dict[str, Any]] = [
+        {"seq": 1, "id": uids[0], "verdict": "accept"}, {"seq": 2, "id": uids[1], "verdict": "reject", "reason": "duplicate"},
+        {"seq": 3, "id": uids[2], "verdict": "skip"}, {"seq": 4, "id": uids[1], "verdict": None},
+        {"seq": 5, "id": uids[3], "verdict": "edit", "fields": {"response": "New.", "uid": "no such field"}}]
+    sitting.take(log[:2], store, desk)
+    sitting.take(log, store, desk)          # the browser repeats what it has not yet seen acknowledged
+    sitting.take(log, store, desk)
+    assert {u: d.verdict for u, d in store.verdicts.decisions().items()} == {uids[0]: "accept", uids[3]: "accept"}
+    assert store.verdicts.edits() == {uids[3]: {"response": "New."}}
+    assert [r[0] for r in sitting.rows] == [0, 1, 2, 3, 2] and sitting.acked == 5 and sitting.decided == 2
+    assert [a["note"] for a in reversed(store.verdicts.history())][:2] == ["accept row 0", "reject row 1"]
+
+
+def test_a_wrong_spec_is_shown_with_its_line(open_app: Any, tmp_path: Path) -> None:
+    make_folder(tmp_path / "s")
+    (tmp_path / "s" / "spec.yaml").write_text("version: 1\nfamlies: []\n")
+    at = open_app(tmp_path / "s")
+    assert "spec.yaml:2" in words(at) and "did you mean 'families'" in words(at)
+
+
+def test_a_token_keeps_strangers_out(open_app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "s")
+    monkeypatch.setenv("CURATION_APP_TOKEN", "correct horse battery")
+    at = open_app(tmp_path / "s")
+    assert "Gate" not in words(at) and not at.header
+    at.text_input[0].input("wrong").run()
+    assert at.error[0].value == "This is not the token."
+    at.text_input[0].input("correct horse battery").run()
+    assert "Gate failed" in words(at)
+
+
+def test_the_store_is_read_anew_after_another_process_has_written(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    at = open_app(tmp_path / "s", "browse")
+    Store(store.path).verdicts.append([Entry(store.rows()["uid"][7].as_py(), "reject")], actor="someone else")
+    at.run()
+    assert at.dataframe[0].value["verdict"][7] == "✗ rejected"
