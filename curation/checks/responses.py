@@ -190,14 +190,15 @@ _CLOSINGS = re.compile(r"\b(?:regards|sincerely|yours|love|best|cheers|thanks|th
 _CODE_HINT = re.compile(r"[{};]\s*$|^\s*(?:def |class |import |from |#include|SELECT |<\w|\$ |for\s*\(|if\s*\(|"
                         r"return\b|public |function )", re.MULTILINE)
 _LAST_WORD = re.compile(r"([^\W\d_]+(?:['’\-][^\W\d_]+)*)\W*$")
-_SENTENCE_BEFORE = re.compile(r"[^\W_][)\"'”’]?[.!?][)\"'”’]?\s+(?=[^\W\d_a-z]|[\"“(])")
+# A finished sentence: not an initial, a title ("Dr.") or a list number.
+_SENTENCE_BEFORE = re.compile(r"(?:[^\W\d_A-Z]{3}|\d{4}|[)%])[\"'”’]?[.!?][)\"'”’]?\s+(?=[^\W\d_a-z]|[\"“(])")
 _LOOSE_WORDS = 14       # a longer last sentence is more often complete with its mark forgotten (eye count on Dolly)
-_UNMARKED = re.compile(r"#\w|https?:|www\.|^\s*(?:[-*•–]|\(?\d{1,3}[.):]|[a-zA-Z][.)])\s|\s\d{1,2}[.)]\s|\be\.g\.|:\s")
+_UNMARKED = re.compile(r"#\w|https?:|www\.|\s\d{1,2}[.)]\s|\be\.g\.|:\s")
 _LISTED = re.compile(r"\s*(?:[-*•–]|\(?\d{1,3}[.):]|[a-zA-Z][.)])\s")
 _VERSE = re.compile(r"\b(?:poem|song|lyrics?|haiku|verse|rap|limerick|sonnet|ode|rhyme|couplet|ballad|chorus|chant|"
                     r"slogan|title|headline|tagline|hashtags?|caption|acronym|complete the|fill in|blank|finish the|"
-                    r"sentence starter|begin|start(?:ing)? (?:of|line|sentence)|opening|sql|regex|regular expression|"
-                    r"function|code|word|phrase|preposition|conjunction|article|translate)\b", re.IGNORECASE)
+                    r"sentence starter|begin|start(?:ing)? (?:of|line|sentence)|opening|regular expression|word|phrase|"
+                    r"preposition|conjunction|translate)\b", re.IGNORECASE)
 
 
 def _open_fence(text: str) -> int | None:
@@ -231,15 +232,41 @@ def _cut(text: str, prompt: str, min_words: int) -> tuple[int, str, float] | Non
     line = tail[tail.rfind("\n") + 1:]
     n = len(line.split())
     start = len(body) - len(line)
-    if n < 4 or _CODE_HINT.search(body) or _CLOSINGS.search(line):
+    if _CODE_HINT.search(body) or (n <= 6 and _CLOSINGS.search(line)):
         return None
-    loose = _loose_end(line, n)
+    loose = _loose_end(line, n) if n >= 4 else None
     if loose is None:
-        return None
+        if n < 2 or not _stands_alone(body[:start], line):
+            return None
+        loose = 0, "its last line has no end mark, unlike all lines before it", 0.5
     where, reason, score = loose
     if _VERSE.search(prompt) and score < 1.0:
         return None
     return start + where, reason, score
+
+
+def _stands_alone(before: str, line: str) -> bool:
+    """Return whether the last line is the only one of at least three without an end mark, and no title or list item."""
+    lines = [x.strip() for x in before.splitlines() if x.strip()]
+    return (len(lines) >= 2 and line[-1].islower() and not _UNMARKED.search(line) and not _LISTED.match(line)
+            and line.lstrip()[:1].isupper() and all(x[-1] in ".!?" and len(x.split()) >= 4 for x in lines))
+
+
+def _fragment(line: str, word: re.Match[str]) -> tuple[int, str, float] | None:
+    """Return the loose last sentence of a line that holds finished sentences before it."""
+    marker = _LISTED.match(line)
+    before = [m.end() for m in _SENTENCE_BEFORE.finditer(line, marker.end() if marker else 0)]
+    if not before:
+        return None
+    at, last = before[-1], word.group(1)
+    token = last.lower().replace("’", "'")
+    if (token in _RARELY_LAST or token in _NEVER_LAST) and (last.islower() or at == word.start(1)):
+        return at, f"its last sentence ends with {last!r}", 0.9
+    most = _LOOSE_WORDS if len(before) > 1 and not marker else 6
+    ends_plain = word.end() == len(line) and line[-1].islower()
+    if ends_plain and 2 <= len(line[at:].split()) <= most and not _UNMARKED.search(line[at:]) and "#" not in line:
+        return at, "its last sentence has no end mark, unlike those before it", 0.5
+    return None
 
 
 def _loose_end(line: str, n: int) -> tuple[int, str, float] | None:
@@ -249,22 +276,16 @@ def _loose_end(line: str, n: int) -> tuple[int, str, float] | None:
         return len(line) - 1, "it ends with a comma", 0.9
     if last == ":" and n >= 5 and not line.lstrip().startswith(("if ", "for ", "while ", "else", "elif ", "with ")):
         return len(line) - 1, "it ends with a colon and nothing follows", 0.8
-    if last in "–—&([-" and n >= 5 and (last not in "-[" or line[-2].isspace()):
+    if last in "–—&([-" and n >= 5 and re.search(r"[^\W\d_]{2}", line[-20:]) and (last not in "-[" or line[-2].isspace()):
         return len(line) - 1, f"it ends with {last!r}", 0.9
     word = _LAST_WORD.search(line)
     if word and not line[word.start(1) - 1: word.start(1)].isdigit():
         token = word.group(1).lower().replace("’", "'")
         if token in _NEVER_LAST and word.group(1).islower():
             return word.start(1), f"it ends with {word.group(1)!r}, in the middle of a sentence", 0.95
-        before = list(_SENTENCE_BEFORE.finditer(line))
-        if before and (token in _RARELY_LAST or token in _NEVER_LAST) and not _LISTED.match(line):
-            at = before[-1].end()
-            if word.group(1).islower() or at == word.start(1):
-                return at, f"its last sentence ends with {word.group(1)!r}", 0.9
-        left = n - len(line[: before[-1].end()].split()) if before else n
-        most = (0, 6)[len(before)] if len(before) < 2 else _LOOSE_WORDS
-        if left <= most and word.end() == len(line) and line[-1].islower() and not _UNMARKED.search(line):
-            return before[-1].end(), "its last sentence has no end mark, unlike those before it", 0.5
+        fragment = _fragment(line, word)
+        if fragment:
+            return fragment
     bracket = _open_bracket(line)
     if bracket is not None and line[bracket] == "(" and 1 < len(line) - bracket < 200 and not _LISTED.match(line):
         return bracket, f"the bracket {line[bracket]!r} is never closed", 0.85
