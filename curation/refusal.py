@@ -153,6 +153,12 @@ _NO_ACCESS = re.compile(
     r"|am unable to|am not able to)(?: directly)? (?:access|browse|see|view|open|know)"
     r"|i (?:do not|don't) (?:know|have an answer)|i(?:'m| am) not (?:sure|aware|certain|familiar)|without (?:more"
     r"|additional|further) (?:information|context|details))")
+# Comfort and the way to a helper instead of an answer.
+_DISTRESS = re.compile(
+    r"sorry (?:to hear|that|you)[^.!?]{0,120}\b(?:feel|struggl|difficult|going through|pain|distress|thoughts)\w*"
+    r"(?=.{0,500}\b(?:reach out|seek|talk|speak|contact|get)\b[^.!?]{0,60}\b(?:help|support|professional|someone"
+    r"|friend|hotline))",
+    re.DOTALL)
 _NOT_HUMAN = re.compile(
     r"(?<!\w)(?:i|and)(?:'m| am)? ?(?:am just|just|do not|don't|cannot|can't|can not|am not (?:programmed|able"
     r"|designed) to|have no|neither|lack|remain|strive to|am)(?: \w+){0,3}? "
@@ -322,6 +328,9 @@ def _elsewhere(head: str, body: str) -> tuple[int, int] | None:
     m = m or _NOT_HUMAN.search(head[:_head(head, 0, 1)])
     if m:
         return None if _HELP.search(body, m.end()) else m.span()
+    m = _DISTRESS.search(head) if "sorry" in head else None
+    if m and not _HELP.search(body, m.end()):
+        return m.span()
     m = _CANNOT.search(head) if len(body) < SHORT_CHARS and "i " in head else None
     if m:
         return m.span()

@@ -276,8 +276,8 @@ _FUNCTION_WORDS: dict[str, frozenset[str]] = {lang: frozenset(words.split()) for
           "what all were when we there can an your which their if will each about how up out them then she many "
           "some so these would into has more her him could no than been its who now my made over did down only "
           "way find use may any i you do me our us he a "
-          "like other because through while where after before between should such being without within during cannot both "
-          "most also under more around another using since until against among those himself herself its does did",
+          "like other because through while where after before between should such being without within during cannot "
+          "both most also under more around another using since until against among those himself herself its does did",
     "de": "der die das und ist nicht ein eine zu von mit auf den des im sich auch als es an werden aus er hat "
           "dass sie nach wird bei einer um am sind noch wie einem über einen so zum war haben nur oder aber vor "
           "zur bis mehr durch man dem ich wir für",
@@ -478,7 +478,7 @@ def _a_json(response: str, *, prompt: str, loose: bool, keys: Sequence[str] = ()
 
 def bullet_items(text: str, *, numbered: bool = False) -> list[str] | None:
     """Return the items of a text that is a list and nothing else, or None; numbers must run 1, 2, 3."""
-    items = []
+    items: list[str] = []
     for line in text.strip().splitlines():
         if not line.strip():
             continue

@@ -50,7 +50,7 @@ class Probe:
     id: str
     family: str
     behaviour: str
-    messages: tuple[Mapping[str, str], ...]
+    messages: tuple[dict[str, str], ...]
     answer: str
     verifiers: tuple[tuple[str, Mapping[str, Any]], ...]
     exact: bool
@@ -241,7 +241,8 @@ def metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     instructed = [checks for checks in instructed if checks]
     for kind, key in (("strict", "passed"), ("loose", "loose")):
         flat = [c[key] for checks in instructed for c in checks]
-        found[f"prompt_level_{kind}_acc"] = _share(instructed, lambda checks, key=key: all(c[key] for c in checks))
+        whole = [all(c[key] for c in checks) for checks in instructed]
+        found[f"prompt_level_{kind}_acc"] = _share(whole, bool)
         found[f"inst_level_{kind}_acc"] = sum(flat) / len(flat) if flat else None
     return found
 

@@ -67,7 +67,7 @@ def load(run: Path, *, threads: int = 1) -> Chat:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.bfloat16 if device == "cuda" else torch.float32
         )
     except (OSError, ValueError) as e:
@@ -152,8 +152,8 @@ def _greedy(chat: Chat, prompts: Sequence[list[int]], room: int) -> list[list[in
     tokens, seen = torch.from_numpy(ids).to(chat.device), torch.from_numpy(mask).to(chat.device)
     positions = (seen[:, :width].cumsum(1) - 1).clamp(min=0)
     cache = _cache(chat.model, width + room)
-    rows, out = list(range(n)), [[] for _ in range(n)]
-    ended = [False] * n
+    rows, ended = list(range(n)), [False] * n
+    out: list[list[int]] = [[] for _ in range(n)]
     with torch.inference_mode():
         for step in range(room):
             logits = chat.model(
