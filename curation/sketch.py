@@ -935,7 +935,7 @@ def _verified(
     sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=room[:, rows], threads=threads)
     if hot.any():
         members = _members(packed, hot)
-        packed = _distinct(np.concatenate([packed, _rare_candidates(sets, position[members], members)]))
+        packed = distinct(np.concatenate([packed, _rare_candidates(sets, position[members], members)]))
     left, right = (packed & U64(0xFFFFFFFF)).astype(np.int64), (packed >> U64(32)).astype(np.int64)
     score, fields = jaccard(sets, position[left], position[right], floor=floor, threads=threads)
     held = score >= 0
@@ -949,7 +949,7 @@ def _members(packed: np.ndarray, hot: np.ndarray) -> np.ndarray:
     return np.flatnonzero(member)
 
 
-def _distinct(x: np.ndarray) -> np.ndarray:
+def distinct(x: np.ndarray) -> np.ndarray:
     """Return x sorted, without repeats (np.unique's hash table is four times slower on such keys)."""
     x = np.sort(x)
     return x[np.r_[True, x[1:] != x[:-1]]] if len(x) else x
@@ -977,8 +977,8 @@ def _rare_candidates(sets: Sets, at: np.ndarray, rows: np.ndarray) -> np.ndarray
             same = shingle[d:] == shingle[:-d]
             one, two = owner[d:][same], owner[:-d][same]
             pair = (np.maximum(one, two).astype(np.uint64) << U64(32)) | np.minimum(one, two).astype(np.uint64)
-            found.append(_distinct(pair))
-    return _distinct(np.concatenate(found))
+            found.append(distinct(pair))
+    return distinct(np.concatenate(found))
 
 
 def _owned(sets: Sets, at: np.ndarray, rows: np.ndarray, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,10 +26,17 @@ RELATED = 50
 TELLING = 8
 #: A response given to more rows than this does not tell prompts apart either, however long it is.
 SHARED = 20
+#: Times that rows left over in a cluster are compared with its kept rows; what is left then is kept.
+ROUNDS = 8
 #: Prompts below this many shingles are too short for "one contains the other" to mean anything.
 CONTAINED = 10
 
-STOP = frozenset(["a", "about", "an", "and", "any", "are", "as", "at", "be", "been", "being", "but", "by", "can", "could", "did", "do", "does", "for", "from", "give", "had", "has", "have", "he", "help", "her", "here", "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "kindly", "let", "me", "my", "of", "on", "one", "or", "our", "please", "question", "she", "should", "so", "some", "such", "task", "tell", "than", "thank", "thanks", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "us", "was", "we", "were", "what", "when", "where", "which", "who", "whom", "whose", "why", "will", "with", "would", "you", "your"])
+#: Words that do not tell one prompt from another: function words and polite filling.
+STOP = frozenset(re.split(r"\s+", """
+a about an and any are as at be been being but by can could did do does for from give had has have he help her here his
+how i if in into is it its just kindly let me my of on one or our please question she should so some such task tell than
+thank thanks that the their them then there these they this those to us was we were what when where which who whom whose
+why will with would you your""".strip()))
 CREATIVE = re.compile(
     r"\b(write|compose|create|generate|invent|imagine|brainstorm|suggest|come up|design|draft|story|poem|song|joke|"
     r"example|examples|ideas?|some|favou?rite|list|name (?:a|an|one|two|three|four|five|some|\d+)|give (?:a|an|me)|"
@@ -146,12 +153,12 @@ def exact(rows: pa.Table) -> pa.Table:
     Misses: any changed word (see dup.near).
     False positives: code or labels in which case or white space carries the meaning.
     """
-    from ..sketch import same_shingles
+    from ..sketch import distinct, same_shingles
 
     columns = _columns(rows)
     copy, of = same_shingles(columns)
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for i in np.unique(np.concatenate([copy, of])).tolist():
+    for i in distinct(np.concatenate([copy, of])).tolist():
         groups[tuple(fold(c[i].as_py()) for c in columns)].append(i)
     number = _numbers(rows).tolist()
     at, related, message = [], [], []
@@ -300,9 +307,11 @@ def _other_slot(prompts: _Prompts, one: int, two: int) -> bool:
 
 def _exact_copies(columns: list[pa.Array], left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return the positions of rows that dup.exact flags, among the ends of the pairs."""
+    from ..sketch import distinct
+
     out = set()
     folded: dict[tuple[str, ...], int] = {}
-    for i in np.unique(np.concatenate([left[score == 1.0], right[score == 1.0]])).tolist():
+    for i in distinct(np.concatenate([left[score == 1.0], right[score == 1.0]])).tolist():
         key = tuple(fold(c[i].as_py()) for c in columns)
         if folded.setdefault(key, i) != i:
             out.add(i)
@@ -316,28 +325,33 @@ def _with_leaders(
     """Return the pairs with those added that big clusters leave out: a row against the kept row of what it resembles.
 
     In a big cluster not every pair is listed, so a row may be listed with flagged rows only, though it resembles the
-    kept one too.
+    kept one too. Each round compares what is left of a cluster with its first row and takes away what resembles it.
     """
-    from ..sketch import similarity
+    from ..sketch import components, distinct, similarity
 
     n = len(columns[0])
-    known = set((left * n + right).tolist())
-    while True:
-        kept, member, _ = _leaders(left, right, score, copy, n)
-        leader = np.arange(n)
-        leader[member] = kept
-        loose = (leader[right] == right) & (leader[left] != left)
-        pair = np.unique(np.minimum(leader[left], right)[loose] * n + np.maximum(leader[left], right)[loose])
-        pair = np.array([p for p in pair.tolist() if p not in known], np.int64)
-        if not len(pair):
-            return left, right, score
-        known.update(pair.tolist())
-        one, two = pair // n, pair % n
+    gone = np.zeros(n, np.bool_)
+    gone[copy] = True
+    for _ in range(ROUNDS):
+        open_ = ~gone[left] & ~gone[right]
+        if not open_.any():
+            break
+        root = components(left[open_], right[open_], n)
+        key = left * n + right
+        row = distinct(np.concatenate([left[open_], right[open_]]))
+        row = row[root[row] != row]
+        head = root[row]
+        listed = np.isin(head * n + row, key)
+        one, two = head[~listed], row[~listed]
         value, _ = similarity(columns, one, two, ngram=ngram, unit=unit, floor=floor)
         held = value >= floor
         held &= ~_other_slots(columns, prompts, one, two, held)
-        left, right = np.r_[left, one[held]], np.r_[right, two[held]]
-        score = np.r_[score, value[held]]
+        left, right = np.concatenate([left, one[held]]), np.concatenate([right, two[held]])
+        score = np.concatenate([score, value[held]])
+        gone[head] = True
+        gone[row[listed]] = True
+        gone[two[held]] = True
+    return left, right, score
 
 
 def _leaders(
@@ -360,12 +374,12 @@ def _near_flags(
     rows: pa.Table, left: np.ndarray, right: np.ndarray, kept: np.ndarray, member: np.ndarray, value: np.ndarray,
     copy: np.ndarray, threshold: float,
 ) -> pa.Table:
-    from ..sketch import components
+    from ..sketch import components, distinct
 
     number = _numbers(rows).tolist()
     root = components(left, right, rows.num_rows)
     cluster: dict[int, list[int]] = defaultdict(list)
-    for i in np.unique(np.concatenate([left, right])).tolist():
+    for i in distinct(np.concatenate([left, right])).tolist():
         if len(cluster[int(root[i])]) <= RELATED:
             cluster[int(root[i])].append(i)
     related, message, severity = [], [], []
