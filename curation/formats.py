@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -120,7 +121,10 @@ class _Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """How the fields of one source make a row: the kind, and the field name for each part ("" = none)."""
+    """How the fields of one source make a row: the kind, and the field name for each part ("" = none).
+
+    A part that the first rows do not have keeps its usual name, so that a field met later is not taken for another.
+    """
 
     name: str
     kind: str               # pair | turns | completion | rows
@@ -134,10 +138,11 @@ class Shape:
     id: str = ""
     split: str = ""
 
-    def fields(self) -> list[str]:
-        """Return the field names that make up the turns."""
+    def sentence(self, seen: Iterable[str]) -> tuple[str, str]:
+        """Return the name, the fields among `seen` that make up the turns, and where the family comes from."""
         names = (self.instruction, self.input, self.response, self.messages, self.system, self.history)
-        return [name for name in names if name]
+        text = f"{self.name} ({', '.join(name for name in names if name in seen)})"
+        return text, f"; family from {self.family!r}" if self.family in seen else ""
 
 
 # ---------------------------------------------------------------- which shape
@@ -176,12 +181,12 @@ def _check_mapping(mapping: Mapping[str, str], seen: list[str], place: str) -> N
 
 
 def _side(have: set[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """Return the field names of the parts that are no turns: family, id, split, system, history."""
+    """Return the field names of family, id, split, system and history: mapped, found, or the usual one."""
     taken = set(mapping.values())
 
     def of(part: str, *names: str) -> str:
-        free = (name for name in names if name in have and name not in taken)
-        return mapping.get(part) or next(free, "")
+        free = [name for name in names if name not in taken]
+        return mapping.get(part) or next((name for name in free if name in have), free[0] if free else "")
 
     return {
         "family": of("family", "family", "category"), "id": of("id", "id"), "split": of("split", "split"),
@@ -236,8 +241,10 @@ def _pair_shape(have: set[str], objects: list[dict[str, Any]], mapping: Mapping[
     side = _side(have | set(mapping.values()), mapping)
     extra = mapping.get("input", "")
     if prompt == "instruction" and not extra:
-        extra = next((name for name in ("input", "context", "query") if name in have), "")
+        extra = next((name for name in ("input", "context", "query") if name in have), "input")
     name = "Alpaca rows" if (prompt, response) == ("instruction", "output") else "prompt/response rows"
+    if "input" in mapping.values() and extra == "input" and mapping.get("input") != "input":
+        extra = ""
     if (prompt, extra, response) == ("instruction", "context", "response"):
         name = "Dolly rows"
     return Shape(name, "pair", instruction=prompt, input=extra, response=response, **side)
@@ -1191,7 +1198,7 @@ class Reading:
         for k in range(0, batch.num_rows, BATCH_ROWS):
             part = batch.slice(k, BATCH_ROWS)
             n = part.num_rows
-            row = pa.array(range(self.accepted, self.accepted + n), pa.int64())
+            row = pa.array(np.arange(self.accepted, self.accepted + n, dtype=np.int64))
             self.accepted += n
             columns = {
                 **dict(zip(part.schema.names, part.columns)), "row": row, "source": pa.repeat(self.source, n),
@@ -1219,9 +1226,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _sentence(container: str, shape: Shape, encoding: str = "") -> str:
-    text = f"{container}, {shape.name} ({', '.join(shape.fields())}){encoding}"
-    return f"{text}; family from {shape.family!r}" if shape.family else text
+def _sentence(container: str, shape: Shape, objects: list[dict[str, Any]], encoding: str = "") -> str:
+    what, family = shape.sentence({key for each in objects for key in each})
+    return f"{container}, {what}{encoding}{family}"
 
 
 def read(
@@ -1364,7 +1371,7 @@ def _read_lines(container: str, stream: _Bytes, blocks: Iterator[_Block], encodi
         raise CurationError(f"{stream.name}:{first.line}: {first.reason}", SKIP_HINT)
     shape = detect(objects, options.mapping, stream.name)
     return Reading(
-        _sentence(container, shape, encoding), stream.name,
+        _sentence(container, shape, objects, encoding), stream.name,
         _closing(_parsed(chain(peeked, blocks), shape, not options.skip_bad, options.workers), stream),
         stream.total, ":", options.skip_bad, options.rejected, options.progress,
     )
@@ -1409,11 +1416,12 @@ def _read_csv(stream: _Bytes, suffix: str, line: bytes, encoding: str, options: 
     peeked = list(first for _, first in zip(range(PEEK_ROWS), objects))
     if not peeked:
         raise CurationError(f"{stream.name}: there is no row after the header", "give a file with at least one row")
-    shape = detect([dict.fromkeys(header, "")], options.mapping, stream.name)
+    objects_seen: list[dict[str, Any]] = [dict.fromkeys(header, "")]
+    shape = detect(objects_seen, options.mapping, stream.name)
     container = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons"}[delimiter]
     chunks = _object_chunks(chain(peeked, objects), shape, not options.skip_bad, lambda: stream.done)
     return Reading(
-        _sentence(container, shape, encoding), stream.name, _closing(chunks, stream),
+        _sentence(container, shape, objects_seen, encoding), stream.name, _closing(chunks, stream),
         stream.total, ":", options.skip_bad, options.rejected, options.progress,
     )
 
@@ -1425,7 +1433,9 @@ def _read_table(
     peeked = [first for _, first in zip(range(PEEK_ROWS), objects)]
     if not peeked:
         raise CurationError(f"{name}: there is no row in it", "give a file with at least one row")
-    shape = detect([value for _, value, _, _ in peeked if isinstance(value, dict)], options.mapping, name)
+    values = [value for _, value, _, _ in peeked if isinstance(value, dict)]
+    shape = detect(values, options.mapping, name)
+    detected = _sentence(container, shape, values)     # before a row is taken apart
     done = [0]
 
     def counted() -> Iterator[_Object]:
@@ -1435,7 +1445,7 @@ def _read_table(
 
     chunks = _object_chunks(counted(), shape, not options.skip_bad, lambda: done[0])
     return Reading(
-        _sentence(container, shape), name, chunks, total, " row ", options.skip_bad, options.rejected, options.progress
+        detected, name, chunks, total, " row ", options.skip_bad, options.rejected, options.progress
     )
 
 

@@ -123,6 +123,24 @@ def test_dolly_context_is_the_input(tmp_path):
     assert next(iter(reading))["input"][0].as_py() == "Long."
 
 
+def test_a_part_that_only_later_rows_have_is_not_lost(tmp_path):
+    late = {"id": "z", "instruction": "i", "input": "g", "output": "o", "system": "s", "history": [["p", "q"]],
+            "family": "f", "split": "test"}
+    rows: list[object] = [{"instruction": "a", "output": "b"}] * 500
+    reading = read(lines(tmp_path / "x.jsonl", *rows, late))
+    assert reading.detected == "JSONL, Alpaca rows (instruction, output), UTF-8"
+    last = pa.Table.from_batches(list(reading)).slice(500)
+    assert turns(last) == [("system", "s"), ("user", "p"), ("assistant", "q"), ("user", "i\ng"), ("assistant", "o")]
+    assert [last[name][0].as_py() for name in ("id", "family", "split", "meta")] == ["z", "f", "test", "{}"]
+
+
+def test_a_mapped_field_serves_one_part_only(tmp_path):
+    row = {"instruction": "a", "input": "b", "output": "c", "system": "d"}
+    t = table(lines(tmp_path / "x.jsonl", row), mapping={"family": "input", "id": "system"})
+    assert turns(t) == [("user", "a"), ("assistant", "c")]
+    assert (t["family"][0].as_py(), t["id"][0].as_py(), t["meta"][0].as_py()) == ("b", "d", "{}")
+
+
 def test_type_and_task_are_no_family(tmp_path):
     t = table(lines(tmp_path / "x.jsonl", {**ALPACA, "type": "a", "task": "b"}))
     assert t["family"][0].as_py() is None and json.loads(t["meta"][0].as_py()) == {"type": "a", "task": "b"}
