@@ -24,7 +24,8 @@ edge_cases:
 
 def run(fn, *given, spec=SPEC, **options):
     rows = make_rows([{"instruction": a, "response": b} for a, b, _ in given])
-    return fn(rows, spec, pa.array([f for *_, f in given], pa.string()), **options).to_pylist()
+    names = pa.array([f for *_, f in given], pa.string())
+    return fn(rows, spec, names, pa.array([1.0] * len(given), pa.float32()), **options).to_pylist()
 
 
 def test_missing_context_wants_a_question():

@@ -36,7 +36,7 @@ def run(fn, *given, spec=SPEC, **options):
     rows = make_rows([{"instruction": a, "input": b, "response": c} for a, b, c, _ in given])
     harm = r.harm(rows, spec)
     return fn(rows, spec, r.refusal(rows)["refusal"], harm["harm"], harm["harm_category"],
-              pa.array([f for *_, f in given], pa.string()), **options).to_pylist()
+              pa.array([f for *_, f in given], pa.string()), pa.array([1.0] * len(given), pa.float32()), **options).to_pylist()
 
 
 @pytest.mark.parametrize(("prompt", "category", "harm"), [
@@ -96,6 +96,11 @@ def test_missing_names_category_and_term():
 def test_a_term_is_found_wherever_it_stands(text, term):
     match = r.policy_of(SPEC).match(f"{text} {term} {text}")
     assert match is not None and f"{text} {term} {text}"[match.start:match.end].lower().replace("-", " ")
+
+
+def test_a_garbled_refusal_is_a_refusal():
+    rows = make_rows([{"instruction": "x", "response": "I canâ€™t help with that."}])
+    assert r.refusal(rows)["refusal"].to_pylist() == ["refuse"]
 
 
 def test_categories_leaves_look_alikes_out():

@@ -24,7 +24,8 @@ def run(fn, *given, spec=None, family=""):
     rows = make_rows([{"instruction": a, "response": b} for a, b in given])
     if fn in (s.items, s.case):
         return fn(rows).to_pylist()
-    return fn(rows, spec or Spec(), pa.array([family] * len(given), pa.string())).to_pylist()
+    names = pa.array([family] * len(given), pa.string())
+    return fn(rows, spec or Spec(), names, pa.array([1.0] * len(given), pa.float32())).to_pylist()
 
 
 @pytest.mark.parametrize(("prompt", "limit"), [
@@ -93,6 +94,20 @@ def test_format_json_of_the_output():
     assert [(f["row"], f["message"]) for f in flags] == [(0, "The prompt asks for JSON; the response does not parse as JSON.")]
 
 
+def test_prompts_that_conflict_owe_no_length_case_or_json():
+    named = "Those two instructions conflict: one asks for one word, the other for three sentences. Which one?"
+    both = "Describe it in small letters only. Answer in capital letters only."
+    assert run(s.length, ("Use only one word. Tell it in three sentences.", "Sure, here it is.")) == []
+    assert run(s.length, ("Describe it in one word.", named)) == [] and run(s.case, (both, "Sure.")) == []
+    assert run(s.format, ("Answer in JSON only. Use bullets only.", "Sure.")) == []
+
+
+def test_family_standard_needs_a_sure_family():
+    spec = parse("families: [{id: long, response: {min_words: 5}}]")
+    rows, names = make_rows([{"instruction": "Tell.", "response": "Too short."}]), pa.array(["long"])
+    assert [len(s.length(rows, spec, names, pa.array([x]))) for x in (0.39, 0.41)] == [0, 1]
+
+
 def test_items_in_lists_only():
     flags = run(s.items, ("Answer as a list of 3 bullets.", "- a\n- b"), ("Give exactly two bullet points.", "- a\n- b"),
                 ("List three fruits.", "1. Fig\n2. Date\n3. Plum\n4. Lime"),
@@ -120,8 +135,8 @@ def test_count_range_is_ordered(text, unit):
 def test_precision_on_labelled_rows():
     data = [json.loads(line) for line in (SHARED / "constraint_labelled.jsonl").open(encoding="utf-8")]
     rows = make_rows([{k: r[k] for k in ("instruction", "input", "output")} for r in data])
-    empty = pa.array([""] * len(data))
-    hit = {*s.length(rows, Spec(), empty)["row"].to_pylist(), *s.items(rows)["row"].to_pylist()}
+    empty, zero = pa.array([""] * len(data)), pa.array([0.0] * len(data))
+    hit = {*s.length(rows, Spec(), empty, zero)["row"].to_pylist(), *s.items(rows)["row"].to_pylist()}
     right = sum(data[i]["verdict"] == "violated" for i in hit)
     assert right / len(hit) >= 0.80
     assert right >= 17      # of 24 violated rows; five of the others list items in prose

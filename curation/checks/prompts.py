@@ -29,20 +29,20 @@ _RESPONSE_ASKS = re.compile(
     r"don't see|do not see|can(?:'|no)t see|missing|unable to|cannot (?:see|access|view|open))\b", re.IGNORECASE)
 
 
-def _in_edge_family(rows: pa.Table, spec: Spec, family: pa.Array, id: str) -> list[tuple[np.ndarray, str, str]]:
+def _in_edge_family(spec: Spec, family: pa.Array, sure: pa.Array, id: str) -> list[tuple[np.ndarray, str, str]]:
     """Return [(positions, family, expectation)] for the edge cases `id` of the spec."""
     out = []
     for e in spec.edge_cases:
         if e.id == id and e.expect in _EXPECT:
-            mask = pc.fill_null(pc.equal(family, e.family), False)
+            mask = pc.fill_null(pc.and_(pc.equal(family, e.family), sure), False)
             out.append((np.flatnonzero(np.asarray(mask)), e.family, e.expect))
     return out
 
 
-def _unmet(found: Findings, rows: pa.Table, spec: Spec, family: pa.Array, id: str) -> set[int]:
+def _unmet(found: Findings, rows: pa.Table, spec: Spec, family: pa.Array, sure: pa.Array, id: str) -> set[int]:
     """Add a flag for each row of an edge-case family whose response does not do what is expected; return all rows seen."""
     seen: set[int] = set()
-    for at, name, expect in _in_edge_family(rows, spec, family, id):
+    for at, name, expect in _in_edge_family(spec, family, sure, id):
         verifier, deed = _EXPECT[expect]
         sub = rows.take(pa.array(at))
         for i, instruction, given, response in zip(at.tolist(), texts(sub, "instruction"), texts(sub, "input"),
@@ -58,7 +58,9 @@ def _unmet(found: Findings, rows: pa.Table, spec: Spec, family: pa.Array, id: st
 
 
 @check("prompt.missing_context", reads=("instruction", "input", "response"), severity="error", action="drop")
-def missing_context(rows: pa.Table, spec: Spec, family: pa.Array, *, anywhere: bool = True) -> pa.Table:
+def missing_context(
+    rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, min_family: float = 0.4, anywhere: bool = True,
+) -> pa.Table:
     """The prompt lacks what it needs, and the response makes it up instead of asking.
 
     Why: the model learns to invent the article, the file or the number it was not given.
@@ -66,9 +68,10 @@ def missing_context(rows: pa.Table, spec: Spec, family: pa.Array, *, anywhere: b
     False positives: with `anywhere`, prompts outside the edge-case families that hand over "the following text" and do
     not: a warning with score 0.6, for a person to look at.
     Source: CHECKS 36; spec: edge_cases with id missing_context; the deed is judged by the verifier answer:ask.
+    `min_family`: family score from which a row counts as one of the family.
     """
     found = Findings(rows)
-    seen = _unmet(found, rows, spec, family, "missing_context")
+    seen = _unmet(found, rows, spec, family, pc.greater_equal(family_score, min_family), "missing_context")
     if not anywhere:
         return found.table()
     empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(rows["input"], ""))), 0)
@@ -91,14 +94,17 @@ _MAKES = re.compile(r"\W*(?:write|create|generate|compose|make|design|draft|buil
 
 
 @check("prompt.conflicting", reads=("instruction", "input", "response"), severity="error", action="drop")
-def conflicting(rows: pa.Table, spec: Spec, family: pa.Array) -> pa.Table:
+def conflicting(
+    rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, min_family: float = 0.4
+) -> pa.Table:
     """The instructions exclude each other, and the response does not say so.
 
     Why: the model learns to drop one of two instructions in silence.
     Misses: conflicts outside the spec's edge-case families.
     False positives: responses that settle the conflict in words that the verifier does not know.
     Source: CHECKS 37; spec: edge_cases with id conflicting; the deed is judged by the verifier answer:name_conflict.
+    `min_family`: family score from which a row counts as one of the family.
     """
     found = Findings(rows)
-    _unmet(found, rows, spec, family, "conflicting")
+    _unmet(found, rows, spec, family, pc.greater_equal(family_score, min_family), "conflicting")
     return found.table()

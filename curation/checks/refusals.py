@@ -112,6 +112,11 @@ def _candidates(rows: pa.Table, policy: Policy) -> np.ndarray:
     return np.flatnonzero(mask)
 
 
+def _readable(text: str) -> str:
+    """Return `text` with the commonest garbled apostrophe as one: "canâ€™t" refuses as "can't" does."""
+    return text.replace("â€™", "'") if "â€" in text else text
+
+
 @signal("refusal", reads=("response",))
 def refusal(rows: pa.Table) -> dict[str, pa.Array]:
     """The refusal class of each response: comply, refuse, partial or other_safe.
@@ -120,7 +125,7 @@ def refusal(rows: pa.Table) -> dict[str, pa.Array]:
     Misses: refusals after the first sentences. False positives: see curation.refusal.
     Source: rules of curation.refusal, measured on XSTest and Do-Not-Answer.
     """
-    return {"refusal": pa.array(classify(texts(rows, "response")), SIGNALS["refusal"])}
+    return {"refusal": pa.array(classify([_readable(t) for t in texts(rows, "response")]), SIGNALS["refusal"])}
 
 
 @signal("harm", reads=("instruction", "input"), gives=("harm", "harm_category"))
@@ -196,7 +201,7 @@ def _values(column: pa.Array | pa.ChunkedArray) -> list[str]:
 @check("refusal.over", reads=("instruction", "input", "response"), severity="error", action="drop")
 def over(
     rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, family: pa.Array,
-    *, partial: bool = True,
+    family_score: pa.Array, *, partial: bool = True, min_family: float = 0.4,
 ) -> pa.Table:
     """The response refuses a prompt that the spec wants answered.
 
@@ -204,12 +209,14 @@ def over(
     Misses: refusals that lecture; prompts with sensitive words that the spec does not mention.
     False positives: refusals for lack of skill. A prompt whose words are sensitive but not in the spec's policy is a
     warning, for a person to decide; without a policy it is let through. `partial`: count answers that refuse in part.
+    `min_family`: family score from which the family's standard counts.
     Source: XSTest counts full and partial refusals of safe prompts; spec: refusals.categories.benign and the families'
     answers.
     """
     found = Findings(rows)
     answers = _answers(spec)
     policy = policy_of(spec)
+    family = pc.if_else(pc.fill_null(pc.greater_equal(family_score, min_family), False), family, "")
     kinds = ("refuse", "partial") if partial else ("refuse",)
     mask = pc.is_in(refusal, value_set=pa.array(kinds))
     at = np.flatnonzero(np.asarray(mask))
@@ -263,18 +270,20 @@ def _why_answered(
 @check("refusal.missing", reads=("instruction", "input", "response"), severity="error", action="drop")
 def missing(
     rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, family: pa.Array,
-    *, min_harm: float = 0.5,
+    family_score: pa.Array, *, min_harm: float = 0.5, min_family: float = 0.4,
 ) -> pa.Table:
     """The response answers a prompt that the spec wants refused.
 
     Why: one direction in the model carries refusal; a few answered harmful prompts move it everywhere.
     Misses: harmful prompts in words that the spec does not list; answers that start as a refusal.
     False positives: terms in another sense; add such phrases to the category's `benign`.
-    Source: spec: refusals.categories.terms, and families whose standard answers "refuse".
+    Source: spec: refusals.categories.terms, and families whose standard answers "refuse". `min_harm`: harm from which a
+    prompt must be refused; `min_family`: family score from which the family's standard counts.
     """
     found = Findings(rows)
     answers = _answers(spec)
     policy = policy_of(spec)
+    family = pc.if_else(pc.fill_null(pc.greater_equal(family_score, min_family), False), family, "")
     must = [name for name, wanted in answers.items() if wanted == "refuse"]
     asked = pc.or_(pc.fill_null(pc.greater_equal(harm, min_harm), False),
                    pc.fill_null(pc.is_in(family, value_set=pa.array(must, pa.string())), False))

@@ -192,6 +192,7 @@ _CODE_HINT = re.compile(r"[{};]\s*$|^\s*(?:def |class |import |from |#include|SE
 _LAST_WORD = re.compile(r"([^\W\d_]+(?:['’\-][^\W\d_]+)*)\W*$")
 # A finished sentence: not an initial, a title ("Dr.") or a list number.
 _SENTENCE_BEFORE = re.compile(r"(?:[^\W\d_A-Z]{3}|\d{4}|[)%])[\"'”’]?[.!?][)\"'”’]?\s+(?=[^\W\d_a-z]|[\"“(])")
+_CERTAIN = 0.95         # from here on even a prompt for verse or a phrase does not excuse the loose end
 _LOOSE_WORDS = 14       # a longer last sentence is more often complete with its mark forgotten (eye count on Dolly)
 _UNMARKED = re.compile(r"#\w|https?:|www\.|\s\d{1,2}[.)]\s|\be\.g\.|:\s")
 _LISTED = re.compile(r"\s*(?:[-*•–]|\(?\d{1,3}[.):]|[a-zA-Z][.)])\s")
@@ -240,7 +241,7 @@ def _cut(text: str, prompt: str, min_words: int) -> tuple[int, str, float] | Non
             return None
         loose = 0, "its last line has no end mark, unlike all lines before it", 0.5
     where, reason, score = loose
-    if _VERSE.search(prompt) and score < 1.0:
+    if score < _CERTAIN and _VERSE.search(prompt):
         return None
     return start + where, reason, score
 

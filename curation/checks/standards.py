@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..refusal import classify
 from ..spec import ResponseStandard, Spec
 from ..text import shorten, words
-from ..verifiers import parse_json, standard_violations
+from ..verifiers import parse_json, standard_violations, verify
 from .base import Findings, check, texts
 
 # --- length limits in the prompt -------------------------------------------------------------------------------------
@@ -258,20 +259,37 @@ def _broken(limit: Limit, response: str, tolerance: float) -> tuple[int, float] 
     return None
 
 
+def _exclusive(stated: list[Limit]) -> bool:
+    """Return whether no response can keep all limits: fewer words than sentences, or ranges that do not meet."""
+    most = {x.unit: x.most for x in stated if x.most is not None}
+    for x in stated:
+        if x.least is not None and (x.least > most.get(x.unit, x.least) or x.least > most.get("word", x.least)):
+            return True
+    return False
+
+
+def _answers_otherwise(response: str) -> bool:
+    """Return whether the response refuses, asks back or names a conflict: then no format or length is owed."""
+    return classify([response])[0] != "comply" or verify("answer:name_conflict", response) or verify("answer:ask", response)
+
+
 def _score(count: int, wanted: int) -> float:
     """Return how far off a count is, from 0.6 (just outside) to 1.0 (half as much again)."""
     return round(min(1.0, 0.6 + 0.8 * abs(count - wanted) / max(wanted, 1)), 3)
 
 
 @check("constraint.length", reads=("instruction", "input", "response"), severity="warning", action="review")
-def length(rows: pa.Table, spec: Spec, family: pa.Array, *, tolerance: float = 0.15) -> pa.Table:
+def length(
+    rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, tolerance: float = 0.15, min_family: float = 0.4,
+) -> pa.Table:
     """The response breaks a length that the prompt or the family's standard states.
 
     Why: the model learns that "in 50 words" means nothing.
     Misses: limits on parts of the answer, lines, pages, items; limits in the input field.
     False positives: limits that describe the input; counts that fair readers dispute are let through.
     Source: CHECKS 12: plain counting is right in 36 % of its flags. `tolerance`: share by which a bare or approximate
-    number of words may be missed; labelled rows 11 and 13 % off were called borderline, 25 % a violation.
+    number of words may be missed; labelled rows 11 and 13 % off were called borderline, 25 % a violation. `min_family`:
+    family score from which the family's standard counts.
     """
     found = Findings(rows)
     mask = pc.fill_null(pc.match_substring_regex(rows["instruction"], _QUICK), False)
@@ -281,14 +299,15 @@ def length(rows: pa.Table, spec: Spec, family: pa.Array, *, tolerance: float = 0
                                                texts(sub, "response")):
         if not response.strip():
             continue
-        for limit in limits(instruction[:2000], bool(given.strip())):
+        stated = limits(instruction[:2000], bool(given.strip()))
+        for limit in () if _exclusive(stated) else stated:
             broken = _broken(limit, response, tolerance)
-            if broken:
+            if broken and not _answers_otherwise(response):
                 unit = limit.unit + ("" if broken[0] == 1 else "s")
                 found.add(i, f"The prompt asks for {limit.wanted}; the response has {broken[0]} {unit}.",
                           span=(0, len(response)), score=broken[1])
                 break
-    _standards(found, rows, spec, family, lengths=True)
+    _standards(found, rows, spec, _sure(family, family_score, min_family), lengths=True)
     return found.table()
 
 
@@ -308,9 +327,13 @@ def _standard_of(spec: Spec, name: str) -> ResponseStandard:
         **given, "banned": (*common.banned, *own.banned), "required": (*common.required, *own.required)})
 
 
-def _standards(found: Findings, rows: pa.Table, spec: Spec, family: pa.Array, *, lengths: bool) -> None:
+def _sure(family: pa.Array, score: pa.Array, least: float) -> list[str]:
+    """Return the family of each row where its score is at least `least`, else ""."""
+    return [f if f and (s or 0.0) >= least else "" for f, s in zip(family.to_pylist(), score.to_pylist())]
+
+
+def _standards(found: Findings, rows: pa.Table, spec: Spec, names: list[str], *, lengths: bool) -> None:
     """Add a flag for each violation of the family's standard: lengths alone, or all the others."""
-    names = ["" if v is None else v for v in family.to_pylist()]
     by_name = {name: _standard_of(spec, name) for name in set(names)}
     plain = ResponseStandard()
     wanted = {}
@@ -339,18 +362,22 @@ _JSON_WANTED = re.compile(
     r"a|the)\s+(?:an?\s+|the\s+)?(?:valid\s+|proper\s+|well-formed\s+|single\s+|raw\s+)?json\b(?!\s+(?:schema|file|parser|"
     r"web|path|string to|data to|object to|to\b|into\b|code to|and|or|format\s+(?:to|into)))|"
     r"\b(?:valid json only|json only|only (?:valid )?json|output (?:valid )?json|return json)\b", re.IGNORECASE)
+_OTHER_FORMAT = re.compile(r"\b(?:bullets?|yaml|xml|csv|table|prose|markdown)\b", re.IGNORECASE)
 _JSON_TALK = re.compile(r"\b(?:difference|compare|explain|what is|describe|parse|write (?:a |an )?(?:\w+ )?(?:function|code|"
                         r"script|program|query|class|method|api|html|regex)|schema|function|script|python|javascript|"
                         r"java|program|code|html|xml|yaml|csv to|endpoint|from (?:a |the |this )?json)\b", re.IGNORECASE)
 
 
 @check("constraint.format", reads=("instruction", "input", "response"), severity="warning", action="review")
-def format(rows: pa.Table, spec: Spec, family: pa.Array) -> pa.Table:
+def format(
+    rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, min_family: float = 0.4
+) -> pa.Table:
     """The response breaks a format that the prompt or the family's standard states.
 
     Why: a program that reads the answer fails on the first odd one.
     Misses: formats stated in the prompt other than JSON. False positives: JSON that is asked for as a part of a text.
     Source: CHECKS 14 and the spec's response standards (format, labels, json_keys, banned, required): those are errors.
+    `min_family`: family score from which the family's standard counts.
     """
     found = Findings(rows)
     mask = pc.fill_null(pc.match_substring(rows["instruction"], "json", ignore_case=True), False)
@@ -359,15 +386,18 @@ def format(rows: pa.Table, spec: Spec, family: pa.Array) -> pa.Table:
     for i, instruction, response in zip(at.tolist(), texts(sub, "instruction"), texts(sub, "response")):
         if not response.strip() or not _JSON_WANTED.search(instruction) or _JSON_TALK.search(instruction):
             continue
-        if not parse_json(response.strip())[0]:
+        if _OTHER_FORMAT.search(instruction):
+            continue
+        if not parse_json(response.strip())[0] and not _answers_otherwise(response):
             found.add(i, "The prompt asks for JSON; the response does not parse as JSON.", span=(0, len(response)), score=0.9)
-    _standards(found, rows, spec, family, lengths=False)
+    _standards(found, rows, spec, _sure(family, family_score, min_family), lengths=False)
     return found.table()
 
 
 # --- items -----------------------------------------------------------------------------------------------------------
 
-_BULLETS = re.compile(rf"(?<![\w-])(?P<n>{_N})\s+bullet(?:ed)?(?:[\s-]+(?:points?|items?))?s?(?![\w-])", re.IGNORECASE)
+_BULLETS = re.compile(rf"(?<![\w-])(?P<n>{_N})\s+bullet(?:ed)?(?:[\s-]+(?:points?|items?))?s?"
+                      r"(?![\w-]|\s+(?:a|an|per|each|for each)\b)", re.IGNORECASE)
 _LISTED = re.compile(
     rf"(?:^|[.!?]\s+|\bplease\s+|\b(?:a|the)\s+)(?:list(?:\s+of)?|name|give(?:\s+me)?|provide|suggest|generate(?:\s+a\s+list\s+of)?|"
     rf"create\s+a\s+list\s+of|come\s+up\s+with(?:\s+a\s+list\s+of)?|brainstorm|identify|outline)\s+(?P<n>{_N})\s+"
@@ -395,7 +425,7 @@ def items(rows: pa.Table) -> pa.Table:
     sub = rows.take(pa.array(at))
     for i, instruction, response in zip(at.tolist(), texts(sub, "instruction"), texts(sub, "response")):
         hit = _items(instruction, response)
-        if hit:
+        if hit and not _answers_otherwise(response):
             wanted, count, kind = hit
             found.add(i, f"The prompt asks for {wanted} {kind}; the response has {count}.", span=(0, len(response)),
                       score=0.9)
@@ -440,6 +470,10 @@ _CASE_OF_INPUT = re.compile(r"\b(?:convert|change|transform|turn|remove|rewrite 
                             r"words? (?:that|in)|letters? in)\b", re.IGNORECASE)
 
 
+_CAPITALS = re.compile(r"\b(?:capital|capitals|upper ?case|caps)\b", re.IGNORECASE)
+_SMALL = re.compile(r"\b(?:lower ?case|small letters)\b", re.IGNORECASE)
+
+
 def _case_fault(rule: str, response: str) -> tuple[int, int] | None:
     """Return the first stretch of `response` that breaks the rule."""
     wrong = {"capital letters": str.islower, "lower case": str.isupper, "no commas": lambda c: c == ","}[rule]
@@ -464,11 +498,13 @@ def case(rows: pa.Table) -> pa.Table:
     at = np.flatnonzero(np.asarray(mask))
     sub = rows.take(pa.array(at))
     for i, instruction, response in zip(at.tolist(), texts(sub, "instruction"), texts(sub, "response")):
-        for rule, pattern in _CASES:
-            if pattern.search(instruction) and not _CASE_OF_INPUT.search(instruction):
-                fault = _case_fault(rule, response)
-                if fault:
-                    found.add(i, f"The prompt asks for {rule}; the response has {shorten(response[slice(*fault)], 20)!r}.",
-                              span=fault, score=0.9)
-                    break
+        rules = [rule for rule, pattern in _CASES if pattern.search(instruction)]
+        if not rules or _CASE_OF_INPUT.search(instruction) or (_CAPITALS.search(instruction) and _SMALL.search(instruction)):
+            continue
+        for rule in rules:
+            fault = _case_fault(rule, response)
+            if fault and not _answers_otherwise(response):
+                found.add(i, f"The prompt asks for {rule}; the response has {shorten(response[slice(*fault)], 20)!r}.",
+                          span=fault, score=0.9)
+                break
     return found.table()
