@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,33 @@ def test_the_verb_writes_results_and_json(untrained: Path) -> None:
     found = json.loads(done.output[done.output.index("{"):])
     assert found["runs"][0]["overall"]["passed"] == 0 and found["queues"] == []
     assert set_of(untrained) == untrained.parents[1] / "set"
+
+
+def test_failed_probes_of_a_run_lead_to_a_queue_that_review_reads(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curation.train import eval_cli
+
+    from curation.review import failed
+    from curation.store import Store
+
+    monkeypatch.setattr(eval_cli, "encoder_if_any", lambda: None)
+    store = Store.create(tmp_path / "data")
+    home, runs = store.path / "vetted" / "1", [store.path / "runs" / f"vetted-s{k}" for k in (0, 1)]
+    home.mkdir(parents=True)
+    pq.write_table(held(HELD), home / "train.parquet")
+    file_of(home, probe("r1"), probe("c1", "clarify", "Shorten the report.", verifiers=ASK))
+    write_json(home / "manifest.json", {"gate": "passed"})
+    for run in runs:
+        shutil.copytree(untrained / "model", run / "model")
+        write_json(run / "recipe.json", {"set": str(home)})
+    results = evaluate_runs(runs, max_new_tokens=4)
+    (queue,) = eval_cli.trace_runs(runs, results)
+    assert queue["queue"] == str(store.path / "queues" / "failed-vetted.jsonl") and queue["probes"] == 2
+    rows = failed(store)
+    assert len(rows) == queue["entries"] > 0 and {r["probe"] for r in rows} == {"r1", "c1"}
+    write_json(home / "manifest.json", {"gate": "not applied"})
+    assert eval_cli.trace_runs(runs, results) == [], "the raw arm is for comparison only"
 
 
 def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:

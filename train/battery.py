@@ -273,7 +273,7 @@ def run(
         "run": str(run_dir),
         "battery": source,
         "battery_hash": hash_of(probes),
-        "set_hash": card.get("set_hash"),
+        "set_hash": card["set"].get("hash") if isinstance(card.get("set"), dict) else card.get("set_hash"),
         "seed": card.get("seed"),
         "base": card.get("base"),
         "max_new_tokens": max_new_tokens,

@@ -222,8 +222,8 @@ def verdict(line: Mapping[str, Any], floor: float | None) -> str:
 
 def sentence(name: str, line: Mapping[str, Any], floor: float | None) -> str:
     """Return the verdict as one sentence."""
-    a, b, p = (f"{x:.3f}" for x in (line["a"]["rate"], line["b"]["rate"], line["p_holm"]))
-    text = f"{name}: {line['verdict']}, {a} to {b} (p = {p})"
+    p = "p < 0.001" if line["p_holm"] < 0.001 else f"p = {line['p_holm']:.3f}"
+    text = f"{name}: {line['verdict']}, {line['a']['rate']:.3f} to {line['b']['rate']:.3f} ({p})"
     if line["verdict"] == "cannot tell" and floor is not None and floor >= ALPHA:
         text += f"; with so few runs p cannot go below {floor:.2g}, four an arm reach 0.029"
     return text

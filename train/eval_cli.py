@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,17 @@ def probes_for(run_dir: Path, battery_path: Path | None) -> tuple[list[Probe], s
 
 
 def set_of(run_dir: Path) -> Path | None:
-    """Return the set folder that a run names in its run.json, None for a bare model folder or a set that is gone."""
-    path = run_dir / "run.json"
-    if not path.is_file():
-        return None
-    named = json.loads(path.read_text(encoding="utf-8")).get("set")
-    if not named:
-        return None
-    for place in (Path(named), run_dir / named, run_dir.parent.parent / named):
-        if place.is_dir():
-            return place
+    """Return the set folder a run was trained on, None for a bare model folder or a set that is gone.
+
+    recipe.json names it, or the key "set" of run.json; a relative name is looked for beside and above the run.
+    """
+    for name in ("recipe.json", "run.json"):
+        path = run_dir / name
+        named = json.loads(path.read_text(encoding="utf-8")).get("set") if path.is_file() else None
+        if isinstance(named, str) and named:
+            for place in (Path(named), run_dir / named, run_dir.parent.parent / named):
+                if place.is_dir():
+                    return place
     return None
 
 
@@ -130,13 +132,16 @@ def _gated(set_dir: Path) -> bool:
 
 
 def _failed(runs: Sequence[Sequence[dict[str, Any]]], probes: dict[str, Probe]) -> list[dict[str, Any]]:
-    misses = {p["id"]: sum(not run[k]["passed"] for run in runs) for k, p in enumerate(runs[0])}
-    worst = sorted(
-        (p for p in runs[0] if 2 * misses[p["id"]] >= len(runs) and misses[p["id"]]), key=lambda p: -misses[p["id"]]
-    )
-    return [
-        {**p, "verifiers": [{"id": i, "kwargs": dict(k)} for i, k in probes[p["id"]].verifiers]} for p in worst[:TRACED]
-    ]
+    """Return what at least half of the runs failed, at most TRACED: most failed first, behaviours in turn."""
+    misses = [sum(not run[k]["passed"] for run in runs) for k in range(len(runs[0]))]
+    turn: Counter[str] = Counter()
+    order = []
+    for k in sorted((k for k, m in enumerate(misses) if m and 2 * m >= len(runs)), key=lambda k: -misses[k]):
+        behaviour = runs[0][k]["behaviour"]
+        order.append((turn[behaviour], k))
+        turn[behaviour] += 1
+    failed = [runs[0][k] for _, k in sorted(order)[:TRACED]]
+    return [{**p, "verifiers": [{"id": i, "kwargs": dict(a)} for i, a in probes[p["id"]].verifiers]} for p in failed]
 
 
 def _common_name(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +20,8 @@ from curation.verifiers import verify
 
 #: Rows that TF-IDF proposes for a probe, once among all rows and once in the probe's own family.
 CANDIDATES = 50
-#: Texts embedded at most for one trace; beyond it TF-IDF alone ranks.
-MAX_EMBEDDED = 6_000
+#: Texts embedded at most for one trace: about 5 s of one core with all-MiniLM-L6-v2 on short prompts.
+MAX_EMBEDDED = 1_000
 #: A row is held against what the probe wants when it is of the probe's family or at least this similar.
 NEAR = 0.5
 _CHUNK = 50_000
@@ -133,22 +134,32 @@ def _cut(near: dict[int, float], families: list[str], family: str) -> dict[int, 
     """Keep the CANDIDATES best among all and in the family: several chunks have each proposed as many."""
     order = sorted(near, key=lambda i: (-near[i], i))
     mine = [i for i in order if family and families[i] == family][:CANDIDATES]
-    return {i: near[i] for i in dict.fromkeys([*order[:CANDIDATES], *mine])}
+    both = [i for pair in zip_longest(order[:CANDIDATES], mine) for i in pair if i is not None]
+    return {i: near[i] for i in dict.fromkeys(both)}
 
 
 def _similarities(
     prompts: list[str], asked: list[str], near: list[dict[int, float]], encoder: Encoder | None
 ) -> list[dict[int, float]]:
-    """Return per probe {row position: similarity}: cosine of embeddings where an encoder is given, else TF-IDF's."""
-    rows = sorted({i for close in near for i in close})
-    texts = list(dict.fromkeys([*prompts, *(asked[i] for i in rows)]))
-    if encoder is None or len(texts) > MAX_EMBEDDED:
+    """Return per probe {row position: similarity}: cosine of embeddings where an encoder is given, else TF-IDF's.
+
+    With many failed probes each keeps fewer candidates, so that no more than MAX_EMBEDDED texts are embedded.
+    """
+    if encoder is None:
+        return near
+    keep, texts = CANDIDATES * 2, [*prompts]
+    while keep:
+        texts = list(dict.fromkeys([*prompts, *(asked[i] for close in near for i in list(close)[:keep])]))
+        if len(texts) <= MAX_EMBEDDED:
+            break
+        keep //= 2
+    if not keep:
         return near
     vectors = np.asarray(encoder.encode(texts), dtype=np.float32)
     assert vectors.shape[0] == len(texts), f"{vectors.shape[0]} vectors for {len(texts)} texts"
     place = {t: k for k, t in enumerate(texts)}
     return [
-        {i: float(vectors[place[p]] @ vectors[place[asked[i]]]) for i in close}
+        {i: float(vectors[place[p]] @ vectors[place[asked[i]]]) for i in list(close)[:keep]}
         for p, close in zip(prompts, near, strict=True)
     ]
 
