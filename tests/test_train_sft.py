@@ -211,10 +211,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(straight: Path, tmp
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "curation.train.sft", str(run_dir)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    for _ in range(1200):  # until the first checkpoint is there
+    for _ in range(18000):  # until the first checkpoint is there, three minutes at most
         if runs.checkpoints(run_dir) or process.poll() is not None:
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"

@@ -128,10 +128,7 @@ def create(run_dir: Path, recipe: Recipe, *, overwrite: bool = False) -> None:
                 f"{run_dir} already holds a run ({state})",
                 "continue it with --resume, replace it with --overwrite, or name another folder with --out",
             )
-        for name in ("compiled", "checkpoints", "model", "adapter"):
-            shutil.rmtree(run_dir / name, ignore_errors=True)
-        for name in ("left_out.jsonl", "metrics.jsonl", "row_losses.parquet", "run.json", "state.json"):
-            (run_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(run_dir)  # battery results of the old model must not stay beside the new one
     elif run_dir.exists() and any(run_dir.iterdir()):
         raise CurationError(f"{run_dir} exists and is not a run folder", "name an empty or new folder with --out")
     run_dir.mkdir(parents=True, exist_ok=True)

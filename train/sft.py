@@ -162,7 +162,10 @@ def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: i
     lengths = prepared.train.lengths
     s: Settings = {
         "max_length": (prepared.report["max_length"], _why(recipe.max_length, "what the base sees, at most 4096")),
-        "batch": (recipe.batch or 16, _why(recipe.batch, "rows a step; 32 was no better at equal time")),
+        "batch": (
+            recipe.batch or (8 if small else 16),
+            _why(recipe.batch, "rows a step; from scratch many small steps teach more" if small else "rows a step, usual"),
+        ),
         "lr": _learning_rate(recipe),
         "threads": (recipe.threads, "CPU threads; two on a busy two-core machine ran 15 times slower than one"),
         "save_every": (recipe.save_every or 100, _why(recipe.save_every, "at most this many steps are lost")),
@@ -213,7 +216,7 @@ def _steps(recipe: Recipe, s: Settings, n_rows: int, lengths: np.ndarray) -> tup
     if recipe.steps:
         return recipe.steps, "asked for"
     if recipe.base == TINY and not recipe.epochs:
-        return 400, "every known behaviour is learned by then; twice as many start to learn rows by heart"
+        return 600, "under a minute on one thread; far longer runs begin to learn rows by heart"
     epochs = recipe.epochs or 3.0
     if s["layout"][0] == "rows":
         steps = math.ceil(epochs * n_rows / s["batch"][0])

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 LABEL = "trained from scratch on your pairs only: it shows what your data teaches"
 VOCABULARY = 1024
+#: Spread of the first weights. In equal time (36 CPU s, one seed) held-out behaviours reached 0.60 at the usual 0.02,
+#: 0.85 at 0.06 and 0.77 at 0.1.
+SPREAD = 0.06
 CONTEXT = 512  # tokens; a row of this size is about 250 words
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
@@ -71,6 +74,7 @@ def make_model(tokenizer: Any, *, seed: int, width: int = 128, layers: int = 4) 
             max_position_embeddings=CONTEXT,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
             tie_word_embeddings=True,
+            initializer_range=SPREAD,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=None,
@@ -78,9 +82,7 @@ def make_model(tokenizer: Any, *, seed: int, width: int = 128, layers: int = 4) 
     )
 
 
-def copy_practice(
-    tokenizer: Any, *, seed: int, step: int, rows: int, length: int = 20
-) -> tuple[np.ndarray, np.ndarray]:
+def copy_practice(tokenizer: Any, *, seed: int, step: int, rows: int, length: int = 20) -> tuple[np.ndarray, np.ndarray]:
     """Return (ids, labels) of rows of random tokens said twice, the second time trained. Shape (rows, 2 length + 2).
 
     A model from scratch must learn to carry values from the prompt into the answer; this content-free practice
