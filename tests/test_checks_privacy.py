@@ -65,6 +65,15 @@ def test_made_up_values_are_info_without_a_fix():
     assert flags
 
 
+def test_earlier_turns_are_read():
+    turns = [("system", "Be kind."), ("user", "I am ann.lee@yahoo.com"), ("assistant", "Hello."),
+             ("user", "Bye"), ("assistant", "Bye.")]
+    flags = pii(make_rows([{"messages": [{"role": r, "content": c} for r, c in turns]}])).to_pylist()
+    assert [(f["field"], f["turn"], turns[f["turn"]][1][f["start"]:f["end"]], f["fix"]) for f in flags] == [
+        ("row", 1, "ann.lee@yahoo.com", None)]
+    assert flags[0]["message"] == "The user turn 1 holds an e-mail address; mask it as [EMAIL]."
+
+
 def test_kinds_are_chosen_and_checked():
     rows = make_rows([{"instruction": "x", "response": "ann.lee@yahoo.com, SSN 393-40-1232"}])
     assert len(pii(rows, kinds=("ssn",)).to_pylist()) == 1

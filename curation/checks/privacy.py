@@ -247,6 +247,9 @@ _FINDERS: dict[str, tuple[Callable[[str, str], Iterator[Hit]], str]] = {
 }
 
 
+_MAY_HOLD = re.compile(r"[@\d:]")     # every kind needs one of these
+
+
 def find(text: str, *, kinds: tuple[Kind, ...] = KINDS, region: str = "US") -> list[Hit]:
     """Return the personal data of a text, in order, without overlaps (the earlier kind of `KINDS` order wins)."""
     taken: list[Hit] = []
@@ -268,9 +271,11 @@ def mask(text: str, hits: list[Hit]) -> str:
     return "".join([*parts, text[at:]])
 
 
-@check("privacy.pii", reads=("instruction", "input", "response"), severity="warning", action="fix")
+@check("privacy.pii", reads=("messages", "instruction", "input", "response"), severity="warning", action="fix")
 def pii(rows: pa.Table, *, kinds: tuple[Kind, ...] = KINDS, region: str = "US") -> pa.Table:
     """The row holds personal data: e-mail, phone, card, IBAN, social security number, IP or street address.
+
+    Earlier turns and the system prompt are read too: a flag there names the turn (field "row") and has no fix.
 
     Why: a model repeats what it has seen, to anyone.
     Misses: names, ages, dates of birth; local phone numbers that no word announces; addresses outside the US form.
@@ -289,11 +294,30 @@ def pii(rows: pa.Table, *, kinds: tuple[Kind, ...] = KINDS, region: str = "US") 
             hits = find(text, kinds=kinds, region=region)
             clean = mask(text, hits) if hits else ""
             for hit in hits:
-                what = f"The {field} holds {_NAMES[hit.kind]}"
-                if hit.fictional:
-                    found.add(i, f"{what} that looks made up.", field=field, span=(hit.start, hit.end), score=hit.score,
-                              severity="info")
-                else:
-                    found.add(i, f"{what}; mask it as [{hit.kind.upper()}].", field=field, span=(hit.start, hit.end),
-                              score=hit.score, fix=clean)
+                _report(found, i, hit, field, field, fix=None if hit.fictional else clean)
+    for i, turns in _long_rows(rows):
+        last = {turn["role"]: k for k, turn in enumerate(turns)}
+        shown = {last.get("user"), last.get("assistant")}
+        for k, turn in enumerate(turns):
+            content = turn["content"] or ""
+            if k not in shown and _MAY_HOLD.search(content):
+                for hit in find(content, kinds=kinds, region=region):
+                    _report(found, i, hit, "row", f"{turn['role']} turn {k}", turn=k)
     return found.table()
+
+
+def _long_rows(rows: pa.Table) -> Iterator[tuple[int, list[dict[str, str]]]]:
+    """Yield (position, turns) of the rows that have more turns than the columns show."""
+    at = np.flatnonzero(np.asarray(pc.fill_null(pc.greater(pc.list_value_length(rows["messages"]), 2), False)))
+    for k in range(0, len(at), 1000):
+        part = at[k: k + 1000]
+        yield from zip(part.tolist(), rows["messages"].take(pa.array(part)).to_pylist())
+
+
+def _report(
+    found: Findings, i: int, hit: Hit, field: str, where: str, *, turn: int = -1, fix: str | None = None
+) -> None:
+    what = f"The {where} holds {_NAMES[hit.kind]}"
+    message = f"{what} that looks made up." if hit.fictional else f"{what}; mask it as [{hit.kind.upper()}]."
+    found.add(i, message, field=field, turn=turn, span=(hit.start, hit.end), score=hit.score, fix=fix,
+              severity="info" if hit.fictional else None)

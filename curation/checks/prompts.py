@@ -31,7 +31,7 @@ _RESPONSE_ASKS = re.compile(
 
 def _in_edge_family(spec: Spec, family: pa.Array, sure: pa.Array, id: str) -> list[tuple[np.ndarray, str, str]]:
     """Return [(positions, family, expectation)] for the edge cases `id` of the spec."""
-    out = []
+    out: list[tuple[np.ndarray, str, str]] = []
     for e in spec.edge_cases:
         if e.id == id and e.expect in _EXPECT:
             mask = pc.fill_null(pc.and_(pc.equal(family, e.family), sure), False)

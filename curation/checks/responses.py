@@ -184,6 +184,7 @@ offering facilitate constantly dealing becoming compared highest involving quite
 comes moves takes means helps seems remains instead therefore however moreover furthermore currently originally don't
 doesn't can't isn't aren't won't your that then just like only
 """)
+_NEEDS_MORE = _word_set("to for with at by on in as is are was were be been has have had can could will would should may")
 _END_MARKS = ".!?…。！？:;\"'”’»)]}>*`_|~%$€£°™®©"
 _CLOSINGS = re.compile(r"\b(?:regards|sincerely|yours|love|best|cheers|thanks|thank you|respectfully|faithfully|truly|"
                        r"wishes|dear|hi|hello|warmly|cordially)\b", re.IGNORECASE)
@@ -236,6 +237,8 @@ def _cut(text: str, prompt: str, min_words: int) -> tuple[int, str, float] | Non
     if _CODE_HINT.search(body) or (n <= 6 and _CLOSINGS.search(line)):
         return None
     loose = _loose_end(line, n) if n >= 4 else None
+    if loose is None and start == 0 and n >= min_words:
+        loose = _dangling(line)
     if loose is None:
         if n < 2 or not _stands_alone(body[:start], line):
             return None
@@ -244,6 +247,15 @@ def _cut(text: str, prompt: str, min_words: int) -> tuple[int, str, float] | Non
     if score < _CERTAIN and _VERSE.search(prompt):
         return None
     return start + where, reason, score
+
+
+def _dangling(line: str) -> tuple[int, str, float] | None:
+    """Return the loose end of a response of one line that stops after a preposition or a verb that needs more."""
+    word = _LAST_WORD.search(line)
+    if word and word.group(1) in _NEEDS_MORE and word.end() == len(line) and not _LISTED.match(line) and (
+            3 * line.count(",") < len(line.split())):
+        return word.start(1), f"it ends with {word.group(1)!r}", 0.8
+    return None
 
 
 def _stands_alone(before: str, line: str) -> bool:
