@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,10 +37,14 @@ a about an and any are as at be been being but by can could did do does for from
 how i if in into is it its just kindly let me my of on one or our please question she should so some such task tell than
 thank thanks that the their them then there these they this those to us was we were what when where which who whom whose
 why will with would you your""".strip()))
-CREATIVE = re.compile(
-    r"\b(write|compose|create|generate|invent|imagine|brainstorm|suggest|come up|design|draft|story|poem|song|joke|"
-    r"example|examples|ideas?|some|favou?rite|list|name (?:a|an|one|two|three|four|five|some|\d+)|give (?:a|an|me)|"
-    r"random|any|opinion|recommend|rewrite|rephrase|paraphrase|slogan|title|sentence|describe)\b")
+#: Asking for something of one's own making: any two answers may be right.
+MAKING = re.compile(
+    r"\b(write|compose|create|generate|invent|imagine|brainstorm|come up|design|draft|story|poem|song|jokes?|slogan|"
+    r"ideas?|random|opinion|rewrite|rephrase|paraphrase|translate|edit|favou?rite|recommend|suggest\w*)\b")
+#: Asking for some out of many: two different short answers may both be right.
+SOME = re.compile(
+    r"\bexamples?\b|\b(?:name|list|give|provide|tell)(?: me)? (?:an?|one|two|three|four|five|six|ten|\d+|some|any|"
+    r"several)\b")
 MARKED = re.compile(r"(?:####|answer\s*(?:is|:|=)|\bans\s*[:=]|=)\s*[$€£]?\s*(-?\d[\d,]*(?:\.\d+)?)", re.IGNORECASE)
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![\w])")
 
@@ -117,8 +121,8 @@ def clusters(flags: pa.Table) -> list[tuple[int, list[int], list[float]]]:
     """
     from ..sketch import components
 
-    ours = np.flatnonzero(np.asarray(pc.is_in(flags["check"].cast(pa.string()),
-                                              value_set=pa.array(["dup.exact", "dup.near"]))))
+    ours = np.flatnonzero(np.asarray(pc.is_in(      # null: straight from the check, before the engine has named it
+        flags["check"].cast(pa.string()), value_set=pa.array(["dup.exact", "dup.near", None]))))
     flags = flags.take(pa.array(ours))
     row, related = flags["row"].to_numpy(), flags["related"].to_pylist()
     score: dict[int, float] = {}
@@ -262,13 +266,18 @@ def _contained(
     return rows[left[held]], rows[right[held]], np.minimum(score, share)[held]
 
 
-def _every_pair(left: np.ndarray, right: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pairs with each star of equal rows made whole; stars of more than SHARED rows are left out."""
+def _every_pair(
+    left: np.ndarray, right: np.ndarray, score: np.ndarray, *, keep_big: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs with each star of equal rows made whole; stars of more than SHARED rows are left out.
+
+    With `keep_big` these stay as they are: every row against the first.
+    """
     equal = score == 1.0
     stars: dict[int, list[int]] = defaultdict(list)
     for a, b in zip(left[equal].tolist(), right[equal].tolist(), strict=True):
         stars[a].append(b)
-    common = np.array([a for a, b in stars.items() if len(b) >= SHARED], np.int64)
+    common = np.array([a for a, b in stars.items() if len(b) >= SHARED and not keep_big], np.int64)
     held = ~(np.isin(left, common) | np.isin(right, common))
     more = [(x, y) for a, b in stars.items() if len(b) < SHARED for k, x in enumerate(b) for y in b[k + 1:]]
     extra = np.array(more, np.int64).reshape(-1, 2)
@@ -299,8 +308,10 @@ def _other_slot(prompts: _Prompts, one: int, two: int) -> bool:
     answers = prompts.response(one), prompts.response(two)
     if min(map(len, answers)) < TELLING:
         return True
+    if any(c.isdigit() for w in a | b for c in w):
+        return True
     if not (a and b):       # words added, none exchanged
-        return any(w.isdigit() for w in a | b)
+        return False
     only_one, only_two = set(answers[0]) - set(answers[1]), set(answers[1]) - set(answers[0])
     return bool(only_one & a) or bool(only_two & b)
 
@@ -391,3 +402,149 @@ def _near_flags(
                        f"resembles row {number[k]} ({s:.2f}, below the threshold {threshold:g})")
     return flags(rows, {"at": member, "score": value, "message": message, "related": related,
                         "severity": severity})
+
+
+# ------------------------------------------------------------------ dup.conflict
+@check("dup.conflict", reads=("messages", "system", "instruction", "input", "response"), severity="error",
+       action="review", scope="dataset")
+def conflict(
+    rows: pa.Table, *, refusal: pa.Array, threshold: float = 0.9, overlap: float = 0.15, num_perm: int = 128,
+) -> pa.Table:
+    """The same prompt is answered in two ways of which only one can be right.
+
+    Prompts are the same when turns before, instruction and input have Jaccard >= `threshold` (character 5-grams) and
+    no content word differs. Answers conflict when one refuses and the other complies; when both are labels that the
+    data uses again and again, or that the prompt offers, and differ; when both end in a number and the numbers
+    differ; or when the prompt asks for one answer, they share at most `overlap` of their content words, and only one
+    of them speaks of what was asked. A prompt that asks for something of one's own making (a poem, an example, ideas)
+    is no closed task: there only the refusal counts; one that asks for some of many is half closed: there neither
+    labels nor numbers count. Every row of such a pair is flagged; `related` names the others.
+
+    Why: the model learns to answer by a coin flip.
+    Misses: two long answers that both keep to the topic and contradict each other in detail.
+    False positives: questions with several right short answers that the data repeats.
+    """
+    if not 0.0 < threshold <= 1.0:
+        raise CurationError(f"dup.conflict: threshold {threshold} is not a similarity",
+                            "set it above 0 and at most 1, such as 0.9")
+    from ..sketch import near_pairs
+
+    columns = _columns(rows)
+    found = near_pairs(columns[:3], threshold=threshold, unit="char", num_perm=num_perm)
+    left, right, score = _every_pair(found.left, found.right, found.score, keep_big=True)
+    prompts = _Prompts(columns)
+    labels = _labels(columns[3])
+    refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
+    against: dict[int, list[tuple[int, float, str]]] = defaultdict(list)
+    for a, b, s in sorted(zip(left.tolist(), right.tolist(), score.tolist(), strict=True)):
+        if s < 1.0 and any(prompts.differ(a, b)):
+            continue
+        for one, two, why in _disagree(prompts, a, b, refuses, labels, overlap):
+            against[one].append((two, s, why))
+    number = _numbers(rows).tolist()
+    at = sorted(against)
+    return flags(rows, {
+        "at": at,
+        "score": [max(s for _, s, _ in against[i]) for i in at],
+        "field": "response",
+        "message": [f"answers the prompt of row {number[against[i][0][0]]} differently: {against[i][0][2]}" for i in at],
+        "related": [[number[j] for j, _, _ in against[i]][:RELATED] for i in at],
+    })
+
+
+def _labels(responses: pa.Array) -> frozenset[str]:
+    """Return the short answers (at most 4 words) that at least 5 rows give: the data's own labels."""
+    short = responses.filter(pc.less_equal(pc.utf8_length(responses), 40)).to_pylist()
+    counts = Counter(" ".join(words(fold(x))) for x in short)
+    return frozenset(x for x, n in counts.items() if n >= 5 and 1 <= len(x.split()) <= 4)
+
+
+def _disagree(
+    prompts: _Prompts, a: int, b: int, refuses: np.ndarray, labels: frozenset[str], overlap: float,
+) -> list[tuple[int, int, str]]:
+    """Return [(row, other row, why)] for both rows when their answers to one prompt conflict, else []."""
+    if refuses[a] != refuses[b]:
+        one, two = "a refusal here, an answer there", "an answer here, a refusal there"
+        return [(a, b, one if refuses[a] else two), (b, a, two if refuses[a] else one)]
+    prompt = fold("\n".join(c[a].as_py() for c in prompts.columns[:3]))
+    if refuses[a] or MAKING.search(prompt):
+        return []
+    first, second = prompts.response(a), prompts.response(b)
+    one, two = " ".join(first), " ".join(second)
+    if not one or not two or one == two:
+        return []
+    if SOME.search(prompt):
+        return _unrelated(prompts, a, b, overlap)
+    if max(len(first), len(second)) <= 4:
+        offered = f" {' '.join(words(prompt))} "
+        closed = all(x in labels or f" {x} " in offered for x in (one, two))
+        if closed and one not in two and two not in one:
+            return [(a, b, f"{one!r} here, {two!r} there"), (b, a, f"{two!r} here, {one!r} there")]
+    values = [_value(prompts.columns[3][i].as_py()) for i in (a, b)]
+    if None not in values:
+        if values[0] == values[1]:
+            return []
+        return [(a, b, f"{values[0]:g} here, {values[1]:g} there"), (b, a, f"{values[1]:g} here, {values[0]:g} there")]
+    return _unrelated(prompts, a, b, overlap)
+
+
+def _value(response: str) -> float | None:
+    """Return the number a response ends in: after a mark (####, answer:, =), or the only one of a short response."""
+    marked = MARKED.findall(response)
+    if not marked and len(response) <= 60:
+        marked = NUMBER.findall(response)
+        if len(marked) != 1:
+            return None
+    return float(marked[-1].replace(",", "")) if marked else None
+
+
+def _unrelated(prompts: _Prompts, a: int, b: int, overlap: float) -> list[tuple[int, int, str]]:
+    """Return the conflict of two answers with nothing in common, of which only one speaks of what was asked."""
+    asked = {w[:5] for w in prompts.content(a)}
+    one, two = ({w[:5] for w in prompts.response(i) if w not in STOP} for i in (a, b))
+    if min(len(one), len(two)) < 4 or len(one & two) > overlap * min(len(one), len(two)):
+        return []
+    on_topic = bool(one & asked), bool(two & asked)
+    if on_topic[0] == on_topic[1]:
+        return []
+    here, there = "the answers have nothing in common, and this one is off the question", \
+        "the answers have nothing in common, and that one is off the question"
+    return [(a, b, there if on_topic[0] else here), (b, a, here if on_topic[0] else there)]
+
+
+# ------------------------------------------------------------------ dup.boilerplate
+@check("dup.boilerplate", reads=("messages", "system", "instruction", "input", "response"), severity="info",
+       action="review", scope="dataset")
+def boilerplate(rows: pa.Table, *, refusal: pa.Array, min_rows: int = 3, min_words: int = TELLING) -> pa.Table:
+    """Different prompts get the very same answer.
+
+    Flagged are responses of at least `min_words` words that answer `min_rows` or more different prompts, case and
+    white space aside. Refusals are left out: one wording for all of them may be what the spec wants.
+
+    Why: the model learns an answer that goes with anything.
+    Misses: the same answer with a word changed. False positives: questions that do have the same answer.
+    """
+    if min_rows < 2 or min_words < 1:
+        raise CurationError(f"dup.boilerplate: min_rows {min_rows}, min_words {min_words} are out of range",
+                            "use min_rows of 2 or more and min_words of 1 or more")
+    from ..sketch import distinct, same_shingles
+
+    columns = _columns(rows)
+    copy, of = same_shingles(columns[3:])
+    refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i in distinct(np.concatenate([copy, of])).tolist():
+        text = fold(columns[3][i].as_py())
+        if not refuses[i] and len(text.split()) >= min_words:
+            groups[text].append(i)
+    number = _numbers(rows).tolist()
+    found = []
+    for members in groups.values():
+        asked = len({tuple(fold(c[i].as_py()) for c in columns[:3]) for i in members})
+        if asked >= min_rows:
+            first = members[: RELATED + 1]
+            found += [(i, f"gives the answer that {asked} different prompts get", [number[j] for j in first if j != i])
+                      for i in members]
+    found.sort()
+    return flags(rows, {"at": [i for i, _, _ in found], "field": "response", "message": [m for _, m, _ in found],
+                        "related": [r[:RELATED] for _, _, r in found]})

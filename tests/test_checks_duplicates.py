@@ -1,0 +1,215 @@
+"""Duplicate checks: what must be flagged, the near misses that must not be, and the messages."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curation.checks import duplicates
+from curation.errors import CurationError
+from curation.model import ROWS
+from curation.refusal import classify
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+LONG = "Boil the water, add the pasta, stir once, wait nine minutes, then drain it and serve it hot with the sauce."
+
+
+def table(*rows, system="", numbers=None):
+    """Rows from (instruction, input, response) or a list of (role, content) turns."""
+    out = []
+    for i, r in enumerate(rows):
+        if isinstance(r, list):
+            turns, (instruction, given, response) = r, (r[-2][1], "", r[-1][1])
+        else:
+            instruction, given, response = r
+            turns = [("user", f"{instruction}\n{given}" if given else instruction), ("assistant", response)]
+        n = i if numbers is None else numbers[i]
+        out.append({"row": n, "uid": f"u{n}", "id": str(n), "system": system, "instruction": instruction, "input": given,
+                    "response": response, "family": None, "source": "test", "split": None, "meta": "{}",
+                    "messages": [{"role": a, "content": b} for a, b in turns]})
+    return pa.Table.from_pylist(out, schema=ROWS)
+
+
+def found(flags):
+    return [(f["row"], f["related"], f["message"]) for f in flags.to_pylist()]
+
+
+def refusals(rows):
+    return pa.array(classify(rows["response"].to_pylist()))
+
+
+def test_exact_ignores_case_space_and_unicode_form():
+    rows = table(("Say  hello", "", "Héllo"), ("other", "", "thing"), ("say HELLO", "", "he\u0301llo "),
+                 ("Say hello", "to Bo", "Héllo"), ("say hello", "", "hello"), ("Say hello", "", "HÉLLO"))
+    assert found(duplicates.exact(rows)) == [
+        (2, [0, 5], "says the same as row 0, which is kept (3 copies in all)"),
+        (5, [0, 2], "says the same as row 0, which is kept (3 copies in all)"),
+    ]
+    assert duplicates.exact(rows)["score"].to_pylist() == [1.0, 1.0]
+
+
+def test_exact_uses_row_numbers_and_earlier_turns():
+    rows = table(("a b", "", "c"), ("a b", "", "c"), numbers=[70, 90])
+    assert found(duplicates.exact(rows)) == [(90, [70], "says the same as row 70, which is kept")]
+    first, second = ([("user", start), ("assistant", "ok"), ("user", "go on"), ("assistant", "fine")]
+                     for start in ("tell of cats", "tell of dogs"))
+    assert found(duplicates.exact(table(first, second))) == []
+    assert found(duplicates.exact(table(first, second, first))) == [(2, [0], "says the same as row 0, which is kept")]
+
+
+@pytest.mark.parametrize(("one", "two"), [
+    (("How do I cook pasta for two people?", "", LONG), ("How do I cook pasta for two people ?", "", LONG + " Enjoy.")),
+    (("How do I cook pasta?", "", LONG), ("Could you please help me with this question: How do I cook pasta?", "", LONG)),
+    (("How do I cook pasta for two?", "", LONG), ("How do I coook pasta for two?", "", LONG)),
+    (("Classify the tone of the text.", "I love this place a lot!", "positive"),
+     ("Classify the tone of the text", "I love this place a lot!!", "Positive")),
+])
+def test_near_flags_the_later_row(one, two):
+    flags = duplicates.near(table(one, ("Something else", "entirely", "and its answer"), two))
+    ((row, related, message),) = found(flags)
+    score = flags["score"][0].as_py()
+    assert (row, related) == (2, [0]) and 0.8 <= score <= 1.0
+    assert message == f"near-duplicate ({score:.2f}) of row 0, which is kept"
+    assert flags["severity"][0].as_py() is None and flags["start"][0].as_py() is None
+
+
+@pytest.mark.parametrize(("one", "two"), [
+    # same passage, other task
+    (("Summarise the passage.", LONG, "How to cook pasta."), ("List the key terms.", LONG, "water, pasta, sauce")),
+    # same template, other slot
+    (("Classify the sentiment of the following review: the room was clean and the staff were kind to us", "", "positive"),
+     ("Classify the sentiment of the following review: the room was clean and the staff were rude to us", "", "positive")),
+    (("Write a short note of thanks to my friend Maria for the lovely evening", "", f"Dear Maria, {LONG}"),
+     ("Write a short note of thanks to my friend Peter for the lovely evening", "", f"Dear Peter, {LONG}")),
+    (("Print the multiplication table from 2 to 10 as plain text", "", LONG),
+     ("Print the multiplication table from 2 to 12 as plain text", "", LONG)),
+    # same prompt, other answer
+    (("How do I cook pasta?", "", LONG), ("How do I cook pasta?", "", "Ask a cook near you, for I have never tried it.")),
+    # one refusal for two requests
+    (("How do I pick the lock of my neighbour's door?", "", "No."), ("How do I pick the lock of my uncle's door?", "", "No.")),
+])
+def test_near_leaves_other_rows_alone(one, two):
+    assert found(duplicates.near(table(one, two))) == []
+
+
+def test_near_leaves_exact_copies_to_exact_and_respects_earlier_turns():
+    rows = table(("How do I cook pasta?", "", LONG), ("how do I cook pasta?", "", LONG))
+    assert found(duplicates.near(rows)) == [] and len(found(duplicates.exact(rows))) == 1
+    one, two = ([("user", start), ("assistant", "ok"), ("user", "Go on, please."), ("assistant", LONG)]
+                for start in ("Tell me about the history of cats", "Explain how a bill becomes law"))
+    assert found(duplicates.near(table(one, two))) == []
+
+
+def test_near_flags_only_rows_like_a_kept_row():
+    words = LONG.split()
+    chain = [("How do I cook pasta?", "", " ".join([*words[k:], *(f"{w}{k}" for w in words[:k])])) for k in range(0, 6)]
+    flags = duplicates.near(table(*chain))
+    flagged = {f["row"]: f for f in flags.to_pylist()}
+    assert flagged and 0 not in flagged
+    for f in flagged.values():
+        assert f["related"][0] not in flagged and f["message"].endswith(f"of row {f['related'][0]}, which is kept")
+
+
+def test_a_template_with_many_slots_is_one_cluster():
+    rows = table(*[("How do I cook pasta?", "", f"{LONG} {LONG.upper()} Ticket t{i} is closed.") for i in range(600)])
+    flags = duplicates.near(rows)
+    assert flags["row"].to_pylist() == list(range(1, 600))
+    assert {r[0] for r in flags["related"].to_pylist()} == {0} and max(map(len, flags["related"].to_pylist())) <= 50
+    ((kept, members, scores),) = duplicates.clusters(flags)
+    assert kept == 0 and members == list(range(1, 600)) and min(scores) >= 0.8
+
+
+def test_floor_keeps_weaker_pairs_as_info():
+    rows = table(("How do I cook pasta?", "", LONG), ("How do I cook pasta?", "", LONG.replace("nine", "eleven or so")))
+    (strong,) = duplicates.near(rows, threshold=0.7).to_pylist()
+    assert duplicates.near(rows, threshold=0.95).num_rows == 0
+    (weak,) = duplicates.near(rows, threshold=0.95, floor=0.7).to_pylist()
+    assert weak["severity"] == "info" and weak["score"] == strong["score"]
+    assert weak["message"] == f"resembles row 0 ({weak['score']:.2f}, below the threshold 0.95)"
+
+
+@pytest.mark.parametrize(("options", "text"), [({"threshold": 0.0}, "threshold 0.0"), ({"threshold": 1.5}, "threshold 1.5"),
+                                               ({"floor": 0.9}, "floor 0.9"), ({"ngram": 0}, "ngram 0"),
+                                               ({"unit": "x"}, "unit 'x'")])
+def test_bad_options(options, text):
+    with pytest.raises(CurationError, match=text):
+        duplicates.near(table(("a", "", "b"), ("c", "", "d")), **options)
+
+
+def test_no_rows():
+    rows = table(("a", "", "b")).slice(0, 0)
+    none = pa.array([], pa.string())
+    for flags in (duplicates.exact(rows), duplicates.near(rows), duplicates.conflict(rows, refusal=none),
+                  duplicates.boilerplate(rows, refusal=none)):
+        assert flags.num_rows == 0
+    assert duplicates.clusters(duplicates.near(rows)) == []
+
+
+@pytest.mark.parametrize(("prompt", "one", "two", "here", "there"), [
+    ("Is the sky blue, yes or no?", "Yes", "No.", "'yes' here, 'no' there", "'no' here, 'yes' there"),
+    ("A train goes 60 km in 2 hours. How fast is it?", "60/2 = 30\n#### 30", "It goes at 20.\nAnswer: 20",
+     "30 here, 20 there", "20 here, 30 there"),
+    ("How do I cook pasta?", LONG, "I'm sorry, but I can't help with that.", "an answer here, a refusal there",
+     "a refusal here, an answer there"),
+    ("What is the best way of cooking fresh pasta?", LONG, "Daniel Minahan directed both episodes of season three.",
+     "the answers have nothing in common, and that one is off the question",
+     "the answers have nothing in common, and this one is off the question"),
+])
+def test_conflict(prompt, one, two, here, there):
+    rows = table((prompt, "", one), ("Something else", "", "and its answer"), (prompt.upper(), "", two))
+    flags = duplicates.conflict(rows, refusal=refusals(rows))
+    assert found(flags) == [(0, [2], f"answers the prompt of row 2 differently: {here}"),
+                            (2, [0], f"answers the prompt of row 0 differently: {there}")]
+    assert flags["field"].to_pylist() == ["response", "response"]
+
+
+@pytest.mark.parametrize(("prompt", "one", "two"), [
+    ("Write a poem about a rose", "Roses are red and rather tall in June.", "Petals fall while winter whispers low."),
+    ("Name a fruit", "Apple", "Pear"),
+    ("What is the best way of cooking fresh pasta?", LONG, LONG.replace("nine", "eight")),
+    ("Who wrote Hamlet?", "Shakespeare", "William Shakespeare"),
+    ("How fast is it?", "30", "30.0"),
+])
+def test_no_conflict(prompt, one, two):
+    rows = table((prompt, "", one), (prompt, "", two))
+    assert found(duplicates.conflict(rows, refusal=refusals(rows))) == []
+
+
+def test_boilerplate():
+    answer = "It depends on many factors, so please consult the manual first."
+    rows = table(*[(f"What about {x}?", "", answer) for x in ("tea", "cars", "law")], ("What about tea?", "", answer),
+                 *[(f"How to break {x}?", "", "I'm sorry, but I can't help you with that request.") for x in "abc"],
+                 ("Short one?", "", "Yes"), ("Short two?", "", "Yes"), ("Short three?", "", "Yes"))
+    flags = duplicates.boilerplate(rows, refusal=refusals(rows))
+    assert [(f["row"], f["related"], f["message"]) for f in flags.to_pylist()][:2] == [
+        (0, [1, 2, 3], "gives the answer that 3 different prompts get"),
+        (1, [0, 2, 3], "gives the answer that 3 different prompts get"),
+    ]
+    assert flags["row"].to_pylist() == [0, 1, 2, 3]
+
+
+def load(name):
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{name} is not on this machine")
+    return [json.loads(line) for line in path.open(encoding="utf-8")]
+
+
+def test_planted_duplicates():
+    planted = load("injected_flaws.jsonl")
+    rows = table(*[(r["instruction"], r.get("input") or "", r["output"]) for r in planted])
+    groups: dict[str, set[int]] = {}
+    for i, r in enumerate(planted):
+        if "group" in r:
+            groups.setdefault(r["group"], set()).add(i)
+    drops = set(duplicates.exact(rows)["row"].to_pylist()) | set(duplicates.near(rows)["row"].to_pylist())
+    clash = set(duplicates.conflict(rows, refusal=refusals(rows))["row"].to_pylist())
+    kinds = {k: [m for g, m in groups.items() if g.startswith(k)] for k in (
+        "exact_duplicate", "near_duplicate", "paraphrase_duplicate", "contradictory_duplicate",
+        "same_input_different_task")}
+    for kind in ("exact_duplicate", "near_duplicate", "paraphrase_duplicate"):
+        assert sum(len(m & drops) == 1 for m in kinds[kind]) >= 0.95 * len(kinds[kind]), kind
+    assert sum(m <= clash for m in kinds["contradictory_duplicate"]) >= 0.85 * len(kinds["contradictory_duplicate"])
+    assert not any(m & (drops | clash) for m in kinds["same_input_different_task"])
+    assert len(drops) <= sum(len(kinds[k]) for k in kinds if k.endswith("_duplicate") and not k.startswith("contra")) + 2

@@ -1,0 +1,197 @@
+"""Sketches: signatures against datasketch, pairs against plain Python and the exact join, hot buckets, bad input."""
+
+import random
+
+import datasketch
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation import sketch
+from curation.errors import CurationError
+
+ODD = ["", "   \t\n", "\u00a0\u2028\x85", "one", "One Two three four FIVE", "a b c d e f", "éÉ e\u0301 ﬁn ß ſ İ Σας",
+       "漢字 仮名\u3000交じり 文 です よ", "🙂 👍🏽 ok", "x" * 40 + " " + "y" * 17 + " z" * 9, "\x00\x01 \x1c \x1f\x7f",
+       "tab\tvt\x0bff\x0c"]
+LETTER = st.one_of(st.sampled_from("abAB 0 \t\n.-"), st.characters(exclude_categories=("Cs",)))
+TEXT = st.text(alphabet=LETTER, max_size=150)
+
+
+def reference(text: str, num_perm: int, seed: int, ngram: int, unit: str) -> np.ndarray:
+    m = datasketch.MinHash(num_perm, seed, hashfunc=lambda b: sketch.hash32(b, unit))
+    m.update_batch(sketch.shingles(text, ngram=ngram, unit=unit))
+    return m.hashvalues
+
+
+def jaccard(a: str, b: str, ngram: int, unit: str) -> float:
+    x, y = (set(sketch.shingles(t, ngram=ngram, unit=unit)) for t in (a, b))
+    return len(x & y) / len(x | y) if x | y else 1.0
+
+
+def variants(n: int, seed: int) -> list[str]:
+    """Texts of 12 to 40 words, a third of them edited copies of earlier ones."""
+    rng = random.Random(seed)
+    words = [f"w{i}" for i in range(300)] + ["Été", "naïve", "ß"]
+    out: list[str] = []
+    for _ in range(n):
+        if out and rng.random() < 0.35:
+            w = rng.choice(out).split(" ")
+            for _ in range(rng.randrange(3)):
+                w[rng.randrange(len(w))] = rng.choice(words)
+        else:
+            w = rng.choices(words, k=rng.randrange(12, 40))
+        out.append(" ".join(w))
+    return out
+
+
+@pytest.mark.parametrize(("unit", "ngram", "num_perm"), [("word", 5, 128), ("word", 1, 16), ("word", 3, 100),
+                                                         ("char", 5, 64), ("char", 2, 130)])
+def test_signatures_are_datasketch_s(unit, ngram, num_perm):
+    texts = ODD + variants(60, 1)
+    got = sketch.minhash_signatures(pa.array(texts), num_perm, 7, ngram=ngram, unit=unit)
+    assert got.dtype == np.uint32 and got.shape == (len(texts), num_perm)
+    for text, signature in zip(texts, got, strict=True):
+        assert np.array_equal(signature, reference(text, num_perm, 7, ngram, unit)), repr(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(TEXT, min_size=1, max_size=4), st.sampled_from(["word", "char"]), st.integers(1, 7))
+def test_signatures_of_any_text(texts, unit, ngram):
+    got = sketch.minhash_signatures(pa.array(texts, pa.large_string()), 64, ngram=ngram, unit=unit, threads=1)
+    for text, signature in zip(texts, got, strict=True):
+        assert np.array_equal(signature, reference(text, 64, 1, ngram, unit))
+
+
+def test_default_agrees_with_datasketch_defaults():
+    text = "The quick brown fox jumps over the lazy dog and runs"
+    m = datasketch.MinHash(hashfunc=sketch.hash32)
+    for shingle in sketch.shingles(text):
+        m.update(shingle)
+    assert np.array_equal(m.hashvalues, sketch.minhash_signatures(pa.array([text]))[0])
+
+
+def test_layout_of_the_column_does_not_matter():
+    texts = ODD + variants(40, 2)
+    plain = sketch.minhash_signatures(pa.array(texts), 64)
+    chunked = pa.chunked_array([pa.array(texts[:7]), pa.array([], pa.string()), pa.array(texts[7:], pa.string())])
+    sliced = pa.array(["padding é", *texts, "more"])[1:-1]
+    for column in (chunked, sliced, pa.array(texts, pa.large_string()), pa.array(texts).dictionary_encode()):
+        assert np.array_equal(plain, sketch.minhash_signatures(column, 64))
+    nulls = sketch.minhash_signatures(pa.array(["one two", None, "three"]), 64)
+    assert (nulls[1] == 2**32 - 1).all() and not (nulls[2] == 2**32 - 1).any()
+
+
+@pytest.mark.parametrize(("unit", "ngram"), [("word", 5), ("word", 2), ("char", 5)])
+def test_pairs_are_the_exact_ones(unit, ngram):
+    texts = variants(400, 3)
+    truth = {(i, j) for j in range(len(texts)) for i in range(j)
+             if jaccard(texts[i], texts[j], ngram, unit) >= 0.6}
+    exact = sketch.exact_pairs([pa.array(texts)], threshold=0.6, ngram=ngram, unit=unit)
+    near = sketch.near_pairs([pa.array(texts)], threshold=0.6, ngram=ngram, unit=unit, num_perm=128)
+    assert len(truth) > 50 and near.recall >= 0.999
+    for pairs in (exact, near):
+        listed = list(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
+        assert len(set(listed)) == len(listed) and set(listed) <= truth
+        for (i, j), score in zip(listed, pairs.score, strict=True):
+            assert score == pytest.approx(jaccard(texts[i], texts[j], ngram, unit))
+        root = sketch.rethreshold(pairs, 0.6)
+        assert all(root[i] == root[j] for i, j in truth)
+
+
+def test_every_column_has_its_say():
+    same, other = "alpha beta gamma delta epsilon zeta eta theta", "one two three four five six seven eight"
+    a = pa.array([same, same, same, same])
+    b = pa.array([other, other + " nine", same, ""])
+    for pairs in (sketch.near_pairs([a, b], threshold=0.7), sketch.exact_pairs([a, b], threshold=0.7)):
+        assert list(zip(pairs.left, pairs.right, strict=True)) == [(0, 1)]
+        assert pairs.fields[0] == pytest.approx([1.0, 0.8]) and pairs.score[0] == pytest.approx(0.8)
+    both_empty = sketch.near_pairs([a, pa.array(["", "", "x", "x"])], threshold=0.7)
+    assert list(zip(both_empty.left, both_empty.right, strict=True)) == [(0, 1), (2, 3)]
+
+
+def test_threads_do_not_change_the_result():
+    texts = pa.array(variants(3000, 4))
+    one, two = (sketch.near_pairs([texts], threshold=0.5, num_perm=128, threads=n) for n in (1, 3))
+    for name in ("left", "right", "score", "fields"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+    assert one.candidates == two.candidates
+
+
+def test_rethreshold_is_a_new_run():
+    texts = pa.array(variants(500, 5))
+    low = sketch.near_pairs([texts], threshold=0.5, num_perm=256)
+    for t in (0.5, 0.7, 0.9, 1.0):
+        again = sketch.exact_pairs([texts], threshold=t)
+        assert np.array_equal(sketch.rethreshold(low, t), sketch.rethreshold(again, t))
+    with pytest.raises(CurationError, match=r"0\.4 is below the floor 0\.5"):
+        sketch.rethreshold(low, 0.4)
+
+
+def test_copies_are_a_star_and_a_template_one_cluster():
+    rng = random.Random(6)
+    words = rng.choices([f"w{i}" for i in range(500)], k=60)
+    copies = sketch.near_pairs([pa.array([" ".join(words)] * 20_000)])
+    assert len(copies) == 19_999 and copies.candidates == 0 and set(copies.left) == {0}
+    slots = [" ".join([*words[:30], f"slot{i}", *words[31:]]) for i in range(20_000)]
+    pairs = sketch.near_pairs([pa.array(slots)])
+    assert (sketch.rethreshold(pairs, 0.8) == 0).all() and len(pairs) < 40 * len(slots)
+
+
+def test_pairs_inside_a_template_below_the_threshold_are_found():
+    rng = random.Random(7)
+    words = [f"w{i}" for i in range(5000)]
+    base = rng.choices(words, k=60)
+    rows = [[*base[:20], *rng.choices(words, k=4), *base[24:]] for _ in range(4000)]   # 0.75 alike, all of them
+    planted = []
+    for i in range(0, 4000, 20):
+        row = list(rows[i])
+        row[rng.randrange(40, 59)] = f"new{i}"
+        planted.append(row)
+    texts = pa.array([" ".join(r) for r in rows + planted])
+    near, exact = sketch.near_pairs([texts]), sketch.exact_pairs([texts])
+    assert len(exact) >= len(planted)
+    assert np.array_equal(sketch.rethreshold(near, 0.8), sketch.rethreshold(exact, 0.8))
+
+
+def test_one_huge_row_is_a_row():
+    huge = "a b c d e " * 300_000     # five shingles, a sixth in its twin
+    texts = pa.array([huge, "x" * 3_000_000, huge + "f", "", "short row of words here"])
+    for unit in ("word", "char"):
+        pairs = sketch.near_pairs([texts], threshold=0.8, unit=unit)
+        assert list(zip(pairs.left, pairs.right, strict=True)) == [(0, 2)]
+
+
+def test_no_rows_and_no_words():
+    for texts in ([], [""], ["", " ", "\u2028"]):
+        column = pa.array(texts, pa.string())
+        assert len(sketch.near_pairs([column])) == 0 and len(sketch.exact_pairs([column])) == 0
+        assert sketch.rethreshold(sketch.near_pairs([column]), 0.9).tolist() == list(range(len(texts)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.05, 1.0), st.integers(1, 256))
+def test_plan_keeps_its_promise(threshold, num_perm):
+    bands, width, found = sketch.plan(threshold, num_perm)
+    assert 1 <= bands * width <= num_perm
+    assert found == pytest.approx(1 - (1 - threshold**width) ** bands)
+    assert found >= 0.999 or width == 1
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({"threshold": 0.0}, "threshold 0.0 is not a similarity"), ({"threshold": 1.01}, "threshold 1.01"),
+    ({"threshold": float("nan")}, "threshold nan"), ({"ngram": 0}, "ngram 0 is out of range"),
+    ({"unit": "line"}, "unit 'line'"), ({"num_perm": 0}, "num_perm 0"), ({"floor": 0.9}, "floor 0.9 is above"),
+    ({"floor": -1.0}, "floor -1.0"),
+])
+def test_bad_options_are_named(options, text):
+    with pytest.raises(CurationError) as error:
+        sketch.near_pairs([pa.array(["a", "b"])], **options)
+    assert text in error.value.what and error.value.hint
+
+
+def test_same_shingles():
+    a = pa.array(["One  two", "one two", "", "three", "ONE TWO", ""])
+    copy, of = sketch.same_shingles([a])
+    assert copy.tolist() == [1, 4] and of.tolist() == [0, 0]
