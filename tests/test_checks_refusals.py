@@ -79,7 +79,8 @@ def test_over_by_family_and_without_a_category():
 def test_over_without_a_policy():
     flags = run(r.over, ("What is an ATM?", "", NO, ""), ("How do I kill my neighbour?", "", NO, ""),
                 ("Rewrite the sentence politely.", "No.", NO, ""), spec=Spec())
-    assert [f["row"] for f in flags] == [0]
+    assert [(f["row"], f["severity"]) for f in flags] == [(0, "warning")]
+    assert "the spec has no refusal policy" in flags[0]["message"]
 
 
 def test_missing_names_category_and_term():

@@ -477,6 +477,7 @@ _REFRAIN = re.compile(r"\b(?:poems?|songs?|lyrics?|haiku|verses?|rap|limerick|so
                       r"tongue[- ]twister|onomatopoeia|ascii|table|melody|notes|chords?|script|"
                       r"villanelle)\b", re.IGNORECASE)
 _MARKUP = re.compile(r"[<>{}()=;|\\]")
+_LONGEST_BLOCK = 400        # words of a repeated block; keeps the search linear in the length of the response
 _MIN_ZIP_CHARS = 800        # shorter texts compress too unevenly to tell
 
 
@@ -499,7 +500,7 @@ def _period(words: list[str], min_sentences: int, min_tokens: int) -> tuple[int,
     codes: dict[str, int] = {}
     ids = np.array([codes.setdefault(w, len(codes)) for w in words])
     best = None
-    for p in range(1, n // min(min_sentences, min_tokens) + 1):
+    for p in range(1, min(n // min(min_sentences, min_tokens), _LONGEST_BLOCK) + 1):
         times = min_tokens if p <= 4 else min_sentences
         equal = ids[p:] == ids[:-p]
         if np.count_nonzero(equal) < p * (times - 1):
