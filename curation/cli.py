@@ -315,7 +315,7 @@ def _check(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from . import engine
+    from . import engine, gate
     from .store import atomic, write_json
 
     chosen = [c.strip() for c in only.split(",") if c.strip()] if only else None
@@ -323,7 +323,7 @@ def _check(
         done = engine.check(store, the_spec, checks=chosen, overrides=engine.overrides_of(settings), progress=step,
                             workers=workers)
     result = {"rows": done.rows, "flagged_rows": done.flagged_rows, "flags": done.flags, "seconds": round(done.seconds, 2),
-              "cached": list(done.cached), "ran": list(done.ran), "options": done.options}
+              "policy": {c: gate.action_of(c, the_spec) for c in done.flags}, "cached": list(done.cached), "ran": list(done.ran), "options": done.options}
     if out is not None:
         def plain(table: pa.Table) -> pa.Table:
             return pa.table({f.name: table[f.name].cast(pa.string()) if pa.types.is_dictionary(f.type) else table[f.name]
@@ -340,7 +340,7 @@ def _check_text(result: dict[str, Any], folder: str | None) -> str:
     from .checks.base import first_line
 
     found = sorted(((n, c) for c, n in result["flags"].items() if n), reverse=True)
-    lines = [table([(c, n, CHECKS[c].severity, CHECKS[c].action, first_line(CHECKS[c])) for n, c in found],
+    lines = [table([(c, n, CHECKS[c].severity, result["policy"][c], first_line(CHECKS[c])) for n, c in found],
                    ("check", "flags", "severity", "policy", "what it found"))] if found else []
     quiet = sorted(c for c, n in result["flags"].items() if not n)
     if quiet:

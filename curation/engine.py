@@ -118,8 +118,8 @@ def severity_of(unit: Unit, spec: Spec) -> str | None:
 def run_unit(unit: Unit, options: BaseModel, rows: pa.Table, resources: Mapping[str, Any], severity: str | None) -> Any:
     """Run one check or signal on rows; return a complete FLAGS table, or {column: Arrow array} for a signal."""
     view = rows.select(["row", "uid", *[c for c in unit.reads if c not in ("row", "uid")]])
-    asked = [resources[n] for n in unit.needs]
-    result = unit.run(view, *asked, **options.model_dump())
+    asked = {n: resources[n] for n in unit.needs}
+    result = unit.run(view, **asked, **options.model_dump())
     if unit.gives:
         columns = result if isinstance(result, dict) else {unit.gives[0]: result}
         out = {}

@@ -1,4 +1,4 @@
-"""Writes pairs.jsonl, answers.json and battery.jsonl: about 4,000 pairs over eight families, 30 % of them damaged.
+"""Writes pairs.jsonl, answers.json, verdicts.csv and battery.jsonl: about 4,000 pairs over eight families, 30 % of them damaged.
 
 Run `python sample_data/make.py [FOLDER]`; the seed is fixed, so every run gives the same bytes. The rows of
 handwritten.jsonl are mixed in. Row number = line of pairs.jsonl, from 0.
@@ -569,12 +569,20 @@ def pairs(rows: list[Row]) -> list[dict[str, object]]:
     return out
 
 
+def reader(known: dict[str, object]) -> str:
+    """Return verdicts.csv: what a reader decides on the contradictions, which no rule can settle."""
+    planted: dict[str, dict[str, list]] = known["rows"]  # type: ignore[assignment]
+    said = [f"{row},reject,row {flaw['related'][0]} answers the same prompt and is right"
+            for row, flaw in planted.items() if "dup.conflict" in flaw["flaws"]]
+    return "\n".join(["row,verdict,reason", *said]) + "\n"
+
+
 def main(folder: Path) -> None:
     rows, unlike = build()
     known = answers(rows)
     probes = battery(unlike)
     texts = {"pairs.jsonl": lines(pairs(rows)), "battery.jsonl": lines(probes),
-             "answers.json": json.dumps(known, ensure_ascii=False, indent=1) + "\n"}
+             "answers.json": json.dumps(known, ensure_ascii=False, indent=1) + "\n", "verdicts.csv": reader(known)}
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     flawed = sum(bool(row.flaws) for row in rows)

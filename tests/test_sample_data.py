@@ -164,7 +164,7 @@ def make() -> Any:
 
 def test_made_again_the_files_are_the_same_bytes(make: Any, tmp_path: Path) -> None:
     make.main(tmp_path)
-    for name in ("pairs.jsonl", "answers.json", "battery.jsonl"):
+    for name in ("pairs.jsonl", "answers.json", "battery.jsonl", "verdicts.csv"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes(), f"{name}: run sample_data/make.py"
 
 
@@ -304,4 +304,4 @@ def test_spec_names_the_families_and_can_be_met() -> None:
         refused = sum(longest(prompt(r), category.terms) > 0 for r in RIGHT if FAMILY[r] == "refusal")
         answered = sum(longest(prompt(r), category.benign) > 0 for r in RIGHT if FAMILY[r] == "benign")
         assert refused >= category.min_refused and answered >= category.min_answered, (category.id, refused, answered)
-    assert SPEC.battery.file == "battery.jsonl" and set(SPEC.checks) == KINDS
+    assert SPEC.battery.file == "battery.jsonl" and set(SPEC.checks) == KINDS | {"dup.boilerplate"}
