@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from curation.train.compare import (
     compare_arms,
     holm,
+    max_t,
     mcnemar,
     paired_bootstrap,
     permutation_test,
@@ -193,6 +194,34 @@ def test_four_seeds_an_arm_reach_p_029_and_show_the_seed_gap(tmp_path: Path) -> 
     assert overall["seed_gap"] == pytest.approx(max(np.ptp(overall["a"]["seeds"]), np.ptp(overall["b"]["seeds"])))
     assert overall["a"]["spread"] == [min(overall["a"]["seeds"]), max(overall["a"]["seeds"])]
     assert "A/A gap" in render(found)
+
+
+def test_four_seeds_can_tell_for_each_of_ten_behaviours(tmp_path: Path) -> None:
+    names = tuple("abcdefghij")
+    rng = random.Random(5)
+    sides = [
+        [
+            write(tmp_path / f"{arm}{k}", result([rng.random() < chance for _ in range(400)], behaviours=names))
+            for k in range(4)
+        ]
+        for arm, chance in (("x", 0.95), ("y", 0.05))
+    ]
+    found = compare_arms(*sides)
+    assert found["correction"] == "max-t" and found["worse"]
+    assert all(x["verdict"] == "worse" and x["p_holm"] > 0.05 for x in found["behaviours"].values())
+    assert all(x["p_corrected"] == pytest.approx(2 / 70) for x in found["behaviours"].values())
+
+
+def test_max_t_is_mirrored_bounded_and_guards_against_many_behaviours() -> None:
+    rng = np.random.default_rng(2)
+    false_alarms = 0
+    for _ in range(200):
+        a, b = rng.normal(0.5, 0.05, (4, 10)), rng.normal(0.5, 0.05, (4, 10))
+        corrected = max_t(a, b)
+        assert np.allclose(corrected, max_t(b, a))
+        assert corrected.min() >= 2 / 70 - 1e-12
+        false_alarms += corrected.min() < 0.05
+    assert false_alarms <= 14, "2 of 70 relabelings reach the smallest p, so about 6 of 200"
 
 
 def test_three_seeds_cannot_tell_and_say_why(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ ALPHA = 0.05
 DRAWS = 10_000
 #: Relabelings tried one by one; beyond this many (10 runs against 10) seeded draws take their place.
 MAX_RELABELINGS = 200_000
+#: Added to the spread of rates within an arm, so that two runs that agree by chance prove nothing.
+LEAST_SPREAD = 0.01
 OVERALL = "overall"
 
 
@@ -81,16 +83,40 @@ def permutation_test(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -
     values = np.array([*a, *b], dtype=float)
     k, n = len(a), len(a) + len(b)
     assert k and len(b), f"{k} runs against {len(b)}"
-    seen = abs(np.mean(a) - np.mean(b))
-    if comb(n, k) <= MAX_RELABELINGS:
-        picks = np.array(list(combinations(range(n), k)))
-    else:
-        rng = np.random.default_rng(seed)
-        picks = np.argsort(rng.random((MAX_RELABELINGS, n)), axis=1)[:, :k]
+    picks, drawn = _relabelings(n, k, seed)
     first = values[picks].sum(1)
     gap = np.abs(first / k - (values.sum() - first) / (n - k))
-    hits = int((gap >= seen - 1e-12).sum())
-    return hits / len(picks) if comb(n, k) <= MAX_RELABELINGS else (hits + 1) / (len(picks) + 1)
+    hits = int((gap >= abs(np.mean(a) - np.mean(b)) - 1e-12).sum())
+    return (hits + drawn) / (len(picks) + drawn)
+
+
+def _relabelings(n: int, k: int, seed: int) -> tuple[np.ndarray, int]:
+    """Return ((relabelings, k) runs put into arm A, 1 if they are drawn and the true one must be added, else 0)."""
+    if comb(n, k) <= MAX_RELABELINGS:
+        return np.array(list(combinations(range(n), k))), 0
+    return np.argsort(np.random.default_rng(seed).random((MAX_RELABELINGS, n)), axis=1)[:, :k], 1
+
+
+def max_t(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Return corrected p-values (behaviours,) of two arms (runs, behaviours): Westfall and Young's max-t.
+
+    The runs are relabelled for all behaviours together and each gap, in units of the spread within the arms, is held
+    against the largest gap of any behaviour. Unlike Holm's it keeps the smallest p-value that so few runs allow: with
+    4 against 4 and ten behaviours, Holm's could not fall below 0.29.
+    """
+    values, k, n = np.concatenate([a, b]), len(a), len(a) + len(b)
+    picks, drawn = _relabelings(n, k, seed)
+    total, squares = values.sum(0), (values**2).sum(0)
+
+    def gaps(first: np.ndarray) -> np.ndarray:
+        second = (total - first) / (n - k)
+        first = first / k
+        within = np.maximum(squares - k * first**2 - (n - k) * second**2, 0.0)
+        return np.abs(first - second) / (np.sqrt(within / max(n - 2, 1)) + LEAST_SPREAD)
+
+    largest = gaps(values[picks].sum(1)).max(1)
+    hits = (largest[:, None] >= gaps(a.sum(0)) - 1e-9).sum(0)
+    return (hits + drawn) / (len(picks) + drawn)
 
 
 def read_result(run: Path) -> dict[str, Any]:
@@ -133,15 +159,21 @@ def compare_arms(
         for name in dict.fromkeys(behaviour)
     }
     overall = _line(passed, np.arange(len(probes)), groups, probes, draws, seed)
-    for name, p in holm({k: v["p"] for k, v in lines.items()}).items():
-        lines[name]["p_holm"] = p
-    overall["p_holm"] = overall["p"]
     mirrored = 2 if len(a) == len(b) else 1  # with equal arms the swapped labels are just as far apart
     floor = mirrored / comb(len(a) + len(b), len(a)) if len(a) + len(b) > 2 else None
+    corrected = holm({k: v["p"] for k, v in lines.items()})
+    for name, line in lines.items():
+        line["p_holm"] = line["p_corrected"] = corrected[name]
+    if floor is not None:
+        rates = [np.array([lines[n][arm]["seeds"] for n in lines]).T for arm in ("a", "b")]
+        for line, p in zip(lines.values(), max_t(rates[0], rates[1], seed=seed), strict=True):
+            line["p_corrected"] = float(p)
+    overall["p_holm"] = overall["p_corrected"] = overall["p"]
     for line in (*lines.values(), overall):
         line["verdict"] = verdict(line, floor)
     return {
         "test": "mcnemar" if floor is None else "permutation",
+        "correction": "holm" if floor is None else "max-t",
         "p_floor": floor,
         "draws": draws,
         "seed": seed,
@@ -211,7 +243,7 @@ def verdict(line: Mapping[str, Any], floor: float | None) -> str:
     unchanged: no probe flipped, or the interval lies within 5 points of zero. cannot tell: anything else without a
     p-value below 0.05, as when there are too few runs for any p-value to get there.
     """
-    if line["p_holm"] < ALPHA and line["difference"] != 0:
+    if line["p_corrected"] < ALPHA and line["difference"] != 0:
         return "improved" if line["difference"] > 0 else "worse"
     low, high = line["interval"]
     same = line["difference"] == 0 and not line["gains"] and not line["losses"]
@@ -222,7 +254,7 @@ def verdict(line: Mapping[str, Any], floor: float | None) -> str:
 
 def sentence(name: str, line: Mapping[str, Any], floor: float | None) -> str:
     """Return the verdict as one sentence."""
-    p = "p < 0.001" if line["p_holm"] < 0.001 else f"p = {line['p_holm']:.3f}"
+    p = "p < 0.001" if line["p_corrected"] < 0.001 else f"p = {line['p_corrected']:.3f}"
     text = f"{name}: {line['verdict']}, {line['a']['rate']:.3f} to {line['b']['rate']:.3f} ({p})"
     if line["verdict"] == "cannot tell" and floor is not None and floor >= ALPHA:
         text += f"; with so few runs p cannot go below {floor:.2g}, four an arm reach 0.029"
@@ -251,7 +283,7 @@ def render(result: Mapping[str, Any]) -> str:
         "gain",
         "loss",
         "p",
-        "p Holm",
+        "p max-t" if many else "p Holm",
         *(["A/A gap"] if many else []),
         "verdict",
     ]
@@ -271,7 +303,7 @@ def render(result: Mapping[str, Any]) -> str:
                 str(len(line["gains"])),
                 str(len(line["losses"])),
                 f"{line['p']:.3g}",
-                f"{line['p_holm']:.3g}",
+                f"{line['p_corrected']:.3g}",
                 *([f"{line['seed_gap']:.3f}"] if many else []),
                 line["verdict"],
             ]

@@ -22,7 +22,7 @@ from curation.verifiers import verify
 CANDIDATES = 50
 #: Texts embedded at most for one trace: about 5 s of one core with all-MiniLM-L6-v2 on short prompts.
 MAX_EMBEDDED = 1_000
-#: A row is held against what the probe wants when it is of the probe's family or at least this similar.
+#: The flags of a row count when it is of the probe's family or at least this similar.
 NEAR = 0.5
 _CHUNK = 50_000
 #: Arguments of a verifier that belong to one prompt's content, not to the kind of answer.
@@ -68,7 +68,8 @@ def trace(
         entries = []
         for i, value in close.items():
             related = families[i] == (probe.get("family") or None) or value >= NEAR
-            fault = _fault(probe, asked[i], answers[i]) if related else ""
+            akin = related and families[i] in ("", probe.get("family") or "")  # another family owes other things
+            fault = _fault(probe, asked[i], answers[i]) if akin else ""
             checks = sorted(open_flags.get(uids[i], ())) if related else []
             score = (0.5 if checks or fault else 0.0) + 0.5 * float(np.clip(value, 0.0, 1.0))
             entries.append((round(score, 4), -i, _reason(probe, value, checks, fault)))
