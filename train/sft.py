@@ -216,7 +216,7 @@ def _steps(recipe: Recipe, s: Settings, n_rows: int, lengths: np.ndarray) -> tup
     if recipe.steps:
         return recipe.steps, "asked for"
     if recipe.base == TINY and not recipe.epochs:
-        return 600, "under a minute on one thread; far longer runs begin to learn rows by heart"
+        return 700, "labels, form, conflicts and refusals are learned by then; far longer runs learn rows by heart"
     epochs = recipe.epochs or 3.0
     if s["layout"][0] == "rows":
         steps = math.ceil(epochs * n_rows / s["batch"][0])
