@@ -31,6 +31,22 @@ def action_of(check: str, spec: Spec) -> str:
     return CHECKS[check].action
 
 
+def acts_on(flag: Mapping[str, Any], spec: Spec) -> str:
+    """Return what the policy does with one flag.
+
+    A check may give a flag a milder severity than its own to say "look at it": such a flag is never dropped but
+    repaired if it carries a repair, else left to a person. An info flag triggers nothing.
+    """
+    action = action_of(flag["check"], spec)
+    if action == "none" or flag["severity"] == "info":
+        return "none"
+    settings = spec.checks.get(flag["check"])
+    own = (settings.severity if isinstance(settings, CheckSettings) else None) or CHECKS[flag["check"]].severity
+    if action == "drop" and _SEVERITY[flag["severity"]] < _SEVERITY[own]:
+        return "fix" if flag["fix"] is not None else "review"
+    return action
+
+
 def min_score(check: str, spec: Spec) -> float:
     """Return the score below which a flag of `check` is kept but does not count."""
     settings = spec.checks.get(check)
@@ -144,7 +160,7 @@ def policy_entries(state: Effective, spec: Spec) -> list[Entry]:
     weight: dict[int, float] = defaultdict(float)
     for flag in flag_rows(state.flags, spec):
         i, check = flag["row"], flag["check"]
-        action = action_of(check, spec)
+        action = acts_on(flag, spec)
         if check in CLUSTER_CHECKS:
             if action == "drop":
                 links += [(i, j, flag["score"], check) for j in flag["related"]]
@@ -310,14 +326,14 @@ def _open_flags(state: Effective, spec: Spec) -> dict[str, Any]:
 
     A flag of a duplicate whose other rows are all rejected is no longer open.
     """
-    out: dict[str, Any] = {"error": set(), "warning": set(), "info": set(), "by_check": defaultdict(set)}
+    out: dict[str, Any] = {"error": set(), "warning": set(), "by_check": defaultdict(set)}
     for flag in flag_rows(state.flags, spec):
         i = flag["row"]
         if state.rejected[i] or state.accepted[i]:
             continue
         if flag["related"] and flag["check"].startswith("dup.") and all(state.rejected[j] for j in flag["related"]):
             continue
-        if action_of(flag["check"], spec) == "none":
+        if acts_on(flag, spec) == "none":
             continue
         out[flag["severity"]].add(i)
         out["by_check"][flag["check"]].add(i)

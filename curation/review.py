@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CurationError
-from .gate import Effective, action_of, effective, flag_rows
+from .gate import Effective, acts_on, effective, flag_rows
 from .model import VERDICTS
 from .spec import Spec
 from .store import Entry, Store
@@ -55,8 +55,8 @@ def queue(store: Store, spec: Spec, name: str, limit: int = 100, *, seed: int = 
 
 def _flagged(state: Effective, spec: Spec, name: str, undecided: np.ndarray) -> list[dict[str, Any]]:
     wanted: dict[str, Callable[[dict[str, Any]], bool]] = {
-        "errors": lambda f: f["severity"] == "error" and action_of(f["check"], spec) != "none",
-        "warnings": lambda f: f["severity"] == "warning" and action_of(f["check"], spec) != "none",
+        "errors": lambda f: f["severity"] == "error" and acts_on(f, spec) != "none",
+        "warnings": lambda f: f["severity"] == "warning" and acts_on(f, spec) != "none",
         "borderline": lambda f: f["score"] < 0.999,
         "conflicts": lambda f: f["check"] == "dup.conflict",
         "fixes": lambda f: f["fix"] is not None,

@@ -129,3 +129,20 @@ def test_kept_rows_are_ascending(tmp_path: Path) -> None:
     store = ready(tmp_path, [{"instruction": f"q{i}", "response": "" if i % 2 else LONG + str(i)} for i in range(6)], spec)
     gate.apply_policy(store, spec)
     assert np.array_equal(gate.effective(store, spec).kept, [0, 2, 4])
+
+
+def test_a_milder_flag_of_a_drop_check_is_mended_not_dropped(tmp_path: Path) -> None:
+    spec = parse("name: t")
+    store = ready(tmp_path, [{"instruction": "Name a prime number.", "input": "<noinput>", "response": LONG}], spec)
+    flag = store.flags(["response.placeholder"]).to_pylist()[0]
+    assert (flag["severity"], flag["fix"], flag["field"]) == ("warning", "", "input")
+    assert gate.apply_policy(store, spec) == {"response.placeholder": 1}
+    state = gate.effective(store, spec)
+    assert not state.rejected[0] and state.rows["input"][0].as_py() == ""
+    assert state.rows["messages"][0].as_py()[0]["content"] == "Name a prime number."
+
+
+def test_an_info_flag_asks_for_nothing(tmp_path: Path) -> None:
+    spec = parse("checks:\n  response.empty: {severity: info}\n")
+    store = ready(tmp_path, [{"instruction": "Who?", "response": ""}], spec)
+    assert gate.apply_policy(store, spec) == {} and gate.evaluate(store, spec).open_flags == {}
