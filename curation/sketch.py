@@ -11,6 +11,9 @@ text has none. `hash32` gives the 32-bit hash of one shingle and is what `datask
 yield the very signatures of `minhash_signatures`.
 """
 
+# mypy: disable-error-code="call-arg,var-annotated,assignment"
+# The kernels are typed by numba when they are compiled; mypy knows neither its intrinsics nor its integer widths.
+
 from __future__ import annotations
 
 import math
@@ -648,7 +651,7 @@ def _place(chunk: pa.Array, address: np.ndarray, size: np.ndarray) -> list[Any]:
     if chunk.null_count:
         size[np.asarray(pc.is_null(chunk))] = 0
     odd = ~np.asarray(pc.fill_null(pc.string_is_ascii(chunk), True))
-    odd |= (at[1:] + SLACK > end) & (size > 0)      # too near the end of the buffer for wide loads
+    odd |= (at[1:] + SLACK > end) & (size != 0)     # too near the end of the buffer for wide loads
     where = np.flatnonzero(odd)
     if not len(where):
         return [chunk]

@@ -400,7 +400,7 @@ def _near_flags(
         severity.append(None if near_enough else "info")
         message.append(f"near-duplicate ({s:.2f}) of row {number[k]}, which is kept" if near_enough else
                        f"resembles row {number[k]} ({s:.2f}, below the threshold {threshold:g})")
-    return flags(rows, {"at": member, "score": value, "message": message, "related": related,
+    return flags(rows, {"at": member.tolist(), "score": value.tolist(), "message": message, "related": related,
                         "severity": severity})
 
 
