@@ -140,3 +140,8 @@ def test_precision_on_labelled_rows():
     right = sum(data[i]["verdict"] == "violated" for i in hit)
     assert right / len(hit) >= 0.80
     assert right >= 17      # of 24 violated rows; five of the others list items in prose
+
+
+def test_a_maximum_of_is_a_bound():
+    assert [(x.least, x.most) for x in s.limits("Summarise it in a maximum of 100 words.")] == [(None, 100)]
+    assert [(x.least, x.most) for x in s.limits("Summarise it in a minimum of 100 words.")] == [(100, None)]

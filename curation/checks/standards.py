@@ -48,7 +48,7 @@ _MAKE = (r"(?:write|generate|create|compose|make|construct|produce|give(?: me)?|
 _FRAMES = tuple(re.compile(p, re.IGNORECASE) for p in (
     # "in (no more than) 100 words", "into two paragraphs", "to 20 words", "using only five words"
     rf"(?<![\w-])(?P<frame>in|into|to|within|using|with|of length|length of|length:|of)\s+(?:a |an )?"
-    rf"(?:(?:total|length|maximum|minimum) of )?(?:{_BOUND}\s+)?{_RANGE}[\s-]+{_UNIT}(?![\w-]){_SUFFIX}",
+    rf"(?:(?:total|length) of )?(?:{_BOUND}\s+)?{_RANGE}[\s-]+{_UNIT}(?![\w-]){_SUFFIX}",
     # "a 300-word article", "a 3 sentence summary", "five-word slogan"
     rf"(?<![\w-])(?P<frame>{_MAKE})\s+(?:me\s+)?(?:an?\s+)?"
     rf"(?:(?!(?:the|this|these|next|first|last|following|given|each|every|of)\s)[a-z]+\s+){{0,3}}?(?:{_BOUND}\s+)?"
