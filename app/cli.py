@@ -35,6 +35,8 @@ def app(folder: Path, port: int | None, host: str, token: str | None, no_browser
                             f"curation import {folder} --to my-set, then curation app my-set")
     check_host(host, token)
     port = free_port(host, port)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)       # so that the server never outlives this process
     process = subprocess.Popen(streamlit_argv(host, port), env=environment(folder, token))
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}"
     try:
@@ -50,6 +52,10 @@ def app(folder: Path, port: int | None, host: str, token: str | None, no_browser
         end(process)
     if code not in (0, -signal.SIGINT, -signal.SIGTERM):
         raise SystemExit(3)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def check_host(host: str, token: str | None) -> None:
@@ -96,7 +102,7 @@ def streamlit_argv(host: str, port: int) -> list[str]:
 def environment(folder: Path, token: str | None) -> dict[str, str]:
     """Return the environment of the server: where the folder is, and the token if there is one."""
     env = {k: v for k, v in os.environ.items() if k != "CURATION_APP_TOKEN"}
-    env["CURATION_FOLDER"] = str(folder.resolve())
+    env["CURATION_FOLDER"] = str(folder)      # as given: the commands that the pages show then read as the user types
     if token:
         env["CURATION_APP_TOKEN"] = token
     return env

@@ -57,7 +57,9 @@ def url(store: Store) -> Iterator[str]:
         yield line.split(" is at ")[1].split()[0]
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(20)
+        with socket.socket() as s:      # the server has gone with the verb
+            assert s.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def _selection_bar(key: state.Key, index: state.Index, rows: Sequence[int], orde
                   on_click=_decide, args=(key, index, tuple(rows), "accept", _words("accept", len(rows))))
         st.button("Reject", key="reject_selected", disabled=none, icon=":material/close:",
                   on_click=_decide, args=(key, index, tuple(rows), "reject", _words("reject", len(rows))))
-        with st.popover("Whole filter", icon=":material/select_all:"):
+        with st.popover("All", icon=":material/select_all:", help="Decide on every row of this filter at once"):
             _whole_filter(key, index, order, wanted)
         _undo_button(key)
     desk = state.desk()
