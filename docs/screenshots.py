@@ -27,8 +27,8 @@ LIMIT = 300_000         # bytes of a picture
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")
 #: name of the picture -> place in the workbench
-PLACES = {"overview": "/", "browse": "/browse?severity=error&order=worst+flag+first&row={row}", "review": "/review?queue=errors",
-          "gate": "/gate"}
+PLACES = {"overview": "/", "browse": "/browse?severity={severity}&order=worst+flag+first&row={row}",
+          "review": "/review?queue={severity}s", "gate": "/gate"}
 
 
 def curation(*argv: str) -> None:
@@ -68,7 +68,7 @@ def served(folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
-def take(url: str, name: str, row: int, schemes: Sequence[str]) -> None:
+def take(url: str, name: str, row: int, severity: str, schemes: Sequence[str]) -> None:
     """Save one picture of each place and colour scheme."""
     path = next((p for p in (os.environ.get("CHROMIUM"), "/usr/bin/chromium") if p and Path(p).exists()), None)
     with sync_playwright() as p:
@@ -76,7 +76,7 @@ def take(url: str, name: str, row: int, schemes: Sequence[str]) -> None:
         for scheme in schemes:
             tab = browser.new_context(viewport={"width": 1280, "height": 860}, color_scheme=scheme).new_page()
             for place, where in PLACES.items():
-                tab.goto(url + where.format(row=row))
+                tab.goto(url + where.format(row=row, severity=severity))
                 settle(tab)
                 file = IMAGES / f"{name}-{place}-{scheme}.png"
                 tab.screenshot(path=file)
@@ -95,12 +95,13 @@ def settle(tab: Any) -> None:
         tab.wait_for_timeout(1500)
 
 
-def first_flagged(folder: Path) -> int:
-    """Return a row whose error has a span, to show one."""
+def first_flagged(folder: Path) -> tuple[int, str]:
+    """Return a row with a flagged span and the severity of its flag, an error if there is one."""
     from curation.store import Store
 
-    flags = Store(folder).flags().to_pylist()
-    return next((f["row"] for f in flags if f["severity"] == "error" and f["start"] is not None), 0)
+    flags = [f for f in Store(folder).flags().to_pylist() if f["start"] is not None and f["severity"] != "info"]
+    best = min(flags, key=lambda f: (f["severity"] != "error", f["row"]), default={"row": 0, "severity": "error"})
+    return best["row"], best["severity"]
 
 
 @click.command()
@@ -116,7 +117,7 @@ def main(also: tuple[str, ...]) -> None:
             folder = Path(name)
             make_set(folder, pairs, spec)
             with served(folder) as url:
-                take(url, name, first_flagged(folder), schemes)
+                take(url, name, *first_flagged(folder), schemes)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def chosen(store: Store, index: state.Index, **wanted: object) -> list[int]:
 
 def test_index_counts_rows_by_check_and_severity(index: state.Index) -> None:
     assert index.n == N
-    assert index.by_check() == {"response.empty": {"error": 12}, "dup.near": {"warning": 10}, "privacy.pii": {"error": 1}}
+    assert index.by_check == {"response.empty": {"error": 12}, "dup.near": {"warning": 10}, "privacy.pii": {"error": 1}}
     assert index.worst[[0, 11, 12, 19, 20, 30]].tolist() == [3, 3, 2, 2, 0, 3]
     assert index.n_flags[[9, 10, 11, 12, 20]].tolist() == [1, 2, 2, 1, 0]
     assert [f["check"] for f in index.flags_of(10)] == ["response.empty", "dup.near"]
@@ -102,7 +102,7 @@ def test_pages_are_slices_of_the_order() -> None:
 def test_table_columns_are_short(store: Store, index: state.Index) -> None:
     columns = state.table_of(index, state.read_verdicts(store, index.rows), np.array([103, 10]))
     assert columns["row"] == [103, 10] and len(columns["response"][0]) <= state.CUT < len(LONG)
-    assert columns["checks"][1] == ["dup.near", "response.empty"] and columns["worst"] == ["", "error"]
+    assert columns["checks"][1] == ["response.empty", "dup.near"] and columns["worst"] == ["", "error"]
 
 
 def test_verdict_states(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def _filters(index: state.Index) -> state.Filter:
         a, b, c, d = st.columns([5, 4, 3, 3])
         text = a.text_input("Search all turns", key="text", bind="query-params", max_chars=state.QUERY, on_change=_first_page,
                             placeholder="words, or a regular expression", type="search") or ""
-        check = many(b, "Check", sorted(index.by_check()), "check", "any check")
+        check = many(b, "Check", sorted(index.flag_check.names), "check", "any check")
         family = many(c, "Family", list(index.family.counts()), "family", "any family")
         split = many(d, "Split", list(index.split.counts()), "split", "any split")
         a, b, c, d = st.columns([4, 5, 2, 4], vertical_alignment="bottom")

@@ -128,7 +128,7 @@ def _scorecard(index: state.Index, spec: Spec) -> None:
     from . import browse
 
     st.subheader("Scorecard", anchor=False)
-    found = index.by_check()
+    found = index.by_check
     flagged = int((index.worst > 0).sum())
     st.caption(f"{flagged:,} of {index.n:,} rows have a flag. Rows by check; a click shows them. "
                "✖ error · ▲ warning · ● info")
