@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from curation.app import state
+from curation.app import jobs, state
 from streamlit.testing.v1 import AppTest
 
 from curation.store import Entry, Store
@@ -225,3 +227,30 @@ def test_the_store_is_read_anew_after_another_process_has_written(open_app: Any,
     Store(store.path).verdicts.append([Entry(store.rows()["uid"][7].as_py(), "reject")], actor="someone else")
     at.run()
     assert at.dataframe[0].value["verdict"][7] == "✗ rejected"
+
+
+def test_from_an_empty_folder_to_a_verdict_in_the_app(open_app: Any, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps({"instruction": f"Name colour {i}.", "input": "", "output": text}) + "\n"
+                             for i, text in enumerate(["It is a warm red.", "", "It is a pale blue, like ice."])))
+    folder = tmp_path / "s"
+    at = open_app(folder)
+    at.text_input(key="import_path").input(str(pairs)).run()
+    at.button(key="import").click().run()
+    ended(folder, "import")
+    at = open_app(folder)
+    assert "3 rows, not checked yet" in words(at)
+    at.button(key="check").click().run()
+    ended(folder, "check")
+    at = open_app(folder)
+    assert "Gate failed: 3 of 3 rows would be exported" in words(at)
+    assert state.build_index(Store(folder)).by_check["response.empty"] == {"error": 1}
+
+
+def ended(folder: Path, verb: str) -> None:
+    """Wait until the newest job of a verb is done."""
+    deadline = time.monotonic() + 120
+    while (job := jobs.newest(folder, verb)) is None or job.state == "running":
+        assert time.monotonic() < deadline, "the job does not end"
+        time.sleep(0.1)
+    assert job.state == "done", job.tail()
