@@ -43,6 +43,14 @@ CHAIN = 8               # earlier members of a bucket that a row is compared wit
 HOT_RUN = 256           # a shingle held by more rows than this tells nothing inside a hot bucket
 UNITS = {"word": 0, "char": 1}
 BLANKS = tuple(c.encode("utf-8") for c in "\x85\u1680\u2028\u2029")    # white space that NFKC leaves and is not ASCII
+#: Non-ASCII characters that folding leaves as they are beside any neighbour (a test holds them to it): a row with no
+#: others needs no Python. Latin-1 signs and small letters, Cyrillic small letters, Arabic and Hebrew letters, dashes,
+#: quotes, arrows, kana, Han, Hangul syllables, pictures.
+PLAIN = ("\u00a1-\u00a7\u00a9\u00ab\u00ac\u00ae\u00b0\u00b1\u00b6\u00b7\u00bb\u00bf\u00d7\u00e0-\u00ff"
+         "\u0430-\u045f\u05d0-\u05ea\u0621-\u063a\u0641-\u064a\u2010\u2012-\u2015\u2018-\u2022\u2030\u2039\u203a"
+         "\u20ac\u2190-\u219f\u3042-\u3096\u30a2-\u30fa\u30fc\u4e00-\u9fff\uac00-\ud7a3"
+         "\U0001f300-\U0001f64f\U0001f680-\U0001f6ff\U0001f900-\U0001f9ff")
+UNPLAIN = f"[^\x00-\x7f{PLAIN}]"
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _V16 = ir.VectorType(_I32, 16)
 _V64 = ir.VectorType(_I8, 64)
@@ -645,12 +653,15 @@ def _place(chunk: pa.Array, address: np.ndarray, size: np.ndarray) -> list[Any]:
     _, offsets, data = chunk.buffers()
     at = np.frombuffer(offsets, np.int64 if wide else np.int32, len(chunk) + 1, chunk.offset * (8 if wide else 4))
     at = at.astype(np.int64)
-    base, end = (data.address, data.size) if data is not None else (0, 0)
+    base, end = (int(data.address), int(data.size)) if data is not None else (0, 0)
     address[:] = base + at[:-1]
     size[:] = np.diff(at)
     if chunk.null_count:
         size[np.asarray(pc.is_null(chunk))] = 0
     odd = ~np.asarray(pc.fill_null(pc.string_is_ascii(chunk), True))
+    where = np.flatnonzero(odd)
+    if len(where):
+        odd[where] = np.asarray(pc.match_substring_regex(chunk.take(pa.array(where)), UNPLAIN))
     odd |= (at[1:] + SLACK > end) & (size != 0)     # too near the end of the buffer for wide loads
     where = np.flatnonzero(odd)
     if not len(where):

@@ -1,6 +1,7 @@
 """Sketches: signatures against datasketch, pairs against plain Python and the exact join, hot buckets, bad input."""
 
 import random
+import re
 
 import datasketch
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from curation import sketch
 from curation.errors import CurationError
+from curation.text import fold
 
 ODD = ["", "   \t\n", "\u00a0\u2028\x85", "one", "One Two three four FIVE", "a b c d e f", "éÉ e\u0301 ﬁn ß ſ İ Σας",
        "漢字 仮名\u3000交じり 文 です よ", "🙂 👍🏽 ok", "x" * 40 + " " + "y" * 17 + " z" * 9, "\x00\x01 \x1c \x1f\x7f",
@@ -70,6 +72,15 @@ def test_default_agrees_with_datasketch_defaults():
     for shingle in sketch.shingles(text):
         m.update(shingle)
     assert np.array_equal(m.hashvalues, sketch.minhash_signatures(pa.array([text]))[0])
+
+
+def test_plain_characters_need_no_folding():
+    plain = [chr(c) for c in range(128, 0x20000) if not 0xD800 <= c < 0xE000 and not re.search(sketch.UNPLAIN, chr(c))]
+    assert len(plain) > 30_000 and "é" in plain and not {"É", "ß", "\u00a0", "…", "\u0301", "Σ", "ς"} & set(plain)
+    for c in plain:
+        assert fold(c) == c
+        for neighbour in ("a", "\u05d0", "\u0627", "\u0438", "\u304b", "\uac00", c):
+            assert fold(neighbour + c) == neighbour + c and fold(c + neighbour) == c + neighbour, (neighbour, c)
 
 
 def test_layout_of_the_column_does_not_matter():
