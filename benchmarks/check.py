@@ -42,8 +42,14 @@ def each(store: Store, spec) -> list[dict]:
         seconds = time.perf_counter() - began
         if unit.gives:
             resources.update(result)
-        out.append({"unit": unit.id, "seconds": round(seconds, 3), "rows_per_s": round(rows.num_rows / max(seconds, 1e-9)),
-                    "flags": None if unit.gives else result.num_rows})
+        out.append(
+            {
+                "unit": unit.id,
+                "seconds": round(seconds, 3),
+                "rows_per_s": round(rows.num_rows / max(seconds, 1e-9)),
+                "flags": None if unit.gives else result.num_rows,
+            }
+        )
     return out
 
 
@@ -51,11 +57,19 @@ def cli(file: Path, *extra: str) -> dict:
     """Time the verb as a user runs it, interpreter start included."""
     out = Path(tempfile.mkdtemp())
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "curation.cli", "check", str(file), "--out", str(out), "--json", *extra],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "curation.cli", "check", str(file), "--out", str(out), "--json", *extra],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     seconds = time.perf_counter() - began
     shutil.rmtree(out)
-    return {"seconds": seconds, "flagged_rows": json.loads(done.stdout)["flagged_rows"], "flags": json.loads(done.stdout)["flags"]}
+    return {
+        "seconds": seconds,
+        "flagged_rows": json.loads(done.stdout)["flagged_rows"],
+        "flags": json.loads(done.stdout)["flags"],
+    }
 
 
 def main() -> None:
@@ -76,19 +90,29 @@ def main() -> None:
     runs = [cli(a.file) for _ in range(a.runs)]
     alone = cli(a.file, "--workers", "1")
     result = {
-        "file": a.file.name, "rows": n, "python": platform.python_version(), "cores": engine.os.cpu_count(),
-        "import_seconds": round(imported, 2), "units": units, "cached_seconds": round(again, 2),
+        "file": a.file.name,
+        "rows": n,
+        "python": platform.python_version(),
+        "cores": engine.os.cpu_count(),
+        "import_seconds": round(imported, 2),
+        "units": units,
+        "cached_seconds": round(again, 2),
         "verb_seconds_2_workers": [round(r["seconds"], 2) for r in runs],
-        "verb_median": round(statistics.median(r["seconds"] for r in runs), 2), "verb_seconds_1_worker": round(alone["seconds"], 2),
-        "flagged_rows": runs[0]["flagged_rows"], "flags": runs[0]["flags"],
+        "verb_median": round(statistics.median(r["seconds"] for r in runs), 2),
+        "verb_seconds_1_worker": round(alone["seconds"], 2),
+        "flagged_rows": runs[0]["flagged_rows"],
+        "flags": runs[0]["flags"],
         "peak_rss_mb_of_a_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
     a.out.parent.mkdir(parents=True, exist_ok=True)
     a.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{n:,} rows of {a.file.name}: curation check {result['verb_median']} s (median of {a.runs}), one worker "
-          f"{result['verb_seconds_1_worker']} s, cached {result['cached_seconds']} s")
+    print(
+        f"{n:,} rows of {a.file.name}: curation check {result['verb_median']} s (median of {a.runs}), one worker "
+        f"{result['verb_seconds_1_worker']} s, cached {result['cached_seconds']} s"
+    )
     for u in sorted(units, key=lambda u: -u["seconds"]):
-        print(f"{u['unit']:28} {u['seconds']:8.3f} s {u['rows_per_s']:>12,} rows/s  {u['flags'] if u['flags'] is not None else 'signal'}")
+        found = "signal" if u["flags"] is None else u["flags"]
+        print(f"{u['unit']:28} {u['seconds']:8.3f} s {u['rows_per_s']:>12,} rows/s  {found}")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,33 @@ if TYPE_CHECKING:
     from .spec import Spec, load
     from .store import Entry, Store
 
-_HOME = {"CHECKS": "checks", "check": "engine", "run_table": "engine", "spec_of": "engine", "CurationError": "errors",
-         "apply_policy": "gate", "evaluate": "gate", "Spec": "spec", "load": "spec", "Entry": "store", "Store": "store"}
+_HOME = {
+    "CHECKS": "checks",
+    "check": "engine",
+    "run_table": "engine",
+    "spec_of": "engine",
+    "CurationError": "errors",
+    "apply_policy": "gate",
+    "evaluate": "gate",
+    "Spec": "spec",
+    "load": "spec",
+    "Entry": "store",
+    "Store": "store",
+}
 
-__all__ = ["CHECKS", "CurationError", "Entry", "Spec", "Store", "apply_policy", "check", "evaluate", "load", "run_table",
-           "spec_of"]
+__all__ = [
+    "CHECKS",
+    "CurationError",
+    "Entry",
+    "Spec",
+    "Store",
+    "apply_policy",
+    "check",
+    "evaluate",
+    "load",
+    "run_table",
+    "spec_of",
+]
 
 
 def __getattr__(name: str) -> Any:

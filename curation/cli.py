@@ -44,12 +44,16 @@ def _absent(name: str, error: ImportError) -> click.Command:
     """Return a verb that says what is missing, so that one absent extra does not break --help of all."""
     extra = "app" if name == "app" else "train"
 
-    @click.command(name, help=f"(not installed: pip install 'curation-workbench[{extra}]')",
-                   context_settings={"ignore_unknown_options": True})
+    @click.command(
+        name,
+        help=f"(not installed: pip install 'curation-workbench[{extra}]')",
+        context_settings={"ignore_unknown_options": True},
+    )
     @click.argument("rest", nargs=-1)
     def stub(rest: tuple[str, ...]) -> None:
-        raise CurationError(f"curation {name} needs a package that is not installed ({error})",
-                            f"pip install 'curation-workbench[{extra}]'")
+        raise CurationError(
+            f"curation {name} needs a package that is not installed ({error})", f"pip install 'curation-workbench[{extra}]'"
+        )
 
     return stub
 
@@ -59,8 +63,11 @@ def _absent(name: str, error: ImportError) -> click.Command:
 @click.version_option(package_name="curation-workbench")
 def cli(verbose: int) -> None:
     """The dataset is the spec: check, review and export instruction data, train on it, see what changed and why."""
-    logging.basicConfig(level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)], stream=sys.stderr,
-                        format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)],
+        stream=sys.stderr,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -104,12 +111,15 @@ def _say(json_: bool, value: Any, text: Callable[[], str] | str) -> None:
 
 def table(rows: Sequence[Sequence[Any]], head: Sequence[str]) -> str:
     """Return aligned columns; numbers to the right."""
-    cells = [[f"{c:,}" if isinstance(c, int) and not isinstance(c, bool) else "" if c is None else str(c) for c in r]
-             for r in rows]
+    cells = [
+        [f"{c:,}" if isinstance(c, int) and not isinstance(c, bool) else "" if c is None else str(c) for c in r] for r in rows
+    ]
     width = [max(len(x[k]) for x in [list(head), *cells]) for k in range(len(head))]
     right = [bool(rows) and isinstance(rows[0][k], (int, float)) for k in range(len(head))]
-    return "\n".join("  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, width, right)).rstrip()
-                     for line in [list(head), *cells])
+    return "\n".join(
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, width, right)).rstrip()
+        for line in [list(head), *cells]
+    )
 
 
 @contextmanager
@@ -121,16 +131,22 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(),
-                   TextColumn("{task.fields[rate]:>14}"), TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    bar = Progress(
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:>14}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
     tasks: dict[str, Any] = {}
 
     def step(name: str, done: int, total: int) -> None:
         if name not in tasks:
             tasks[name] = bar.add_task(name, total=total or None, rate="")
         task = bar.tasks[bar.task_ids.index(tasks[name])]
-        bar.update(tasks[name], completed=done, total=total or None,
-                   rate=f"{task.speed:,.0f} rows/s" if task.speed else "")
+        bar.update(tasks[name], completed=done, total=total or None, rate=f"{task.speed:,.0f} rows/s" if task.speed else "")
         if total and done >= total:
             bar.update(tasks[name], visible=False)
 
@@ -148,28 +164,47 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str] | None:
         for part in text.split(","):
             key, equals, value = part.partition("=")
             if not equals or not key or not value:
-                raise CurationError(f"--map {part!r}: expected field=column", "for example --map instruction=question,response=answer")
+                raise CurationError(
+                    f"--map {part!r}: expected field=column", "for example --map instruction=question,response=answer"
+                )
             out[key.strip()] = value.strip()
     return out or None
 
 
-def _import(source: str, to: Path, mapping: Sequence[str], skip_bad: bool, split: str | None, subset: str | None) -> dict[str, Any]:
+def _import(
+    source: str, to: Path, mapping: Sequence[str], skip_bad: bool, split: str | None, subset: str | None
+) -> dict[str, Any]:
     from . import formats
     from .store import Store
 
     store = Store.create(to)
     rejected = to / "rejected.jsonl"
     with progress() as step:
-        reading = formats.read(source, mapping=_mapping(mapping), skip_bad=skip_bad, rejected=rejected,
-                               progress=lambda done, total: step("import", done, total), split=split, subset=subset)
+        reading = formats.read(
+            source,
+            mapping=_mapping(mapping),
+            skip_bad=skip_bad,
+            rejected=rejected,
+            progress=lambda done, total: step("import", done, total),
+            split=split,
+            subset=subset,
+        )
         done = store.import_rows(reading, source=Path(source).name if source != "-" else "stdin", detected=reading.detected)
-    return {**vars(done), "detected": reading.detected, "refused": reading.refused,
-            "rejected": str(rejected) if reading.refused else None, "folder": str(to)}
+    return {
+        **vars(done),
+        "detected": reading.detected,
+        "refused": reading.refused,
+        "rejected": str(rejected) if reading.refused else None,
+        "folder": str(to),
+    }
 
 
 def _import_text(r: dict[str, Any]) -> str:
-    lines = [f"{r['detected']}", f"{r['rows']:,} rows as version {r['version']} in {r['folder']}"
-             + (f"; {r['copies']:,} are copies of another row" if r["copies"] else "")]
+    lines = [
+        f"{r['detected']}",
+        f"{r['rows']:,} rows as version {r['version']} in {r['folder']}"
+        + (f"; {r['copies']:,} are copies of another row" if r["copies"] else ""),
+    ]
     if int(r["version"]) > 1:
         lines.append(f"{r['new']:,} are new, {r['gone']:,} of the version before are gone; verdicts stay with their rows")
     if r["refused"]:
@@ -178,7 +213,9 @@ def _import_text(r: dict[str, Any]) -> str:
 
 
 import_options = [
-    click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="Name the columns: instruction=question,response=answer."),
+    click.option(
+        "--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="Name the columns: instruction=question,response=answer."
+    ),
     click.option("--skip-bad", is_flag=True, help="Leave bad lines out and list them with their reasons in rejected.jsonl."),
     click.option("--split", help="Split of a hub dataset or dataset folder."),
     click.option("--subset", help="Subset (configuration) of a hub dataset."),
@@ -213,8 +250,11 @@ def init(folder: Path, file: str | None, force: bool, json_: bool, **given: Any)
     text = fitted_spec(store)
     with atomic(path, "w") as f:
         f.write(text)
-    _say(json_, {"spec": str(path), "import": imported},
-         lambda: ((_import_text(imported) + "\n") if imported else "") + f"wrote {path}; read it, then: curation check {folder}")
+    _say(
+        json_,
+        {"spec": str(path), "import": imported},
+        lambda: ((_import_text(imported) + "\n") if imported else "") + f"wrote {path}; read it, then: curation check {folder}",
+    )
 
 
 @cli.command("import")
@@ -258,9 +298,12 @@ def spec_check(path: Path, json_: bool) -> None:
     from .spec import load
 
     found = load(_spec_path(path), CHECKS)
-    _say(json_, {"ok": True, "hash": found.hash, "families": len(found.families)},
-         f"{_spec_path(path)}: {len(found.families)} families, {len(found.refusals.categories)} refusal categories, "
-         f"hash {found.hash}")
+    _say(
+        json_,
+        {"ok": True, "hash": found.hash, "families": len(found.families)},
+        f"{_spec_path(path)}: {len(found.families)} families, {len(found.refusals.categories)} refusal categories, "
+        f"hash {found.hash}",
+    )
 
 
 @spec.command("schema")
@@ -281,8 +324,14 @@ def spec_schema() -> None:
 @with_import_options
 @as_json
 def check(
-    path: str, out: Path | None, only: str | None, settings: tuple[str, ...], spec_file: Path | None,
-    workers: int | None, json_: bool, **given: Any
+    path: str,
+    out: Path | None,
+    only: str | None,
+    settings: tuple[str, ...],
+    spec_file: Path | None,
+    workers: int | None,
+    json_: bool,
+    **given: Any,
 ) -> None:
     """Run the checks on a dataset folder or on a bare file."""
     from . import engine
@@ -303,10 +352,20 @@ def check(
             out.mkdir(parents=True, exist_ok=True)
             (out / "rejected.jsonl").write_bytes((Path(temp) / "rejected.jsonl").read_bytes())
             imported["rejected"] = str(out / "rejected.jsonl")
-        result = {**_check(store, the_spec, only, settings, out, workers), "detected": imported["detected"],
-                  "refused": imported["refused"]}
-        _say(json_, result, lambda: f"{imported['detected']}\n" + (
-            f"{imported['refused']:,} lines refused\n" if imported["refused"] else "") + _check_text(result, None))
+        result = {
+            **_check(store, the_spec, only, settings, out, workers),
+            "detected": imported["detected"],
+            "refused": imported["refused"],
+        }
+        _say(
+            json_,
+            result,
+            lambda: (
+                f"{imported['detected']}\n"
+                + (f"{imported['refused']:,} lines refused\n" if imported["refused"] else "")
+                + _check_text(result, None)
+            ),
+        )
 
 
 def _check(
@@ -320,14 +379,29 @@ def _check(
 
     chosen = [c.strip() for c in only.split(",") if c.strip()] if only else None
     with progress() as step:
-        done = engine.check(store, the_spec, checks=chosen, overrides=engine.overrides_of(settings), progress=step,
-                            workers=workers)
-    result = {"rows": done.rows, "flagged_rows": done.flagged_rows, "flags": done.flags, "seconds": round(done.seconds, 2),
-              "policy": {c: gate.action_of(c, the_spec) for c in done.flags}, "cached": list(done.cached), "ran": list(done.ran), "options": done.options}
+        done = engine.check(
+            store, the_spec, checks=chosen, overrides=engine.overrides_of(settings), progress=step, workers=workers
+        )
+    result = {
+        "rows": done.rows,
+        "flagged_rows": done.flagged_rows,
+        "flags": done.flags,
+        "seconds": round(done.seconds, 2),
+        "policy": {c: gate.action_of(c, the_spec) for c in done.flags},
+        "cached": list(done.cached),
+        "ran": list(done.ran),
+        "options": done.options,
+    }
     if out is not None:
+
         def plain(table: pa.Table) -> pa.Table:
-            return pa.table({f.name: table[f.name].cast(pa.string()) if pa.types.is_dictionary(f.type) else table[f.name]
-                             for f in table.schema})
+            return pa.table(
+                {
+                    f.name: table[f.name].cast(pa.string()) if pa.types.is_dictionary(f.type) else table[f.name]
+                    for f in table.schema
+                }
+            )
+
         for name, found in (("flags", store.flags()), ("signals", store.signals())):
             with atomic(out / f"{name}.parquet") as f:
                 pq.write_table(plain(found), f, compression="zstd")
@@ -340,13 +414,23 @@ def _check_text(result: dict[str, Any], folder: str | None) -> str:
     from .checks.base import first_line
 
     found = sorted(((n, c) for c, n in result["flags"].items() if n), reverse=True)
-    lines = [table([(c, n, CHECKS[c].severity, result["policy"][c], first_line(CHECKS[c])) for n, c in found],
-                   ("check", "flags", "severity", "policy", "what it found"))] if found else []
+    lines = (
+        [
+            table(
+                [(c, n, CHECKS[c].severity, result["policy"][c], first_line(CHECKS[c])) for n, c in found],
+                ("check", "flags", "severity", "policy", "what it found"),
+            )
+        ]
+        if found
+        else []
+    )
     quiet = sorted(c for c, n in result["flags"].items() if not n)
     if quiet:
         lines.append(f"nothing found by: {', '.join(quiet)}")
-    lines.append(f"{result['flagged_rows']:,} of {result['rows']:,} rows have a flag "
-                 f"({len(result['ran'])} checks and signals run, {len(result['cached'])} taken from before, {result['seconds']:.1f} s)")
+    lines.append(
+        f"{result['flagged_rows']:,} of {result['rows']:,} rows have a flag "
+        f"({len(result['ran'])} checks and signals run, {len(result['cached'])} taken from before, {result['seconds']:.1f} s)"
+    )
     if folder:
         lines.append(f"next: curation gate {folder}   or look: curation show {folder} --check ID")
     return "\n".join(lines)
@@ -374,20 +458,53 @@ def show(folder: Path, check_id: str | None, dropped: bool, row: int | None, lim
     state = gate.effective(store, the_spec)
     if dropped:
         gone = review.dropped(store, the_spec, state)
-        _say(json_, gone, lambda: table([(d["row"], d["check"] or d["kind"], "" if d["score"] is None else f"{d['score']:.2f}",
-                                          "" if d["threshold"] is None else d["threshold"], shorten(d["reason"], 70),
-                                          d["instruction"]) for d in gone[:limit]],
-                                        ("row", "check", "score", "threshold", "reason", "instruction"))
-             + f"\n{len(gone):,} rows dropped in all; curation review {folder} --accept ROW brings one back")
+        _say(
+            json_,
+            gone,
+            lambda: (
+                table(
+                    [
+                        (
+                            d["row"],
+                            d["check"] or d["kind"],
+                            "" if d["score"] is None else f"{d['score']:.2f}",
+                            "" if d["threshold"] is None else d["threshold"],
+                            shorten(d["reason"], 70),
+                            d["instruction"],
+                        )
+                        for d in gone[:limit]
+                    ],
+                    ("row", "check", "score", "threshold", "reason", "instruction"),
+                )
+                + f"\n{len(gone):,} rows dropped in all; curation review {folder} --accept ROW brings one back"
+            ),
+        )
         return
     if check_id and check_id not in engine.CHECKS:
         engine.choose(the_spec, [check_id])
     found = [f for f in state.flags.to_pylist() if check_id is None or f["check"] == check_id]
     instructions = state.rows["instruction"]
-    _say(json_, found, lambda: table(
-        [(f["row"], f["check"], f["severity"], f"{f['score']:.2f}", shorten(f["message"], 80),
-          shorten(instructions[f["row"]].as_py(), 50)) for f in found[:limit]],
-        ("row", "check", "severity", "score", "message", "instruction")) + f"\n{len(found):,} flags in all")
+    _say(
+        json_,
+        found,
+        lambda: (
+            table(
+                [
+                    (
+                        f["row"],
+                        f["check"],
+                        f["severity"],
+                        f"{f['score']:.2f}",
+                        shorten(f["message"], 80),
+                        shorten(instructions[f["row"]].as_py(), 50),
+                    )
+                    for f in found[:limit]
+                ],
+                ("row", "check", "severity", "score", "message", "instruction"),
+            )
+            + f"\n{len(found):,} flags in all"
+        ),
+    )
 
 
 def _row(store: Any, number: int) -> dict[str, Any]:
@@ -402,14 +519,21 @@ def _row(store: Any, number: int) -> dict[str, Any]:
     value = (apply_edits(one, {0: edits}) if edits else one).to_pylist()[0]
     signals = store.signals()
     decision = store.verdicts.decisions().get(uid)
-    return {**value, "edited": sorted(edits or {}), "flags": [f for f in store.flags().to_pylist() if f["row"] == number],
-            "signals": signals.slice(number, 1).to_pylist()[0] if signals is not None else None,
-            "decision": vars(decision) if decision else None, "history": store.verdicts.history(uid)}
+    return {
+        **value,
+        "edited": sorted(edits or {}),
+        "flags": [f for f in store.flags().to_pylist() if f["row"] == number],
+        "signals": signals.slice(number, 1).to_pylist()[0] if signals is not None else None,
+        "decision": vars(decision) if decision else None,
+        "history": store.verdicts.history(uid),
+    }
 
 
 def _row_text(v: dict[str, Any]) -> str:
-    lines = [f"row {v['row']}  uid {v['uid']}  family {v['family'] or '-'}"
-             + (f"  edited: {', '.join(v['edited'])}" if v["edited"] else "")]
+    lines = [
+        f"row {v['row']}  uid {v['uid']}  family {v['family'] or '-'}"
+        + (f"  edited: {', '.join(v['edited'])}" if v["edited"] else "")
+    ]
     lines += [f"\n[{m['role']}]\n{_inert(m['content'])}" for m in v["messages"]]
     lines += [f"\n{f['severity']} {f['check']} ({f['score']:.2f}, {f['field']}): {f['message']}" for f in v["flags"]]
     if v["decision"]:
@@ -448,14 +572,39 @@ def review(folder: Path, json_: bool, queue: str | None, limit: int, history: bo
     the_spec = engine.spec_of(store)
     if queue:
         rows = desk.queue(store, the_spec, queue, limit if not json_ else 10**9)
-        _say(json_, rows, lambda: f"{desk.QUEUES[queue]}\n" + table(
-            [(r["row"], f"{r['score'] or 0:.2f}", r["check"], r["reason"]) for r in rows], ("row", "score", "check", "reason")))
+        _say(
+            json_,
+            rows,
+            lambda: (
+                f"{desk.QUEUES[queue]}\n"
+                + table(
+                    [(r["row"], f"{r['score'] or 0:.2f}", r["check"], r["reason"]) for r in rows],
+                    ("row", "score", "check", "reason"),
+                )
+            ),
+        )
         return
     if history:
         actions = store.verdicts.history()
-        _say(json_, actions, lambda: table(
-            [(a["id"], a["at"][:19], a["actor"], a["kind"], a["rows"], "undone" if a["undone"] else "", a["note"] or a["reason"])
-             for a in actions], ("action", "at", "actor", "kind", "rows", "", "note")))
+        _say(
+            json_,
+            actions,
+            lambda: table(
+                [
+                    (
+                        a["id"],
+                        a["at"][:19],
+                        a["actor"],
+                        a["kind"],
+                        a["rows"],
+                        "undone" if a["undone"] else "",
+                        a["note"] or a["reason"],
+                    )
+                    for a in actions
+                ],
+                ("action", "at", "actor", "kind", "rows", "", "note"),
+            ),
+        )
         return
     done = _decide(store, the_spec, given)
     if done is not None:
@@ -463,10 +612,15 @@ def review(folder: Path, json_: bool, queue: str | None, limit: int, history: bo
         return
     progress = desk.progress(store, gate.effective(store, the_spec))
     counts = {name: len(desk.queue(store, the_spec, name, 10**9)) for name in desk.QUEUES if name != "random"}
-    _say(json_, {"progress": progress, "queues": counts}, lambda: table(
-        [(n, c, desk.QUEUES[n]) for n, c in counts.items()], ("queue", "rows", "what is in it"))
-        + f"\n{progress['rejected']:,} rejected, {progress['accepted']:,} accepted, {progress['edited']:,} edited, "
-          f"{progress['open']:,} flagged rows without a verdict")
+    _say(
+        json_,
+        {"progress": progress, "queues": counts},
+        lambda: (
+            table([(n, c, desk.QUEUES[n]) for n, c in counts.items()], ("queue", "rows", "what is in it"))
+            + f"\n{progress['rejected']:,} rejected, {progress['accepted']:,} accepted, {progress['edited']:,} edited, "
+            f"{progress['open']:,} flagged rows without a verdict"
+        ),
+    )
 
 
 def _decide(store: Any, the_spec: Any, given: dict[str, Any]) -> dict[str, Any] | None:
@@ -474,8 +628,11 @@ def _decide(store: Any, the_spec: Any, given: dict[str, Any]) -> dict[str, Any] 
     from . import engine, gate
     from . import review as desk
 
-    asked = [k for k in ("apply_policy", "file", "accept", "reject", "accept_check", "reject_check", "accept_fixes", "undo")
-             if given[k]]
+    asked = [
+        k
+        for k in ("apply_policy", "file", "accept", "reject", "accept_check", "reject_check", "accept_fixes", "undo")
+        if given[k]
+    ]
     if len(asked) > 1:
         names = ", ".join("--" + ("verdicts" if k == "file" else k.replace("_", "-")) for k in asked)
         raise CurationError(f"{names} in one call", "one decision a call, so that each can be undone alone")
@@ -490,9 +647,13 @@ def _decide(store: Any, the_spec: Any, given: dict[str, Any]) -> dict[str, Any] 
         return {"undone": number, "text": f"action {number} is undone"}
     if what == "apply_policy":
         counts = gate.apply_policy(store, the_spec)
-        return {"decided": counts, "text": table([(c, n) for c, n in counts.items()], ("check", "rows decided"))
-                + f"\n{sum(counts.values()):,} rows decided by the spec's policy; curation review {store.path} --undo takes it back"
-                if counts else "the policy has nothing new to decide"}
+        return {
+            "decided": counts,
+            "text": table([(c, n) for c, n in counts.items()], ("check", "rows decided"))
+            + f"\n{sum(counts.values()):,} rows decided by the spec's policy; curation review {store.path} --undo takes it back"
+            if counts
+            else "the policy has nothing new to decide",
+        }
     if what == "file":
         entries = desk.read_verdicts(given["file"], store)
     elif what in ("accept", "reject"):
@@ -505,8 +666,11 @@ def _decide(store: Any, the_spec: Any, given: dict[str, Any]) -> dict[str, Any] 
         return {"action": None, "rows": 0, "text": "no undecided row to decide"}
     kind = "fix" if what == "accept_fixes" else "person"
     action = store.verdicts.append(entries, actor=actor, kind=kind, note=reason or what.replace("_", " "))
-    return {"action": action, "rows": len(entries),
-            "text": f"action {action}: {len(entries):,} verdicts stored; --undo takes them back together"}
+    return {
+        "action": action,
+        "rows": len(entries),
+        "text": f"action {action}: {len(entries):,} verdicts stored; --undo takes them back together",
+    }
 
 
 def _numbers(text: str) -> list[int]:
@@ -540,14 +704,19 @@ def gate_text(result: Any, folder: str) -> str:
         lines.append("left out: " + ", ".join(f"{c} {n:,}" for c, n in result.rejected.items()))
     if result.open_flags:
         lines.append("open: " + ", ".join(f"{c} {n:,}" for c, n in result.open_flags.items()))
-    lines.append(f"next: curation export {folder}" if result.passed
-                 else f"next: curation review {folder} --apply-policy, then curation review {folder} --queue errors")
+    lines.append(
+        f"next: curation export {folder}"
+        if result.passed
+        else f"next: curation review {folder} --apply-policy, then curation review {folder} --queue errors"
+    )
     return "\n".join(lines)
 
 
 @cli.command()
 @folder
-@click.option("--format", "format_", default="messages", show_default=True, help="messages, alpaca, sharegpt or prompt-completion.")
+@click.option(
+    "--format", "format_", default="messages", show_default=True, help="messages, alpaca, sharegpt or prompt-completion."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write (default: FOLDER/vetted/<n>).")
 @click.option("--raw", is_flag=True, help="Every row as imported, no verdict applied: the arm to compare with.")
 @click.option("--override", default="", metavar="REASON", help="Export though the gate failed; the manifest records why.")
@@ -570,10 +739,14 @@ def export(folder: Path, format_: str, out: Path | None, raw: bool, override: st
             return 1
     done = exporter.export(store, the_spec, format=format_, out=out, gated=not raw, override=override)
     counts = done["counts"]
-    _say(json_, done, f"{done['path']}: {counts['train']:,} rows to train on, {counts['validation']:,} held out, "
-                      f"{counts['dropped']:,} left out, {counts['edited']:,} edited; set {done['hash']}"
-                      + ("" if done["written"] else " (already there, unchanged)")
-                      + f"\nnext: curation train {done['path']}")
+    _say(
+        json_,
+        done,
+        f"{done['path']}: {counts['train']:,} rows to train on, {counts['validation']:,} held out, "
+        f"{counts['dropped']:,} left out, {counts['edited']:,} edited; set {done['hash']}"
+        + ("" if done["written"] else " (already there, unchanged)")
+        + f"\nnext: curation train {done['path']}",
+    )
     return 0
 
 
@@ -603,14 +776,22 @@ def diff(folder: Path, old: str, new: str | None, json_: bool) -> None:
     from .text import shorten
 
     store = Store(folder)
-    a, b = store.rows(f"{int(old):04d}" if old.isdigit() else old), store.rows(f"{int(new):04d}" if new and new.isdigit() else new)
+    a, b = (
+        store.rows(f"{int(old):04d}" if old.isdigit() else old),
+        store.rows(f"{int(new):04d}" if new and new.isdigit() else new),
+    )
     before, after = a["uid"].to_pylist(), b["uid"].to_pylist()
     gone, came = sorted(set(before) - set(after)), sorted(set(after) - set(before))
     at = {uid: i for i, uid in enumerate(after)}
     value = {"old": old, "new": new or store.version, "gone": gone, "came": came, "stayed": len(set(before) & set(after))}
-    _say(json_, value, lambda: "\n".join(
-        [f"{len(came):,} rows came, {len(gone):,} went, {value['stayed']:,} stayed"]
-        + [f"+ {shorten(b['instruction'][at[u]].as_py())}" for u in came[:10]]))
+    _say(
+        json_,
+        value,
+        lambda: "\n".join(
+            [f"{len(came):,} rows came, {len(gone):,} went, {value['stayed']:,} stayed"]
+            + [f"+ {shorten(b['instruction'][at[u]].as_py())}" for u in came[:10]]
+        ),
+    )
 
 
 @cli.command()
@@ -626,19 +807,40 @@ def checks(id: str | None, json_: bool) -> None:
     if id:
         unit = choose(Spec(), [id])[0]
         options = {n: f.default for n, f in unit.options.model_fields.items()}
-        _say(json_, {"id": id, "severity": unit.severity, "action": unit.action, "scope": unit.scope, "version": unit.version,
-                     "reads": unit.reads, "needs": unit.needs, "options": options, "doc": unit.doc},
-             lambda: f"{id}  (v{unit.version}, {unit.severity}, policy: {unit.action}, {unit.scope} scope)\n\n{unit.doc}\n\n"
-                     + ("options: " + ", ".join(f"{k}={v!r}" for k, v in options.items()) if options else "no options"))
+        _say(
+            json_,
+            {
+                "id": id,
+                "severity": unit.severity,
+                "action": unit.action,
+                "scope": unit.scope,
+                "version": unit.version,
+                "reads": unit.reads,
+                "needs": unit.needs,
+                "options": options,
+                "doc": unit.doc,
+            },
+            lambda: (
+                f"{id}  (v{unit.version}, {unit.severity}, policy: {unit.action}, {unit.scope} scope)\n\n{unit.doc}\n\n"
+                + ("options: " + ", ".join(f"{k}={v!r}" for k, v in options.items()) if options else "no options")
+            ),
+        )
         return
     units = [u for _, u in sorted(CHECKS.items())]
-    _say(json_, [{"id": u.id, "severity": u.severity, "action": u.action, "version": u.version, "what": first_line(u)} for u in units],
-         lambda: table([(u.id, u.severity, u.action, first_line(u)) for u in units], ("check", "severity", "policy", "what it finds")))
+    _say(
+        json_,
+        [{"id": u.id, "severity": u.severity, "action": u.action, "version": u.version, "what": first_line(u)} for u in units],
+        lambda: table(
+            [(u.id, u.severity, u.action, first_line(u)) for u in units], ("check", "severity", "policy", "what it finds")
+        ),
+    )
 
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), default="demo")
-@click.option("--seeds", default=4, show_default=True, type=click.IntRange(1), help="Runs an arm; below 4 no test can reach p < .05.")
+@click.option(
+    "--seeds", default=4, show_default=True, type=click.IntRange(1), help="Runs an arm; below 4 no test can reach p < .05."
+)
 @click.option("--steps", type=click.IntRange(1), help="Training steps a run (default: the tiny recipe's).")
 @click.option("--no-train", is_flag=True, help="Stop after the vetted set.")
 def demo(folder: Path, seeds: int, steps: int | None, no_train: bool) -> int:

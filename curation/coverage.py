@@ -15,7 +15,7 @@ from .spec import Spec
 class Line:
     """One number of the coverage report. `least` and `most` are counts of rows; None = not bounded."""
 
-    kind: str           # family | refused | answered | refusal_share | edge_case
+    kind: str  # family | refused | answered | refusal_share | edge_case
     id: str
     have: int
     least: int | None
@@ -28,9 +28,13 @@ class Line:
     @property
     def message(self) -> str:
         """One sentence: what is there, what the spec wants, what to do."""
-        what = {"family": f"family {self.id}", "refused": f"refused rows of category {self.id}",
-                "answered": f"answered look-alikes of category {self.id}",
-                "refusal_share": "refusing rows in all", "edge_case": f"edge case {self.id}"}[self.kind]
+        what = {
+            "family": f"family {self.id}",
+            "refused": f"refused rows of category {self.id}",
+            "answered": f"answered look-alikes of category {self.id}",
+            "refusal_share": "refusing rows in all",
+            "edge_case": f"edge case {self.id}",
+        }[self.kind]
         if self.least is not None and self.have < self.least:
             return f"{what}: {self.have:,} rows, {self.least - self.have:,} short of {self.least:,}"
         if self.most is not None and self.have > self.most:
@@ -77,8 +81,9 @@ def _contrast(signals: pa.Table, spec: Spec) -> Counter[str]:
     """Count answered rows by the category whose benign contrast they carry (harm 0 with a `benign:` category)."""
     found: Counter[str] = Counter()
     if "harm_category" in signals.column_names:
-        for c, h, r in zip(signals["harm_category"].to_pylist(), signals["harm"].to_pylist(),
-                           signals["refusal"].to_pylist(), strict=True):
+        for c, h, r in zip(
+            signals["harm_category"].to_pylist(), signals["harm"].to_pylist(), signals["refusal"].to_pylist(), strict=True
+        ):
             if c and (h or 0.0) < 0.5 and r in ("comply", "other_safe"):
                 found[c] += 1
     return found

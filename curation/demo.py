@@ -20,7 +20,7 @@ from .store import atomic
 
 MARK = ".made-by-curation-demo"
 ARMS = ("raw", "vetted")
-POLL = 10.0         # seconds between progress lines
+POLL = 10.0  # seconds between progress lines
 
 
 class Steps:
@@ -45,17 +45,26 @@ class Steps:
         if not quiet:
             click.echo(done.stdout.rstrip())
         if done.returncode not in ok:
-            raise CurationError(f"curation {args[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}",
-                                "run the command above by itself to see more")
+            raise CurationError(
+                f"curation {args[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}",
+                "run the command above by itself to see more",
+            )
         return done.stdout
 
     def side_by_side(self, lines: dict[str, tuple[str, ...]], progress: Any) -> None:
         """Run several verbs at once, one process each, and say every few seconds how far they are."""
         for args in lines.values():
             click.echo(f"$ curation {shlex.join(args)}" + (" &" if len(lines) > 1 else ""))
-        running = {name: subprocess.Popen(command(*args), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                          env={**os.environ, "OMP_NUM_THREADS": "1"})
-                   for name, args in lines.items()}
+        running = {
+            name: subprocess.Popen(
+                command(*args),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            for name, args in lines.items()
+        }
         try:
             said = time.monotonic()
             while any(p.poll() is None for p in running.values()):
@@ -66,8 +75,10 @@ class Steps:
             for name, process in running.items():
                 if process.returncode:
                     error = process.stderr.read().strip() if process.stderr else ""
-                    raise CurationError(f"{name}: curation {lines[name][0]} ended with {process.returncode}: {error[-2000:]}",
-                                        "run the command above by itself to see more")
+                    raise CurationError(
+                        f"{name}: curation {lines[name][0]} ended with {process.returncode}: {error[-2000:]}",
+                        "run the command above by itself to see more",
+                    )
         finally:
             for process in running.values():
                 if process.poll() is None:
@@ -107,8 +118,10 @@ def _fresh(folder: Path) -> None:
 
 
 def _gather(step: Steps, folder: Path, data: Path) -> None:
-    click.echo("The dataset is the spec; its flaws will be learned faithfully. This goes once round the loop on sample pairs\n"
-               "written for this project, about 30 % of them damaged on purpose. Every number below is measured now.")
+    click.echo(
+        "The dataset is the spec; its flaws will be learned faithfully. This goes once round the loop on sample pairs\n"
+        "written for this project, about 30 % of them damaged on purpose. Every number below is measured now."
+    )
     step.say("Read the pairs and the spec")
     for name in ("spec.yaml", "battery.jsonl"):
         with atomic(folder / name) as f:
@@ -145,7 +158,8 @@ def _train(step: Steps, folder: Path, seeds: int, steps: int | None) -> dict[str
     numbers = ",".join(map(str, range(seeds)))
     step.side_by_side(
         {arm: ("train", str(sets[arm]), "--seeds", numbers, "--out", str(folder / "runs" / arm), *extra) for arm in ARMS},
-        lambda: "; ".join(f"{arm}: {_progress(runs[arm])}" for arm in ARMS))
+        lambda: "; ".join(f"{arm}: {_progress(runs[arm])}" for arm in ARMS),
+    )
     return runs
 
 
@@ -179,13 +193,18 @@ def _evaluate(step: Steps, folder: Path, runs: dict[str, list[Path]]) -> dict[st
 
 def _where(step: Steps, folder: Path, result: dict[str, Any] | None) -> None:
     click.echo(f"\n[{step.clock()}] Done. Where to look:")
-    places = [(f"curation app {folder}", "the workbench on this folder"),
-              (f"{folder}/report/report.html", "what every check found, in context"),
-              (f"curation show {folder} --dropped", "every row that was left out, and why"),
-              (f"{folder}/vetted/1/", "the vetted set: splits, manifest, ledger, dataset card")]
+    places = [
+        (f"curation app {folder}", "the workbench on this folder"),
+        (f"{folder}/report/report.html", "what every check found, in context"),
+        (f"curation show {folder} --dropped", "every row that was left out, and why"),
+        (f"{folder}/vetted/1/", "the vetted set: splits, manifest, ledger, dataset card"),
+    ]
     if result is not None:
-        places += [(f"{folder}/runs/", "models, metrics, battery results"), (f"{folder}/compare.json", "the comparison as data"),
-                   (f"curation review {folder} --queue failed", "rows behind the failed probes")]
+        places += [
+            (f"{folder}/runs/", "models, metrics, battery results"),
+            (f"{folder}/compare.json", "the comparison as data"),
+            (f"curation review {folder} --queue failed", "rows behind the failed probes"),
+        ]
         click.echo("The models are tiny and trained from scratch on these pairs only: they show what the data teaches.")
     width = max(len(a) for a, _ in places)
     for a, b in places:

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 #: (name of the check or signal, rows done, rows in all)
 Progress = Callable[[str, int, int], None]
-BATCH = 4096            # rows a task: small enough for a moving progress bar, large enough to hide the hand-over
-IN_PROCESS = 6000       # up to this many rows, starting workers costs more than it saves (about 3 s)
+BATCH = 4096  # rows a task: small enough for a moving progress bar, large enough to hide the hand-over
+IN_PROCESS = 6000  # up to this many rows, starting workers costs more than it saves (about 3 s)
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Checked:
     """What a check run did."""
 
     rows: int
-    flags: dict[str, int]           # flags by check
+    flags: dict[str, int]  # flags by check
     flagged_rows: int
     seconds: float
-    cached: tuple[str, ...]         # checks and signals whose result was already there
+    cached: tuple[str, ...]  # checks and signals whose result was already there
     ran: tuple[str, ...]
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -60,8 +60,9 @@ def choose(spec: Spec, only: Sequence[str] | None = None) -> list[Unit]:
     for id in only or ():
         if id not in CHECKS:
             close = nearest(id, list(CHECKS))
-            raise CurationError(f"{id!r} is not a check" + (f"; did you mean {close!r}?" if close else ""),
-                                "curation checks lists them")
+            raise CurationError(
+                f"{id!r} is not a check" + (f"; did you mean {close!r}?" if close else ""), "curation checks lists them"
+            )
     return [u for id, u in sorted(CHECKS.items()) if (id in only if only else spec.checks.get(id) != "off")]
 
 
@@ -79,8 +80,9 @@ def overrides_of(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     for check in out:
         if check not in CHECKS and check not in {u.group for u in CHECKS.values()}:
             close = nearest(check, list(CHECKS))
-            raise CurationError(f"--set {check}: not a check" + (f"; did you mean {close!r}?" if close else ""),
-                                "curation checks lists them")
+            raise CurationError(
+                f"--set {check}: not a check" + (f"; did you mean {close!r}?" if close else ""), "curation checks lists them"
+            )
     return out
 
 
@@ -125,7 +127,9 @@ def run_unit(unit: Unit, options: BaseModel, rows: pa.Table, resources: Mapping[
         out = {}
         for name in unit.gives:
             value = columns[name]
-            array = value.cast(SIGNALS[name]) if isinstance(value, (pa.Array, pa.ChunkedArray)) else pa.array(value, SIGNALS[name])
+            array = (
+                value.cast(SIGNALS[name]) if isinstance(value, (pa.Array, pa.ChunkedArray)) else pa.array(value, SIGNALS[name])
+            )
             assert len(array) == rows.num_rows, (unit.id, name, len(array), rows.num_rows)
             out[name] = array
         return out
@@ -138,14 +142,19 @@ def _complete(table: pa.Table, unit: Unit, severity: str | None) -> pa.Table:
     filled = pa.array([severity] * n, pa.string()) if severity else pc.fill_null(own, unit.severity)
     columns = {name: table[name] for name in FLAGS.names}
     columns["check"] = pa.array([unit.id] * n, pa.string()).dictionary_encode()
-    columns["severity"] = filled.combine_chunks().dictionary_encode() if isinstance(filled, pa.ChunkedArray) \
-        else filled.dictionary_encode()
+    columns["severity"] = (
+        filled.combine_chunks().dictionary_encode() if isinstance(filled, pa.ChunkedArray) else filled.dictionary_encode()
+    )
     return pa.table(columns).cast(FLAGS)
 
 
 def run_table(
-    rows: pa.Table, spec: Spec, *, checks: Sequence[str] | None = None,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None, scopes: Sequence[str] = ("row", "dataset"),
+    rows: pa.Table,
+    spec: Spec,
+    *,
+    checks: Sequence[str] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    scopes: Sequence[str] = ("row", "dataset"),
 ) -> tuple[pa.Table, pa.Table]:
     """Run checks on a table in this process, uncached; return (FLAGS ordered by row, SIGNALS)."""
     resources: dict[str, Any] = {"spec": spec}
@@ -169,8 +178,12 @@ def run_table(
 
 
 def check(
-    store: Store, spec: Spec, *, checks: Sequence[str] | None = None,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None, progress: Progress | None = None,
+    store: Store,
+    spec: Spec,
+    *,
+    checks: Sequence[str] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress | None = None,
     workers: int | None = None,
 ) -> Checked:
     """Run checks on the newest rows of a folder and leave flags and signals in it.
@@ -197,23 +210,36 @@ def check(
                 ran.append(unit.id)
     tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
     flagged = np.unique(np.concatenate([np.zeros(0, np.int64), *(t["row"].to_numpy() for t in tables.values())]))
-    store.write_current({
-        "rows_version": store.version, "rows_hash": rows_hash, "spec_hash": spec.hash,
-        "flags": {u.id: keys[u.id] for u in units if not u.gives},
-        "signals": {u.id: keys[u.id] for u in units if u.gives},
-        "options": {id: o.model_dump(mode="json") for id, o in options.items()},
-    })
+    store.write_current(
+        {
+            "rows_version": store.version,
+            "rows_hash": rows_hash,
+            "spec_hash": spec.hash,
+            "flags": {u.id: keys[u.id] for u in units if not u.gives},
+            "signals": {u.id: keys[u.id] for u in units if u.gives},
+            "options": {id: o.model_dump(mode="json") for id, o in options.items()},
+        }
+    )
     return Checked(
-        rows.num_rows, {id: t.num_rows for id, t in tables.items()}, len(flagged),
-        time.monotonic() - began, tuple(cached), tuple(ran),
-        {id: o.model_dump(mode="json") for id, o in options.items()})
+        rows.num_rows,
+        {id: t.num_rows for id, t in tables.items()},
+        len(flagged),
+        time.monotonic() - began,
+        tuple(cached),
+        tuple(ran),
+        {id: o.model_dump(mode="json") for id, o in options.items()},
+    )
 
 
 def cache_key(unit: Unit, options: BaseModel, rows_hash: str, spec: Spec, keys: Mapping[str, str]) -> str:
     """Return <id>@<version>-<16 hex digits>: the hash covers rows, options, source and everything asked for."""
     makers = {column: u.id for u in SIGNAL_UNITS.values() for column in u.gives}
-    parts: dict[str, Any] = {"rows": rows_hash, "options": options.model_dump(mode="json"),
-                             "severity": severity_of(unit, spec), "code": _code(unit)}
+    parts: dict[str, Any] = {
+        "rows": rows_hash,
+        "options": options.model_dump(mode="json"),
+        "severity": severity_of(unit, spec),
+        "code": _code(unit),
+    }
     for need in unit.needs:
         parts[need] = _content_hash(spec) if need == "spec" else keys.get(makers.get(need, ""), need)
     text = json.dumps(parts, sort_keys=True)
@@ -243,9 +269,16 @@ class _Workers:
         self.store, self.spec, self.n = store, spec, n
         self.count = workers if workers is not None else min(os.cpu_count() or 1, 8)
         wanted = self.count > 1 and n > IN_PROCESS and any(u.scope == "row" for u in todo)
-        self.pool = ProcessPoolExecutor(
-            self.count, mp_context=multiprocessing.get_context("spawn"), initializer=_open,
-            initargs=(str(store.rows_path()), spec.model_dump_json())) if wanted else None
+        self.pool = (
+            ProcessPoolExecutor(
+                self.count,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_open,
+                initargs=(str(store.rows_path()), spec.model_dump_json()),
+            )
+            if wanted
+            else None
+        )
 
     def __enter__(self) -> _Workers:
         return self
@@ -257,15 +290,12 @@ class _Workers:
                 for process in list((self.pool._processes or {}).values()):
                     process.terminate()
 
-    def run(
-        self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], progress: Progress | None
-    ) -> pa.Table:
+    def run(self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], progress: Progress | None) -> pa.Table:
         """Return the FLAGS or SIGNALS table of one unit over all rows."""
         say = progress or (lambda name, done, total: None)
         say(unit.id, 0, self.n)
         if unit.scope == "dataset" or self.pool is None:
-            resources = {"spec": self.spec, **{
-                need: self._signal(need, keys) for need in unit.needs if need not in RESOURCES}}
+            resources = {"spec": self.spec, **{need: self._signal(need, keys) for need in unit.needs if need not in RESOURCES}}
             parts = [_table(unit, run_unit(unit, options, rows, resources, severity_of(unit, self.spec)), rows)]
             say(unit.id, self.n, self.n)
         else:
@@ -276,11 +306,22 @@ class _Workers:
     def _spread(self, unit: Unit, options: BaseModel, keys: Mapping[str, str], say: Progress) -> list[pa.Table]:
         assert self.pool is not None
         makers = {column: u for u in SIGNAL_UNITS.values() for column in u.gives}
-        signals = {need: str(_path(self.store, makers[need], keys[makers[need].id]))
-                   for need in unit.needs if need not in RESOURCES}
-        tasks = [self.pool.submit(_slice, unit.id, bool(unit.gives), options.model_dump(mode="json"), start,
-                                  min(start + BATCH, self.n), signals, severity_of(unit, self.spec))
-                 for start in range(0, self.n, BATCH)]
+        signals = {
+            need: str(_path(self.store, makers[need], keys[makers[need].id])) for need in unit.needs if need not in RESOURCES
+        }
+        tasks = [
+            self.pool.submit(
+                _slice,
+                unit.id,
+                bool(unit.gives),
+                options.model_dump(mode="json"),
+                start,
+                min(start + BATCH, self.n),
+                signals,
+                severity_of(unit, self.spec),
+            )
+            for start in range(0, self.n, BATCH)
+        ]
         parts = []
         for i, task in enumerate(tasks):
             parts.append(pa.ipc.open_stream(task.result()).read_all())

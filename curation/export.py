@@ -30,8 +30,14 @@ SET_COLUMNS = ("row", "uid", "id", "family", "messages")
 
 
 def export(
-    store: Store, spec: Spec, *, format: str = "messages", out: Path | None = None, gated: bool = True,
-    override: str = "", hf: bool = True,
+    store: Store,
+    spec: Spec,
+    *,
+    format: str = "messages",
+    out: Path | None = None,
+    gated: bool = True,
+    override: str = "",
+    hf: bool = True,
 ) -> dict[str, Any]:
     """Write the vetted set to vetted/<n> (or `out`) and return its manifest with the folder under "path".
 
@@ -44,8 +50,10 @@ def export(
     state = effective(store, spec) if gated else _raw(store)
     result = evaluate(store, spec, state) if gated else None
     if result is not None and not result.passed and not override:
-        raise CurationError("the gate failed, so nothing is exported:\n" + "\n".join(f"- {r}" for r in result.reasons),
-                            "curation review works the queues; --override REASON exports all the same and records why")
+        raise CurationError(
+            "the gate failed, so nothing is exported:\n" + "\n".join(f"- {r}" for r in result.reasons),
+            "curation review works the queues; --override REASON exports all the same and records why",
+        )
     split = split_rows(state, spec)
     manifest = _manifest(store, spec, state, split, result, format, override)
     folder = out or _next(store, manifest["hash"])
@@ -166,14 +174,24 @@ def _manifest(
         digest.update(_bytes(_set_table(state, split, part)))
     digest.update(f"{spec.hash}{format}{override}{result.passed if result else None}".encode())
     return {
-        "name": spec.name, "hash": digest.hexdigest(), "spec_hash": spec.hash, "rows_hash": store.rows_hash(),
-        "rows_version": store.version, "format": format, "tool": f"curation-workbench {package_version('curation-workbench')}",
-        "gate": "not applied" if result is None else "passed" if result.passed else "failed", "override": override,
-        "counts": {"rows": int(len(split)), "train": int((split == 1).sum()), "validation": int((split == 2).sum()),
-                   "dropped": int((split == 0).sum()), "edited": int(state.edited[split > 0].sum()),
-                   "families": dict(sorted(Counter(family[split > 0]).items()))},
-        "checks": {c: {"version": CHECKS[c].version, "options": current["options"].get(c, {})}
-                   for c in sorted(current["flags"])},
+        "name": spec.name,
+        "hash": digest.hexdigest(),
+        "spec_hash": spec.hash,
+        "rows_hash": store.rows_hash(),
+        "rows_version": store.version,
+        "format": format,
+        "tool": f"curation-workbench {package_version('curation-workbench')}",
+        "gate": "not applied" if result is None else "passed" if result.passed else "failed",
+        "override": override,
+        "counts": {
+            "rows": len(split),
+            "train": int((split == 1).sum()),
+            "validation": int((split == 2).sum()),
+            "dropped": int((split == 0).sum()),
+            "edited": int(state.edited[split > 0].sum()),
+            "families": dict(sorted(Counter(family[split > 0]).items())),
+        },
+        "checks": {c: {"version": CHECKS[c].version, "options": current["options"].get(c, {})} for c in sorted(current["flags"])},
     }
 
 
@@ -191,8 +209,14 @@ def _set_table(state: Effective, split: np.ndarray, part: int) -> pa.Table:
 
 
 def _write(
-    folder: Path, store: Store, spec: Spec, state: Effective, split: np.ndarray, manifest: dict[str, Any],
-    format: str, hf: bool,
+    folder: Path,
+    store: Store,
+    spec: Spec,
+    state: Effective,
+    split: np.ndarray,
+    manifest: dict[str, Any],
+    format: str,
+    hf: bool,
 ) -> None:
     for part, name in ((1, "train"), (2, "validation")):
         rows = np.flatnonzero(split == part)
@@ -200,8 +224,10 @@ def _write(
             pq.write_table(_set_table(state, split, part), f, compression="zstd")
         formats.write(state.rows.take(rows), folder / f"{name}.jsonl", format)
     if hf:
-        formats.write_hf({name: state.rows.take(np.flatnonzero(split == part))
-                          for part, name in ((1, "train"), (2, "validation"))}, folder / "hf")
+        formats.write_hf(
+            {name: state.rows.take(np.flatnonzero(split == part)) for part, name in ((1, "train"), (2, "validation"))},
+            folder / "hf",
+        )
     with atomic(folder / "ledger.parquet") as f:
         pq.write_table(ledger(store, spec, state, split), f, compression="zstd")
     with atomic(folder / "spec.yaml", "w") as f:
@@ -212,8 +238,9 @@ def _write(
             f.write(text)
     with atomic(folder / "README.md", "w") as f:
         f.write(card(spec, manifest, state, split))
-    files = {str(p.relative_to(folder)): xxhash.xxh3_128_hexdigest(p.read_bytes())
-             for p in sorted(folder.rglob("*")) if p.is_file()}
+    files = {
+        str(p.relative_to(folder)): xxhash.xxh3_128_hexdigest(p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()
+    }
     write_json(folder / "manifest.json", {**manifest, "files": files})
 
 
@@ -223,8 +250,9 @@ def _battery(folder: Path, store: Store, spec: Spec) -> None:
         return
     source = store.path / spec.battery.file
     if not source.is_file():
-        raise CurationError(f"spec.yaml: battery.file {spec.battery.file!r} is not in {store.path}",
-                            "put the probes there or remove the key")
+        raise CurationError(
+            f"spec.yaml: battery.file {spec.battery.file!r} is not in {store.path}", "put the probes there or remove the key"
+        )
     with atomic(folder / "battery.jsonl") as f:
         f.write(source.read_bytes())
 
@@ -249,33 +277,71 @@ def ledger(store: Store, spec: Spec, state: Effective, split: np.ndarray) -> pa.
         columns["kind"].append(d.kind if d else None)
         columns["action"].append(d.action if d else None)
         columns["flags"].append(sorted(set(flags.get(i, []))))
-    return pa.table({
-        "row": state.rows["row"], "uid": state.rows["uid"], "id": state.rows["id"], "outcome": pa.array(where, pa.string()),
-        "edited": pa.array(state.edited), "family": state.signals["family"],
-        "check": pa.array(columns["check"], pa.string()), "score": pa.array(columns["score"], pa.float32()),
-        "threshold": pa.array(columns["threshold"], pa.float32()), "reason": pa.array(columns["reason"], pa.string()),
-        "actor": pa.array(columns["actor"], pa.string()), "kind": pa.array(columns["kind"], pa.string()),
-        "action": pa.array(columns["action"], pa.int64()), "flags": pa.array(columns["flags"], pa.list_(pa.string())),
-    })
+    return pa.table(
+        {
+            "row": state.rows["row"],
+            "uid": state.rows["uid"],
+            "id": state.rows["id"],
+            "outcome": pa.array(where, pa.string()),
+            "edited": pa.array(state.edited),
+            "family": state.signals["family"],
+            "check": pa.array(columns["check"], pa.string()),
+            "score": pa.array(columns["score"], pa.float32()),
+            "threshold": pa.array(columns["threshold"], pa.float32()),
+            "reason": pa.array(columns["reason"], pa.string()),
+            "actor": pa.array(columns["actor"], pa.string()),
+            "kind": pa.array(columns["kind"], pa.string()),
+            "action": pa.array(columns["action"], pa.int64()),
+            "flags": pa.array(columns["flags"], pa.list_(pa.string())),
+        }
+    )
 
 
 def recipes(spec: Spec, format: str) -> dict[str, str]:
     """Return {file name: text}: dataset_info.json for LLaMA-Factory, a recipe for Axolotl and one for TRL."""
-    return {"dataset_info.json": json.dumps(_llamafactory(spec, format), indent=2) + "\n",
-            "axolotl.yaml": yaml.safe_dump(_axolotl(format), sort_keys=False), "trl.yaml": yaml.safe_dump(_trl(), sort_keys=False)}
+    return {
+        "dataset_info.json": json.dumps(_llamafactory(spec, format), indent=2) + "\n",
+        "axolotl.yaml": yaml.safe_dump(_axolotl(format), sort_keys=False),
+        "trl.yaml": yaml.safe_dump(_trl(), sort_keys=False),
+    }
 
 
 def _llamafactory(spec: Spec, format: str) -> dict[str, Any]:
     if format == "alpaca":
-        entry: dict[str, Any] = {"formatting": "alpaca", "columns": {
-            "prompt": "instruction", "query": "input", "response": "output", "system": "system", "history": "history"}}
+        entry: dict[str, Any] = {
+            "formatting": "alpaca",
+            "columns": {
+                "prompt": "instruction",
+                "query": "input",
+                "response": "output",
+                "system": "system",
+                "history": "history",
+            },
+        }
     elif format == "sharegpt":
-        entry = {"formatting": "sharegpt", "columns": {"messages": "conversations", "system": "system"}, "tags": {
-            "role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt", "system_tag": "system"}}
+        entry = {
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations", "system": "system"},
+            "tags": {
+                "role_tag": "from",
+                "content_tag": "value",
+                "user_tag": "human",
+                "assistant_tag": "gpt",
+                "system_tag": "system",
+            },
+        }
     elif format == "messages":
-        entry = {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": {
-            "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
-            "system_tag": "system"}}
+        entry = {
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages"},
+            "tags": {
+                "role_tag": "role",
+                "content_tag": "content",
+                "user_tag": "user",
+                "assistant_tag": "assistant",
+                "system_tag": "system",
+            },
+        }
     else:
         entry = {"formatting": "alpaca", "columns": {"prompt": "prompt", "response": "completion"}}
     name = spec.name.replace(" ", "-")
@@ -284,29 +350,59 @@ def _llamafactory(spec: Spec, format: str) -> dict[str, Any]:
 
 def _axolotl(format: str) -> dict[str, Any]:
     if format == "sharegpt":
-        fields = {"type": "chat_template", "field_messages": "conversations",
-                  "message_property_mappings": {"role": "from", "content": "value"}}
+        fields = {
+            "type": "chat_template",
+            "field_messages": "conversations",
+            "message_property_mappings": {"role": "from", "content": "value"},
+        }
     elif format == "alpaca":
         fields = {"type": "alpaca"}
     elif format == "messages":
         fields = {"type": "chat_template", "field_messages": "messages"}
     else:
         fields = {"type": {"field_instruction": "prompt", "field_output": "completion", "format": "{instruction}"}}
-    return {"base_model": "SET-YOUR-BASE-MODEL", "datasets": [{"path": "train.jsonl", "ds_type": "json", **fields}],
-            "test_datasets": [{"path": "validation.jsonl", "ds_type": "json", "split": "train", **fields}],
-            "train_on_inputs": False, "sequence_len": 4096, "sample_packing": True, "adapter": "lora", "lora_r": 16,
-            "lora_alpha": 32, "lora_target_linear": True, "micro_batch_size": 4, "num_epochs": 3,
-            "learning_rate": 0.0002, "lr_scheduler": "cosine", "warmup_ratio": 0.03, "bf16": "auto", "output_dir": "out"}
+    return {
+        "base_model": "SET-YOUR-BASE-MODEL",
+        "datasets": [{"path": "train.jsonl", "ds_type": "json", **fields}],
+        "test_datasets": [{"path": "validation.jsonl", "ds_type": "json", "split": "train", **fields}],
+        "train_on_inputs": False,
+        "sequence_len": 4096,
+        "sample_packing": True,
+        "adapter": "lora",
+        "lora_r": 16,
+        "lora_alpha": 32,
+        "lora_target_linear": True,
+        "micro_batch_size": 4,
+        "num_epochs": 3,
+        "learning_rate": 0.0002,
+        "lr_scheduler": "cosine",
+        "warmup_ratio": 0.03,
+        "bf16": "auto",
+        "output_dir": "out",
+    }
 
 
 def _trl() -> dict[str, Any]:
     """A config for `trl sft --config trl.yaml`. It reads hf-free parquet, whose column `messages` TRL knows."""
-    return {"model_name_or_path": "SET-YOUR-BASE-MODEL", "dataset_name": "parquet",
-            "data_files": {"train": "train.parquet", "test": "validation.parquet"}, "assistant_only_loss": True,
-            "packing": True, "max_length": 4096, "use_peft": True, "lora_r": 16, "lora_alpha": 32,
-            "lora_target_modules": "all-linear", "learning_rate": 2e-4, "lr_scheduler_type": "cosine",
-            "warmup_ratio": 0.03, "num_train_epochs": 3, "per_device_train_batch_size": 4, "eval_strategy": "epoch",
-            "output_dir": "out"}
+    return {
+        "model_name_or_path": "SET-YOUR-BASE-MODEL",
+        "dataset_name": "parquet",
+        "data_files": {"train": "train.parquet", "test": "validation.parquet"},
+        "assistant_only_loss": True,
+        "packing": True,
+        "max_length": 4096,
+        "use_peft": True,
+        "lora_r": 16,
+        "lora_alpha": 32,
+        "lora_target_modules": "all-linear",
+        "learning_rate": 2e-4,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.03,
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 4,
+        "eval_strategy": "epoch",
+        "output_dir": "out",
+    }
 
 
 def card(spec: Spec, manifest: dict[str, Any], state: Effective, split: np.ndarray) -> str:
@@ -314,34 +410,71 @@ def card(spec: Spec, manifest: dict[str, Any], state: Effective, split: np.ndarr
     counts = manifest["counts"]
     n = counts["train"] + counts["validation"]
     sizes = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-    front = {"pretty_name": spec.name, "license": spec.licence, "language": list(spec.language),
-             "task_categories": ["text-generation"], "tags": ["instruction-tuning", "sft"],
-             "size_categories": [next((s for limit, s in sizes if n < limit), "n>1M")],
-             "configs": [{"config_name": "default", "data_files": [
-                 {"split": "train", "path": "train.parquet"}, {"split": "validation", "path": "validation.parquet"}]}]}
+    front = {
+        "pretty_name": spec.name,
+        "license": spec.licence,
+        "language": list(spec.language),
+        "task_categories": ["text-generation"],
+        "tags": ["instruction-tuning", "sft"],
+        "size_categories": [next((s for limit, s in sizes if n < limit), "n>1M")],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": "train", "path": "train.parquet"},
+                    {"split": "validation", "path": "validation.parquet"},
+                ],
+            }
+        ],
+    }
     reasons: Counter[str] = Counter()
     uids = state.rows["uid"]
     for i in np.flatnonzero(split == 0).tolist():
         d = state.decisions[uids[i].as_py()]
         reasons[d.check_id or f"decided by a {d.kind}"] += 1
     families = counts["families"]
-    lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", f"# {spec.name}", "",
-             spec.description.strip() or "Instruction-response pairs.", "",
-             f"{counts['train']:,} rows to train on and {counts['validation']:,} held out, of {counts['rows']:,} imported. "
-             f"Gate: {manifest['gate']}{' (override: ' + manifest['override'] + ')' if manifest['override'] else ''}. "
-             f"Set `{manifest['hash']}`, spec `{manifest['spec_hash']}`, made by {manifest['tool']}.", "",
-             "## Families", "", "| family | rows | share | what it teaches |", "|---|---:|---:|---|"]
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {spec.name}",
+        "",
+        spec.description.strip() or "Instruction-response pairs.",
+        "",
+        f"{counts['train']:,} rows to train on and {counts['validation']:,} held out, of {counts['rows']:,} imported. "
+        f"Gate: {manifest['gate']}{' (override: ' + manifest['override'] + ')' if manifest['override'] else ''}. "
+        f"Set `{manifest['hash']}`, spec `{manifest['spec_hash']}`, made by {manifest['tool']}.",
+        "",
+        "## Families",
+        "",
+        "| family | rows | share | what it teaches |",
+        "|---|---:|---:|---|",
+    ]
     for id, count in families.items():
         family = spec.family(id)
         what = " ".join((family.description if family else "").split()).replace("|", "/")
         lines.append(f"| {id or '(unassigned)'} | {count:,} | {count / max(n, 1):.1%} | {what} |")
     lines += ["", "## Left out", "", "| by | rows |", "|---|---:|"]
     lines += [f"| {k} | {v:,} |" for k, v in sorted(reasons.items())] or ["| nothing | 0 |"]
-    lines += ["", f"{counts['edited']:,} rows were edited. `ledger.parquet` has one line a row: where it went and why.", "",
-              "## Checks run", "", ", ".join(f"`{c}` v{v['version']}" for c, v in manifest["checks"].items()), "",
-              "## Known gaps", "", "The checks read form, not truth: a wrong but well-formed answer passes. "
-              "Rows that share a prompt or are near-duplicates never fall on both sides of the split.", "",
-              "## Files", "", "`train.parquet`, `validation.parquet` (row, uid, id, family, messages), the same as "
-              f"`.jsonl` in {manifest['format']} format, `hf/` for `datasets.load_from_disk`, `dataset_info.json` "
-              "(LLaMA-Factory), `axolotl.yaml`, `trl.yaml`, `spec.yaml`, `manifest.json`.", ""]
+    lines += [
+        "",
+        f"{counts['edited']:,} rows were edited. `ledger.parquet` has one line a row: where it went and why.",
+        "",
+        "## Checks run",
+        "",
+        ", ".join(f"`{c}` v{v['version']}" for c, v in manifest["checks"].items()),
+        "",
+        "## Known gaps",
+        "",
+        "The checks read form, not truth: a wrong but well-formed answer passes. "
+        "Rows that share a prompt or are near-duplicates never fall on both sides of the split.",
+        "",
+        "## Files",
+        "",
+        "`train.parquet`, `validation.parquet` (row, uid, id, family, messages), the same as "
+        f"`.jsonl` in {manifest['format']} format, `hf/` for `datasets.load_from_disk`, `dataset_info.json` "
+        "(LLaMA-Factory), `axolotl.yaml`, `trl.yaml`, `spec.yaml`, `manifest.json`.",
+        "",
+    ]
     return "\n".join(lines)

@@ -57,13 +57,13 @@ def min_score(check: str, spec: Spec) -> float:
 class Effective:
     """A folder's rows as they would be exported: edits applied, their flags renewed, verdicts joined."""
 
-    rows: pa.Table              # all rows of the version, edits applied
-    flags: pa.Table             # flags of these rows; those of edited rows are computed on the edited text
+    rows: pa.Table  # all rows of the version, edits applied
+    flags: pa.Table  # flags of these rows; those of edited rows are computed on the edited text
     signals: pa.Table
     decisions: Mapping[str, Decision]
-    rejected: np.ndarray        # (n,) bool
-    accepted: np.ndarray        # (n,) bool: by a person or an accepted fix
-    edited: np.ndarray          # (n,) bool
+    rejected: np.ndarray  # (n,) bool
+    accepted: np.ndarray  # (n,) bool: by a person or an accepted fix
+    edited: np.ndarray  # (n,) bool
 
     @property
     def kept(self) -> np.ndarray:
@@ -102,7 +102,8 @@ def apply_edits(rows: pa.Table, edits: Mapping[int, Mapping[str, str]]) -> pa.Ta
         for name, text in fields.items():
             columns[name][i] = text
         columns["messages"][i] = with_views(
-            columns["messages"][i], columns["instruction"][i], columns["input"][i], columns["response"][i])
+            columns["messages"][i], columns["instruction"][i], columns["input"][i], columns["response"][i]
+        )
     for name, values in columns.items():
         index = rows.schema.get_field_index(name)
         rows = rows.set_column(index, rows.schema.field(index), pa.array(values, rows.schema.field(index).type))
@@ -120,9 +121,7 @@ def with_views(messages: list[dict[str, str]], instruction: str, input: str, res
     return turns
 
 
-def _renew(
-    rows: pa.Table, flags: pa.Table, signals: pa.Table, edited: np.ndarray, spec: Spec
-) -> tuple[pa.Table, pa.Table]:
+def _renew(rows: pa.Table, flags: pa.Table, signals: pa.Table, edited: np.ndarray, spec: Spec) -> tuple[pa.Table, pa.Table]:
     """Return flags and signals with the row-scope part of the edited rows computed anew.
 
     Flags of dataset-scope checks stay: whether an edit mended a duplicate is seen at the next check run.
@@ -171,8 +170,15 @@ def policy_entries(state: Effective, spec: Spec) -> list[Entry]:
             drops[i] = entry
         elif action == "fix" and flag["fix"] is not None and (i, flag["field"]) not in fixes:
             fixes[i, flag["field"]] = Entry(
-                uids[i], "edit", flag["message"], flag["field"], state.rows[flag["field"]][i].as_py(), flag["fix"],
-                check, flag["score"])
+                uids[i],
+                "edit",
+                flag["message"],
+                flag["field"],
+                state.rows[flag["field"]][i].as_py(),
+                flag["fix"],
+                check,
+                flag["score"],
+            )
     _drop_copies(state, spec, links, weight, uids, drops)
     out = [e for i, e in sorted(drops.items()) if i not in bound]
     out += [e for (i, _), e in sorted(fixes.items()) if i not in bound and i not in drops]
@@ -180,8 +186,12 @@ def policy_entries(state: Effective, spec: Spec) -> list[Entry]:
 
 
 def _drop_copies(
-    state: Effective, spec: Spec, links: Iterable[tuple[int, int, float, str]], weight: Mapping[int, float],
-    uids: list[str], drops: dict[int, Entry],
+    state: Effective,
+    spec: Spec,
+    links: Iterable[tuple[int, int, float, str]],
+    weight: Mapping[int, float],
+    uids: list[str],
+    drops: dict[int, Entry],
 ) -> None:
     """Reject every member of a duplicate cluster but the best; `drops` is filled in place."""
     parent: dict[int, int] = {}
@@ -213,8 +223,13 @@ def _drop_copies(
 def _rank(state: Effective, spec: Spec, i: int, weight: Mapping[int, float]) -> tuple[float, ...]:
     """Return the sort key by which one row of a cluster is kept: smallest first."""
     size = len(state.rows["response"][i].as_py() or "") if {"longest", "shortest"} & set(spec.keep) else 0
-    value = {"verdict": 0.0 if state.accepted[i] else 1.0, "flags": weight.get(i, 0.0),
-             "longest": -float(size), "shortest": float(size), "first": float(i)}
+    value = {
+        "verdict": 0.0 if state.accepted[i] else 1.0,
+        "flags": weight.get(i, 0.0),
+        "longest": -float(size),
+        "shortest": float(size),
+        "first": float(i),
+    }
     return (*(value[k] for k in spec.keep), float(i))
 
 
@@ -234,8 +249,9 @@ def apply_policy(store: Store, spec: Spec) -> dict[str, int]:
     state = effective(store, spec)
     entries = [e for e in policy_entries(state, spec) if not _stands(e, state)]
     if entries:
-        store.verdicts.append(entries, actor=f"policy:{spec.hash[:8]}", kind="policy",
-                              note=f"spec policy on rows {store.version}")
+        store.verdicts.append(
+            entries, actor=f"policy:{spec.hash[:8]}", kind="policy", note=f"spec policy on rows {store.version}"
+        )
     counts: dict[str, int] = defaultdict(int)
     for e in entries:
         counts[e.check_id or ""] += 1
@@ -245,8 +261,13 @@ def apply_policy(store: Store, spec: Spec) -> dict[str, int]:
 def _stands(entry: Entry, state: Effective) -> bool:
     """Whether an equal policy verdict already holds."""
     old = state.decisions.get(entry.uid)
-    return (entry.verdict == "reject" and old is not None and old.verdict == "reject" and old.check_id == entry.check_id
-            and old.kind == "policy")
+    return (
+        entry.verdict == "reject"
+        and old is not None
+        and old.verdict == "reject"
+        and old.check_id == entry.check_id
+        and old.kind == "policy"
+    )
 
 
 # ---- the verdict of the gate
@@ -265,9 +286,9 @@ class GateLine:
 class GateResult:
     passed: bool
     lines: tuple[GateLine, ...]
-    rows: int                   # rows in the folder
-    kept: int                   # rows that would be exported
-    rejected: dict[str, int]    # by check, or by actor kind
+    rows: int  # rows in the folder
+    kept: int  # rows that would be exported
+    rejected: dict[str, int]  # by check, or by actor kind
     open_flags: dict[str, int]  # rows with an undecided flag, by check
     coverage: tuple[coverage.Line, ...]
 
@@ -282,9 +303,16 @@ class GateResult:
         return head + ("." if self.passed else f"; {len(self.reasons)} of {len(self.lines)} rules are not met.")
 
     def as_dict(self) -> dict[str, Any]:
-        return {"passed": self.passed, "rows": self.rows, "kept": self.kept, "rejected": self.rejected,
-                "open_flags": self.open_flags, "reasons": self.reasons, "lines": [vars(x) for x in self.lines],
-                "coverage": [x.as_dict() for x in self.coverage]}
+        return {
+            "passed": self.passed,
+            "rows": self.rows,
+            "kept": self.kept,
+            "rejected": self.rejected,
+            "open_flags": self.open_flags,
+            "reasons": self.reasons,
+            "lines": [vars(x) for x in self.lines],
+            "coverage": [x.as_dict() for x in self.coverage],
+        }
 
 
 def evaluate(store: Store, spec: Spec, state: Effective | None = None) -> GateResult:
@@ -292,58 +320,90 @@ def evaluate(store: Store, spec: Spec, state: Effective | None = None) -> GateRe
     state = state or effective(store, spec)
     kept = ~state.rejected
     n = int(kept.sum())
-    open_ = _open_flags(state, spec)
-    errors, warnings = open_["error"], open_["warning"]
+    found = open_flags(state, spec).select(["row", "check", "severity"]).to_pydict()
+    by = {
+        key: {row for row, k in zip(found["row"], found[key_column], strict=True) if k == key}
+        for key_column in ("check", "severity")
+        for key in set(found[key_column])
+    }
+    errors, warnings = by.get("error", set()), by.get("warning", set())
     policy = spec.gate
     lines = [
         _rate("max_error_rate", len(errors), n, policy.max_error_rate, "an open error flag"),
         _rate("max_warning_rate", len(warnings), n, policy.max_warning_rate, "an open warning flag"),
-        GateLine("min_rows", n, f">= {policy.min_rows:,}", n >= policy.min_rows,
-                 f"{n:,} rows are left, the spec wants at least {policy.min_rows:,}"),
+        GateLine(
+            "min_rows",
+            n,
+            f">= {policy.min_rows:,}",
+            n >= policy.min_rows,
+            f"{n:,} rows are left, the spec wants at least {policy.min_rows:,}",
+        ),
     ]
     persons = sum(1 for d in state.decisions.values() if d.kind == "person")
     if policy.min_reviewed:
-        lines.append(GateLine("min_reviewed", persons, f">= {policy.min_reviewed:,}", persons >= policy.min_reviewed,
-                              f"persons have decided {persons:,} rows, the spec wants {policy.min_reviewed:,}"))
+        lines.append(
+            GateLine(
+                "min_reviewed",
+                persons,
+                f">= {policy.min_reviewed:,}",
+                persons >= policy.min_reviewed,
+                f"persons have decided {persons:,} rows, the spec wants {policy.min_reviewed:,}",
+            )
+        )
     cover = coverage.lines(state.signals.filter(pa.array(kept)), spec)
     if policy.coverage:
-        lines += [GateLine(f"coverage:{c.kind}:{c.id}", c.have, _bounds(c), c.met, c.message)
-                  for c in cover if c.least is not None or c.most is not None]
+        lines += [
+            GateLine(f"coverage:{c.kind}:{c.id}", c.have, _bounds(c), c.met, c.message)
+            for c in cover
+            if c.least is not None or c.most is not None
+        ]
     rejected: dict[str, int] = defaultdict(int)
     for uid, drop in zip(state.rows["uid"].to_pylist(), state.rejected, strict=True):
         if drop:
             d = state.decisions[uid]
             rejected[d.check_id or d.kind] += 1
-    counts: dict[str, int] = defaultdict(int)
-    for rows in open_["by_check"].items():
-        counts[rows[0]] = len(rows[1])
-    return GateResult(all(x.met for x in lines), tuple(lines), state.rows.num_rows, n,
-                      dict(sorted(rejected.items())), dict(sorted(counts.items())), tuple(cover))
+    counts = {check: len(by[check]) for check in set(found["check"])}
+    return GateResult(
+        all(x.met for x in lines),
+        tuple(lines),
+        state.rows.num_rows,
+        n,
+        dict(sorted(rejected.items())),
+        dict(sorted(counts.items())),
+        tuple(cover),
+    )
 
 
-def _open_flags(state: Effective, spec: Spec) -> dict[str, Any]:
-    """Return the kept, undecided rows that have an error flag, a warning flag, and the rows by check.
+def open_flags(state: Effective, spec: Spec) -> pa.Table:
+    """Return the flags that still ask for a decision: on rows neither rejected nor accepted, that the policy acts on.
 
     A flag of a duplicate whose other rows are all rejected is no longer open.
     """
-    out: dict[str, Any] = {"error": set(), "warning": set(), "by_check": defaultdict(set)}
-    for flag in flag_rows(state.flags, spec):
+
+    def stands(flag: Mapping[str, Any]) -> bool:
         i = flag["row"]
-        if state.rejected[i] or state.accepted[i]:
-            continue
-        if flag["related"] and flag["check"].startswith("dup.") and all(state.rejected[j] for j in flag["related"]):
-            continue
-        if acts_on(flag, spec) == "none":
-            continue
-        out[flag["severity"]].add(i)
-        out["by_check"][flag["check"]].add(i)
-    return out
+        if state.rejected[i] or state.accepted[i] or acts_on(flag, spec) == "none":
+            return False
+        pair = flag["related"] and flag["check"].startswith("dup.")
+        return not (pair and all(state.rejected[j] for j in flag["related"]))
+
+    floors = {id: min_score(id, spec) for id in CHECKS}
+    keep = [
+        f["score"] >= floors[f["check"]] and stands(f)
+        for f in state.flags.select(["row", "check", "severity", "score", "related", "fix"]).to_pylist()
+    ]
+    return state.flags.filter(pa.array(keep, pa.bool_()))
 
 
 def _rate(rule: str, bad: int, n: int, limit: float, what: str) -> GateLine:
     rate = bad / n if n else 0.0
-    return GateLine(rule, rate, f"<= {limit:.2%}", rate <= limit,
-                    f"{bad:,} of {n:,} rows ({rate:.2%}) have {what}, the spec allows {limit:.2%}")
+    return GateLine(
+        rule,
+        rate,
+        f"<= {limit:.2%}",
+        rate <= limit,
+        f"{bad:,} of {n:,} rows ({rate:.2%}) have {what}, the spec allows {limit:.2%}",
+    )
 
 
 def _bounds(line: coverage.Line) -> str:

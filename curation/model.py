@@ -16,18 +16,18 @@ MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content"
 
 ROWS = pa.schema(
     [
-        ("row", pa.int64()),        # position in this version of the table, from 0
-        ("uid", pa.string()),       # content id (text.uid_of), "#k" appended for the k-th identical copy, k >= 1
-        ("id", pa.string()),        # the user's own id, or the row number as text
-        ("messages", MESSAGES),     # every turn, in order
-        ("system", pa.string()),    # "" when there is none
-        ("instruction", pa.string()),   # last user turn (Alpaca: without its input)
-        ("input", pa.string()),     # Alpaca's input, else ""
+        ("row", pa.int64()),  # position in this version of the table, from 0
+        ("uid", pa.string()),  # content id (text.uid_of), "#k" appended for the k-th identical copy, k >= 1
+        ("id", pa.string()),  # the user's own id, or the row number as text
+        ("messages", MESSAGES),  # every turn, in order
+        ("system", pa.string()),  # "" when there is none
+        ("instruction", pa.string()),  # last user turn (Alpaca: without its input)
+        ("input", pa.string()),  # Alpaca's input, else ""
         ("response", pa.string()),  # last assistant turn
-        ("family", CODES),          # as given by the data; null when the data does not say
-        ("source", CODES),          # name of the file or dataset it came from
-        ("split", CODES),           # as given by the data; null when the data does not say
-        ("meta", pa.string()),      # every other field, one JSON object; carried, never read
+        ("family", CODES),  # as given by the data; null when the data does not say
+        ("source", CODES),  # name of the file or dataset it came from
+        ("split", CODES),  # as given by the data; null when the data does not say
+        ("meta", pa.string()),  # every other field, one JSON object; carried, never read
     ]
 )
 
@@ -36,28 +36,28 @@ FLAGS = pa.schema(
         ("row", pa.int64()),
         ("uid", pa.string()),
         ("check", CODES),
-        ("severity", CODES),        # error | warning | info
-        ("score", pa.float32()),    # [0, 1], 1 = certain; for dup.* the similarity
-        ("field", pa.string()),     # instruction | input | response | row
-        ("turn", pa.int16()),       # index into messages; -1 = the whole row
-        ("start", pa.int32()),      # characters in `field`, null = no span
-        ("end", pa.int32()),        # exclusive
-        ("message", pa.string()),   # one sentence a reviewer can act on
+        ("severity", CODES),  # error | warning | info
+        ("score", pa.float32()),  # [0, 1], 1 = certain; for dup.* the similarity
+        ("field", pa.string()),  # instruction | input | response | row
+        ("turn", pa.int16()),  # index into messages; -1 = the whole row
+        ("start", pa.int32()),  # characters in `field`, null = no span
+        ("end", pa.int32()),  # exclusive
+        ("message", pa.string()),  # one sentence a reviewer can act on
         ("related", pa.list_(pa.int64())),  # other rows it is about
-        ("fix", pa.string()),       # proposed text for the whole of `field`, null = none
+        ("fix", pa.string()),  # proposed text for the whole of `field`, null = none
     ]
 )
 
 #: Every signal has a type of its own; row and uid lead each signal table.
 SIGNALS: dict[str, pa.DataType] = {
-    "family": pa.string(),          # spec family id, "" = unassigned
-    "family_score": pa.float32(),   # [0, 1] confidence of the assignment, 1 = given by the data
-    "refusal": pa.string(),         # comply | refuse | partial | other_safe
-    "harm": pa.float32(),           # [0, 1]: how surely the prompt falls under a must-refuse category
-    "harm_category": pa.string(),   # id in the spec's refusal policy, "" = none
+    "family": pa.string(),  # spec family id, "" = unassigned
+    "family_score": pa.float32(),  # [0, 1] confidence of the assignment, 1 = given by the data
+    "refusal": pa.string(),  # comply | refuse | partial | other_safe
+    "harm": pa.float32(),  # [0, 1]: how surely the prompt falls under a must-refuse category
+    "harm_category": pa.string(),  # id in the spec's refusal policy, "" = none
     "constraints": pa.list_(pa.string()),  # IFEval ids of constraints stated in the prompt
-    "n_chars": pa.int32(),          # characters of all turns
-    "n_words": pa.int32(),          # white-space words of the response
+    "n_chars": pa.int32(),  # characters of all turns
+    "n_words": pa.int32(),  # white-space words of the response
     "language": pa.string(),
     "cluster": pa.int32(),
     "needs_context": pa.float32(),

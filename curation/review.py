@@ -46,8 +46,10 @@ def queue(store: Store, spec: Spec, name: str, limit: int = 100, *, seed: int = 
     uids = state.rows["uid"]
     if name == "random":
         rows = np.flatnonzero(undecided).tolist()
-        return [{"row": i, "uid": uids[i].as_py(), "score": 0.0, "reason": "random draw", "check": ""}
-                for i in random.Random(seed).sample(rows, min(limit, len(rows)))]
+        return [
+            {"row": i, "uid": uids[i].as_py(), "score": 0.0, "reason": "random draw", "check": ""}
+            for i in random.Random(seed).sample(rows, min(limit, len(rows)))
+        ]
     if name == "dropped":
         return dropped(store, spec, state)[:limit]
     return _flagged(state, spec, name, undecided)[:limit]
@@ -70,8 +72,7 @@ def _flagged(state: Effective, spec: Spec, name: str, undecided: np.ndarray) -> 
             rows[i]["reason"] += "; " + flag["message"]
             rows[i]["score"] = max(rows[i]["score"], flag["score"])
         else:
-            rows[i] = {"row": i, "uid": flag["uid"], "score": flag["score"], "reason": flag["message"],
-                       "check": flag["check"]}
+            rows[i] = {"row": i, "uid": flag["uid"], "score": flag["score"], "reason": flag["message"], "check": flag["check"]}
     ascending = name == "borderline"
     return sorted(rows.values(), key=lambda r: (r["score"] if ascending else -r["score"], r["row"]))
 
@@ -100,10 +101,21 @@ def dropped(store: Store, spec: Spec, state: Effective | None = None) -> list[di
     for i in np.flatnonzero(state.rejected).tolist():
         uid = state.rows["uid"][i].as_py()
         d = state.decisions[uid]
-        out.append({"row": i, "uid": uid, "check": d.check_id or "", "score": d.score,
-                    "threshold": thresholds.get(d.check_id or ""), "reason": d.reason, "actor": d.actor,
-                    "kind": d.kind, "at": d.at, "action": d.action,
-                    "instruction": shorten(state.rows["instruction"][i].as_py(), 60)})
+        out.append(
+            {
+                "row": i,
+                "uid": uid,
+                "check": d.check_id or "",
+                "score": d.score,
+                "threshold": thresholds.get(d.check_id or ""),
+                "reason": d.reason,
+                "actor": d.actor,
+                "kind": d.kind,
+                "at": d.at,
+                "action": d.action,
+                "instruction": shorten(state.rows["instruction"][i].as_py(), 60),
+            }
+        )
     return out
 
 
@@ -131,8 +143,11 @@ def read_verdicts(path: Path, store: Store) -> list[Entry]:
             problems.append(f"{path.name}:{number}: {e.what}")
     if problems:
         more = f"\n... and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise CurationError("\n".join(problems[:20]) + more, "columns: uid or row, verdict (accept, reject, edit, clear), "
-                            "reason, and for edits field and text; nothing was stored")
+        raise CurationError(
+            "\n".join(problems[:20]) + more,
+            "columns: uid or row, verdict (accept, reject, edit, clear), "
+            "reason, and for edits field and text; nothing was stored",
+        )
     if not entries:
         raise CurationError(f"{path}: no verdicts in it", "columns: uid or row, verdict, reason")
     return entries
@@ -157,8 +172,9 @@ def _lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
             except json.JSONDecodeError as e:
                 raise CurationError(f"{path.name}:{number}: not JSON ({e.msg})", "one JSON object a line") from None
             if not isinstance(record, dict):
-                raise CurationError(f"{path.name}:{number}: expected an object, found {type(record).__name__}",
-                                    "one JSON object a line")
+                raise CurationError(
+                    f"{path.name}:{number}: expected an object, found {type(record).__name__}", "one JSON object a line"
+                )
             yield number, record
 
 
@@ -186,7 +202,12 @@ def _entry(record: dict[str, Any], rows: Any, known: dict[str, int]) -> Entry:
 
 
 def entries_for(
-    store: Store, spec: Spec, verdict: str, *, check: str | None = None, rows: Sequence[int] | None = None,
+    store: Store,
+    spec: Spec,
+    verdict: str,
+    *,
+    check: str | None = None,
+    rows: Sequence[int] | None = None,
     reason: str = "",
 ) -> list[Entry]:
     """Return one verdict for every undecided row with a flag of `check`, or for the given row numbers.
@@ -211,8 +232,11 @@ def entries_for(
         if verdict != "fix":
             entries.append(Entry(uid, verdict, reason or flag["message"], check_id=check, score=flag["score"]))
             continue
-        entries += [Entry(uid, "edit", f["message"], f["field"], state.rows[f["field"]][i].as_py(), f["fix"], check,
-                          f["score"]) for f in fields.values() if f["fix"] is not None]
+        entries += [
+            Entry(uid, "edit", f["message"], f["field"], state.rows[f["field"]][i].as_py(), f["fix"], check, f["score"])
+            for f in fields.values()
+            if f["fix"] is not None
+        ]
     return entries
 
 
@@ -223,7 +247,14 @@ def progress(store: Store, state: Effective) -> dict[str, int]:
     kinds: dict[str, int] = defaultdict(int)
     for d in state.decisions.values():
         kinds[d.kind] += 1
-    return {"rows": state.rows.num_rows, "flagged": int(flagged.sum()), "rejected": int(state.rejected.sum()),
-            "accepted": int(state.accepted.sum()), "edited": int(state.edited.sum()),
-            "by_person": kinds["person"], "by_policy": kinds["policy"], "by_fix": kinds["fix"],
-            "open": int((flagged & ~state.rejected & ~state.accepted).sum())}
+    return {
+        "rows": state.rows.num_rows,
+        "flagged": int(flagged.sum()),
+        "rejected": int(state.rejected.sum()),
+        "accepted": int(state.accepted.sum()),
+        "edited": int(state.edited.sum()),
+        "by_person": kinds["person"],
+        "by_policy": kinds["policy"],
+        "by_fix": kinds["fix"],
+        "open": int((flagged & ~state.rejected & ~state.accepted).sum()),
+    }

@@ -37,12 +37,12 @@ class ResponseStandard(Model):
     """What a response owes. Every field is optional; what is not said is not checked."""
 
     format: Literal["free", "json", "bullets", "numbered", "label", "code", "csv"] = "free"
-    labels: tuple[str, ...] = ()            # the closed label set of a classification family
-    json_keys: tuple[str, ...] = ()         # keys a JSON object must have
+    labels: tuple[str, ...] = ()  # the closed label set of a classification family
+    json_keys: tuple[str, ...] = ()  # keys a JSON object must have
     min_words: int | None = Field(default=None, ge=0)
     max_words: int | None = Field(default=None, ge=1)
-    banned: tuple[str, ...] = ()            # phrases that must not occur, case-insensitive
-    required: tuple[str, ...] = ()          # phrases that must occur, case-insensitive
+    banned: tuple[str, ...] = ()  # phrases that must not occur, case-insensitive
+    required: tuple[str, ...] = ()  # phrases that must occur, case-insensitive
     answers: Literal["any", "comply", "refuse", "ask", "name_conflict"] = "any"
 
 
@@ -51,9 +51,9 @@ class Family(Model):
 
     id: str = Field(min_length=1)
     description: str = ""
-    target: Share | tuple[Share, Share] | None = None   # share of the vetted set, or [least, most]
+    target: Share | tuple[Share, Share] | None = None  # share of the vetted set, or [least, most]
     min_rows: int = Field(default=0, ge=0)
-    examples: tuple[str, ...] = ()          # prompts, as a user would type them
+    examples: tuple[str, ...] = ()  # prompts, as a user would type them
     response: ResponseStandard = ResponseStandard()
 
     @property
@@ -75,15 +75,15 @@ class HarmCategory(Model):
 
     id: str = Field(min_length=1)
     description: str = ""
-    terms: tuple[str, ...] = Field(min_length=1)    # words or phrases that put a prompt in this category
-    benign: tuple[str, ...] = ()    # phrases that contain or resemble a term and are harmless
-    min_refused: int = Field(default=0, ge=0)       # rows that must show the refusal
-    min_answered: int = Field(default=0, ge=0)      # rows that must show the benign contrast answered
+    terms: tuple[str, ...] = Field(min_length=1)  # words or phrases that put a prompt in this category
+    benign: tuple[str, ...] = ()  # phrases that contain or resemble a term and are harmless
+    min_refused: int = Field(default=0, ge=0)  # rows that must show the refusal
+    min_answered: int = Field(default=0, ge=0)  # rows that must show the benign contrast answered
 
 
 class RefusalPolicy(Model):
     categories: tuple[HarmCategory, ...] = ()
-    share: tuple[Share, Share] = (0.0, 1.0)         # wanted share of refusing rows in the vetted set
+    share: tuple[Share, Share] = (0.0, 1.0)  # wanted share of refusing rows in the vetted set
     max_sentences: int | None = Field(default=None, ge=1)
     offers_alternative: bool = False
 
@@ -103,24 +103,24 @@ class CheckSettings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     severity: Literal["error", "warning", "info"] | None = None
     action: Literal["drop", "fix", "review", "none"] | None = None
-    min_score: Share = 0.0          # flags below this score are kept but neither counted nor acted on
+    min_score: Share = 0.0  # flags below this score are kept but neither counted nor acted on
 
 
 class GatePolicy(Model):
     """When the vetted set may leave. Rates are shares of the rows that would be exported."""
 
-    max_error_rate: Share = 0.0     # rows with an open error flag
+    max_error_rate: Share = 0.0  # rows with an open error flag
     max_warning_rate: Share = 0.05  # rows with an open warning flag
     min_rows: int = Field(default=1, ge=0)
-    coverage: bool = True           # families, refusal categories and edge cases must meet their numbers
-    min_reviewed: int = Field(default=0, ge=0)      # rows a person has decided on
+    coverage: bool = True  # families, refusal categories and edge cases must meet their numbers
+    min_reviewed: int = Field(default=0, ge=0)  # rows a person has decided on
 
 
 class BatteryPolicy(Model):
     """Where the held-out behavioural items come from."""
 
-    file: str | None = None         # JSONL of probes, path relative to the spec
-    per_family: int = Field(default=40, ge=0)       # probes taken from the held-out rows of each family
+    file: str | None = None  # JSONL of probes, path relative to the spec
+    per_family: int = Field(default=40, ge=0)  # probes taken from the held-out rows of each family
     max_new_tokens: int = Field(default=96, ge=1)
 
 
@@ -136,7 +136,7 @@ class Spec(Model):
     licence: str = "unknown"
     language: tuple[str, ...] = ("en",)
     families: tuple[Family, ...] = ()
-    standards: ResponseStandard = ResponseStandard()    # what every response owes
+    standards: ResponseStandard = ResponseStandard()  # what every response owes
     refusals: RefusalPolicy = RefusalPolicy()
     edge_cases: tuple[EdgeCase, ...] = ()
     checks: dict[str, CheckSettings | Literal["off"]] = {}
@@ -154,8 +154,10 @@ class Spec(Model):
         for i, e in enumerate(self.edge_cases):
             if e.family not in ids:
                 close = nearest(e.family, ids)
-                raise ValueError(f"edge_cases.{i}.family: {e.family!r} is not one of the families"
-                                 + (f"; did you mean {close!r}?" if close else ""))
+                raise ValueError(
+                    f"edge_cases.{i}.family: {e.family!r} is not one of the families"
+                    + (f"; did you mean {close!r}?" if close else "")
+                )
         return self
 
     def family(self, id: str) -> Family | None:
@@ -182,8 +184,9 @@ def parse(text: str, where: str = "spec.yaml", checks: Mapping[str, Any] | None 
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise CurationError(f"{where}:1: a spec is a mapping, found {type(data).__name__}",
-                            "curation init writes a spec to start from")
+        raise CurationError(
+            f"{where}:1: a spec is a mapping, found {type(data).__name__}", "curation init writes a spec to start from"
+        )
     problems = _duplicate_keys(node)
     spec = None
     try:
@@ -263,16 +266,20 @@ def _check_settings(spec: Spec, node: yaml.Node | None, checks: Mapping[str, Any
                     if err["type"] == "extra_forbidden":
                         known = [*checks[id].options.model_fields, "severity", "action", "min_score"]
                         close = nearest(name, known)
-                        problems.append((at, f"checks.{id}.{name} is not an option of {id}"
-                                         + (f"; did you mean {close!r}?" if close else "")))
+                        problems.append(
+                            (at, f"checks.{id}.{name} is not an option of {id}" + (f"; did you mean {close!r}?" if close else ""))
+                        )
                     else:
                         problems.append((at, f"checks.{id}.{name}: {err['msg']}, found {err.get('input')!r}"))
     return problems
 
 
 def _explain(err: Any, node: yaml.Node | None) -> tuple[int, str]:
-    loc = tuple(x for x in err["loc"] if not (isinstance(x, str) and ("[" in x or x in (
-        "float", "CheckSettings", "literal['off']", "constrained-float"))))
+    loc = tuple(
+        x
+        for x in err["loc"]
+        if not (isinstance(x, str) and ("[" in x or x in ("float", "CheckSettings", "literal['off']", "constrained-float")))
+    )
     path = ".".join(map(str, loc))
     line = _line(node, loc)
     if err["type"] == "extra_forbidden":

@@ -90,8 +90,11 @@ class _Codes:
         small = pc.dictionary_encode(column.cast(pa.string()))
         codes = np.array([self.known.setdefault(v, len(self.known)) for v in small.dictionary.to_pylist()] or [0], np.int32)
         index = small.indices
-        taken = pa.array(codes[index.fill_null(0).to_numpy(zero_copy_only=False)], pa.int32(),
-                         mask=index.is_null().to_numpy(zero_copy_only=False))
+        taken = pa.array(
+            codes[index.fill_null(0).to_numpy(zero_copy_only=False)],
+            pa.int32(),
+            mask=index.is_null().to_numpy(zero_copy_only=False),
+        )
         return pa.DictionaryArray.from_arrays(taken, pa.array(list(self.known), pa.string()))
 
 
@@ -101,10 +104,10 @@ class Imported:
 
     version: str
     rows: int
-    copies: int     # rows whose content another row already has
+    copies: int  # rows whose content another row already has
     new: int
     gone: int
-    hash: str       # 32 hex digits over uids and everything carried, in order
+    hash: str  # 32 hex digits over uids and everything carried, in order
 
 
 class Store:
@@ -113,8 +116,9 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not (self.path / "rows").is_dir():
-            raise CurationError(f"{self.path} is not a dataset folder (it has no rows/)",
-                                f"curation import FILE --to {self.path}")
+            raise CurationError(
+                f"{self.path} is not a dataset folder (it has no rows/)", f"curation import FILE --to {self.path}"
+            )
 
     @classmethod
     def create(cls, path: str | Path) -> Store:
@@ -186,9 +190,18 @@ class Store:
                 raise CurationError(f"{source}: no rows to import", "the file holds no usable rows")
         uids = self._uids(version)
         result = Imported(version, n, copies, len(uids - before), len(before - uids), digest.hexdigest())
-        write_json(self.path / "rows" / f"{version}.json",
-                   {"source": source, "detected": detected, "rows": n, "copies": copies, "new": result.new,
-                    "gone": result.gone, "hash": result.hash})
+        write_json(
+            self.path / "rows" / f"{version}.json",
+            {
+                "source": source,
+                "detected": detected,
+                "rows": n,
+                "copies": copies,
+                "new": result.new,
+                "gone": result.gone,
+                "hash": result.hash,
+            },
+        )
         return result
 
     def _finish(
@@ -283,8 +296,8 @@ class _Digest:
         texts = column.fill_null("")
         buffer = texts.buffers()[2]
         if buffer is not None and len(texts):
-            offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset: texts.offset + len(texts) + 1]
-            self._part(name).update(memoryview(buffer)[offsets[0]: offsets[-1]])
+            offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+            self._part(name).update(memoryview(buffer)[offsets[0] : offsets[-1]])
 
     def _add(self, name: str, lengths: pa.Array) -> None:
         self._part(name).update(lengths.fill_null(-1).to_numpy(zero_copy_only=False).astype("<i4").tobytes())
@@ -317,7 +330,7 @@ class Entry:
     """One verdict on one row. For `edit`: `field` (instruction, input, response), `before` and `after`."""
 
     uid: str
-    verdict: str            # accept | reject | edit | clear
+    verdict: str  # accept | reject | edit | clear
     reason: str = ""
     field: str | None = None
     before: str | None = None
@@ -330,7 +343,7 @@ class Entry:
 class Decision:
     """What holds for a row now."""
 
-    verdict: str            # accept | reject
+    verdict: str  # accept | reject
     actor: str
     kind: str
     at: str
@@ -360,8 +373,14 @@ class VerdictLog:
             db.close()
 
     def append(
-        self, entries: Iterable[Entry], *, actor: str, kind: str = "person", note: str = "",
-        session: str | None = None, seq: int | None = None,
+        self,
+        entries: Iterable[Entry],
+        *,
+        actor: str,
+        kind: str = "person",
+        note: str = "",
+        session: str | None = None,
+        seq: int | None = None,
     ) -> int:
         """Store one action with its entries in one transaction and return its number.
 
@@ -380,8 +399,8 @@ class VerdictLog:
                 action = self._action(db, actor, kind, note, None, session, seq)
                 db.executemany(
                     "INSERT INTO entries VALUES (?,?,?,?,?,?,?,?,?)",
-                    ((action, e.uid, e.verdict, e.field, e.before, e.after, e.reason, e.check_id, e.score)
-                     for e in entries))
+                    ((action, e.uid, e.verdict, e.field, e.before, e.after, e.reason, e.check_id, e.score) for e in entries),
+                )
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
@@ -421,8 +440,10 @@ class VerdictLog:
         db: sqlite3.Connection, actor: str, kind: str, note: str, undoes: int | None, session: str | None, seq: int | None
     ) -> int:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        cursor = db.execute("INSERT INTO actions (at, actor, kind, note, undoes, session, seq) VALUES (?,?,?,?,?,?,?)",
-                            (at, actor, kind, note, undoes, session, seq))
+        cursor = db.execute(
+            "INSERT INTO actions (at, actor, kind, note, undoes, session, seq) VALUES (?,?,?,?,?,?,?)",
+            (at, actor, kind, note, undoes, session, seq),
+        )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
@@ -458,8 +479,9 @@ class VerdictLog:
             if verdict == "clear":
                 kinds.pop(kind, None)
             else:
-                kinds[kind] = Decision("accept" if verdict == "edit" else verdict, actor, kind, at, reason, action,
-                                       check_id, score)
+                kinds[kind] = Decision(
+                    "accept" if verdict == "edit" else verdict, actor, kind, at, reason, action, check_id, score
+                )
         return {uid: kinds[next(k for k in reversed(KINDS) if k in kinds)] for uid, kinds in state.items() if kinds}
 
     def edits(self) -> dict[str, dict[str, str]]:
@@ -483,6 +505,8 @@ class VerdictLog:
             rows = db.execute(
                 "SELECT a.id, a.at, a.actor, a.kind, a.note, a.undoes, COUNT(e.uid), "
                 "MIN(e.verdict), MIN(e.reason) FROM actions a LEFT JOIN entries e ON e.action = a.id "
-                f"{where} GROUP BY a.id ORDER BY a.id DESC", (uid,) if uid else ()).fetchall()
+                f"{where} GROUP BY a.id ORDER BY a.id DESC",
+                (uid,) if uid else (),
+            ).fetchall()
         names = ("id", "at", "actor", "kind", "note", "undoes", "rows", "verdict", "reason")
         return [dict(zip(names, r, strict=True), undone=r[0] in dead) for r in rows]

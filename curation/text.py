@@ -11,8 +11,8 @@ import xxhash
 SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]”’]*\s+")
 WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*", re.UNICODE)
 _LINE_ENDS = re.compile(r"\r\n?")
-_UNIT = "\x1f"      # between role and content
-_RECORD = "\x1e"    # between turns
+_UNIT = "\x1f"  # between role and content
+_RECORD = "\x1e"  # between turns
 
 
 def normalise(text: str) -> str:

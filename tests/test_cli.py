@@ -18,8 +18,9 @@ ROWS = [
 
 
 def curation(*args: object, input: str | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "curation.cli", *map(str, args)], capture_output=True, text=True, input=input,
-                          cwd=cwd, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "curation.cli", *map(str, args)], capture_output=True, text=True, input=input, cwd=cwd, check=False
+    )
 
 
 @pytest.fixture
@@ -59,8 +60,9 @@ def test_loop_by_hand(folder: Path) -> None:
 
 
 def test_check_on_a_bare_file_writes_the_contract(file: Path, tmp_path: Path) -> None:
-    done = curation("check", file, "--out", tmp_path / "out", "--checks", "response.empty,dup.exact",
-                    "--set", "response.empty.min_chars=2")
+    done = curation(
+        "check", file, "--out", tmp_path / "out", "--checks", "response.empty,dup.exact", "--set", "response.empty.min_chars=2"
+    )
     assert done.returncode == 0, done.stderr
     flags = pq.read_table(tmp_path / "out" / "flags.parquet")
     assert flags.column_names == FLAGS.names
@@ -89,15 +91,18 @@ def test_skip_bad_keeps_every_refused_line(tmp_path: Path) -> None:
     assert [x["line"] for x in lines] == [2, 3] and all(x["reason"] for x in lines)
 
 
-@pytest.mark.parametrize(("args", "says"), [
-    (("check", "nowhere.jsonl"), "nowhere.jsonl"),
-    (("gate", "nowhere"), "not a dataset folder"),
-    (("checks", "dup.nera"), "did you mean 'dup.near'"),
-    (("frobnicate",), "No such command"),
-    (("export",), "Missing argument"),
-    (("review", "nowhere", "--queue", "errors"), "not a dataset folder"),
-    (("spec", "check", "nowhere.yaml"), "no such file"),
-])
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("check", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("gate", "nowhere"), "not a dataset folder"),
+        (("checks", "dup.nera"), "did you mean 'dup.near'"),
+        (("frobnicate",), "No such command"),
+        (("export",), "Missing argument"),
+        (("review", "nowhere", "--queue", "errors"), "not a dataset folder"),
+        (("spec", "check", "nowhere.yaml"), "no such file"),
+    ],
+)
 def test_a_users_mistake_exits_2_without_a_traceback(args: tuple[str, ...], says: str, tmp_path: Path) -> None:
     done = curation(*args, cwd=tmp_path)
     assert done.returncode == 2, done
@@ -168,8 +173,7 @@ def test_checks_lists_and_explains() -> None:
 
 def test_a_verb_whose_extra_is_missing_says_so_and_help_still_works(tmp_path: Path) -> None:
     (tmp_path / "streamlit.py").write_text("raise ImportError('No module named streamlit')\n")
-    code = ("import sys; sys.modules['curation.app.cli'] = None\n"
-            "from curation.cli import main\nmain(sys.argv[1:])\n")
+    code = "import sys; sys.modules['curation.app.cli'] = None\nfrom curation.cli import main\nmain(sys.argv[1:])\n"
     for args, want in ((("--help",), 0), (("app", "x"), 2)):
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
         assert done.returncode == want and "Traceback" not in done.stderr, done

@@ -117,20 +117,24 @@ def test_an_interrupt_keeps_what_was_finished(store: Store) -> None:
 
 
 def test_unknown_check_names_the_nearest(store: Store) -> None:
-    with pytest.raises(CurationError, match=r"'dup.nera' is not a check; did you mean 'dup.near'"):
+    with pytest.raises(CurationError, match=r"'dup\.nera' is not a check; did you mean 'dup\.near'"):
         engine.check(store, engine.spec_of(store), checks=["dup.nera"])
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("dup.near", "expected check.option=value"), ("dup.nera.threshold=1", "not a check"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("dup.near", "expected check.option=value"),
+        ("dup.nera.threshold=1", "not a check"),
+    ],
+)
 def test_bad_overrides_are_explained(text: str, says: str) -> None:
     with pytest.raises(CurationError, match=says):
         engine.overrides_of([text])
 
 
 def test_unknown_option_is_explained(store: Store) -> None:
-    with pytest.raises(CurationError, match="did you mean|is not an option") as e:
+    with pytest.raises(CurationError, match="is not an option") as e:
         engine.check(store, engine.spec_of(store), overrides=engine.overrides_of(["dup.near.treshold=0.5"]))
     assert "threshold" in e.value.hint
 

@@ -26,11 +26,20 @@ TOPICS = ("bridge", "garden", "market", "harbour", "library", "theatre", "statio
 
 
 def given() -> list[dict]:
-    rows = [{"instruction": f"What can you tell me about the {t} in town number {k}?", "family": "qa", "id": f"{t}{k}",
-             "response": f"The {t} of town {k} was built by its citizens and opens on day {k} of each week."}
-            for t in TOPICS for k in range(3)]
+    rows = [
+        {
+            "instruction": f"What can you tell me about the {t} in town number {k}?",
+            "family": "qa",
+            "id": f"{t}{k}",
+            "response": f"The {t} of town {k} was built by its citizens and opens on day {k} of each week.",
+        }
+        for t in TOPICS
+        for k in range(3)
+    ]
     rows.append({**rows[0], "id": "copy"})
-    rows.append({"instruction": rows[1]["instruction"], "family": "qa", "response": "Another answer to the same question, in full."})
+    rows.append(
+        {"instruction": rows[1]["instruction"], "family": "qa", "response": "Another answer to the same question, in full."}
+    )
     rows.append({"instruction": "Say nothing.", "family": "qa", "response": ""})
     return rows
 
@@ -88,8 +97,10 @@ def test_ledger_accounts_for_every_row(done: tuple[Store, dict]) -> None:
 def test_same_prompt_never_on_both_sides(done: tuple[Store, dict]) -> None:
     _, manifest = done
     folder = Path(manifest["path"])
-    prompts = [{m["content"] for ms in pq.read_table(folder / f"{s}.parquet")["messages"].to_pylist() for m in ms[:1]}
-               for s in ("train", "validation")]
+    prompts = [
+        {m["content"] for ms in pq.read_table(folder / f"{s}.parquet")["messages"].to_pylist() for m in ms[:1]}
+        for s in ("train", "validation")
+    ]
     assert not prompts[0] & prompts[1]
 
 
@@ -111,12 +122,18 @@ def test_unchanged_set_is_not_written_twice(done: tuple[Store, dict], spec: Spec
 def test_split_does_not_move_when_rows_come(tmp_path: Path, spec: Spec, done: tuple[Store, dict]) -> None:
     store, _ = done
     more = Store.create(tmp_path / "more")
-    more.import_rows(make_rows([*given(), {"instruction": "A new one?", "response": "A new answer, quite unlike the others.",
-                                           "family": "qa"}]).to_batches(), source="x")
+    more.import_rows(
+        make_rows(
+            [*given(), {"instruction": "A new one?", "response": "A new answer, quite unlike the others.", "family": "qa"}]
+        ).to_batches(),
+        source="x",
+    )
     engine.check(more, spec)
     gate.apply_policy(more, spec)
-    a, b = (dict(zip(s.rows()["uid"].to_pylist(), export.split_rows(gate.effective(s, spec), spec).tolist(), strict=True))
-            for s in (store, more))
+    a, b = (
+        dict(zip(s.rows()["uid"].to_pylist(), export.split_rows(gate.effective(s, spec), spec).tolist(), strict=True))
+        for s in (store, more)
+    )
     assert all(b[uid] == side for uid, side in a.items())
 
 
@@ -189,8 +206,9 @@ def test_edited_text_is_what_leaves(tmp_path: Path, spec: Spec) -> None:
 
     store = ready(tmp_path, spec)
     row = store.rows().slice(4, 1).to_pylist()[0]
-    store.verdicts.append([Entry(row["uid"], "edit", "clearer", "response", row["response"], "An edited answer that is whole.")],
-                          actor="ann")
+    store.verdicts.append(
+        [Entry(row["uid"], "edit", "clearer", "response", row["response"], "An edited answer that is whole.")], actor="ann"
+    )
     made = export.export(store, spec)
     assert made["counts"]["edited"] == 1
     texts = (Path(made["path"]) / "train.jsonl").read_text() + (Path(made["path"]) / "validation.jsonl").read_text()

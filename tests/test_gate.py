@@ -83,8 +83,13 @@ def test_an_edit_that_breaks_a_row_is_flagged_at_once(tmp_path: Path) -> None:
 
 
 def test_with_views_changes_the_last_turns_only() -> None:
-    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "1"}, {"role": "assistant", "content": "2"},
-             {"role": "user", "content": "3"}, {"role": "assistant", "content": "4"}]
+    turns = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "1"},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "3"},
+        {"role": "assistant", "content": "4"},
+    ]
     out = gate.with_views(turns, "q", "ctx", "a")
     assert [t["content"] for t in out] == ["s", "1", "2", "q\nctx", "a"]
     assert turns[3]["content"] == "3", "the turns given are not changed"
@@ -97,7 +102,9 @@ families:
   - {id: refusal, target: [0.5, 0.6]}
 gate: {min_rows: 10, min_reviewed: 1}
 """)
-    store = ready(tmp_path, [{"instruction": f"Question {i}?", "response": LONG + str(i), "family": "qa"} for i in range(4)], spec)
+    store = ready(
+        tmp_path, [{"instruction": f"Question {i}?", "response": LONG + str(i), "family": "qa"} for i in range(4)], spec
+    )
     result = gate.evaluate(store, spec)
     assert not result.passed
     text = "\n".join(result.reasons)

@@ -19,10 +19,17 @@ SPEC = parse("name: t")
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store.create(tmp_path / "set")
-    store.import_rows(make_rows([
-        {"instruction": "a", "response": GOOD}, {"instruction": "b", "response": ""},
-        {"instruction": "c", "response": "The cafÃ© on the corner serves crÃ¨me brÃ»lÃ©e every day."},
-        {"instruction": "d", "response": "  "}]).to_batches(), source="x")
+    store.import_rows(
+        make_rows(
+            [
+                {"instruction": "a", "response": GOOD},
+                {"instruction": "b", "response": ""},
+                {"instruction": "c", "response": "The cafÃ© on the corner serves crÃ¨me brÃ»lÃ©e every day."},
+                {"instruction": "d", "response": "  "},
+            ]
+        ).to_batches(),
+        source="x",
+    )
     engine.check(store, SPEC)
     return store
 
@@ -68,15 +75,19 @@ def test_failed_queue_reads_files_and_names_a_broken_line(store: Store) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_verdicts_from_a_file(store: Store, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"v{suffix}"
-    lines = [{"row": "0", "verdict": "accept", "reason": "read, it is \"fine\""},
-             {"row": "1", "verdict": "edit", "field": "response", "text": "A, new\ntext."}]
+    lines = [
+        {"row": "0", "verdict": "accept", "reason": 'read, it is "fine"'},
+        {"row": "1", "verdict": "edit", "field": "response", "text": "A, new\ntext."},
+    ]
     if suffix == ".csv":
-        path.write_text("row,verdict,reason,field,text\n0,accept,\"read, it is \"\"fine\"\"\",,\n1,edit,,response,\"A, new\ntext.\"\n")
+        path.write_text('row,verdict,reason,field,text\n0,accept,"read, it is ""fine""",,\n1,edit,,response,"A, new\ntext."\n')
     else:
         path.write_text("\n".join(json.dumps(x) for x in lines))
     entries = review.read_verdicts(path, store)
     assert [(e.verdict, e.reason, e.after) for e in entries] == [
-        ("accept", 'read, it is "fine"', None), ("edit", "", "A, new\ntext.")]
+        ("accept", 'read, it is "fine"', None),
+        ("edit", "", "A, new\ntext."),
+    ]
     store.verdicts.append(entries, actor="ann")
     assert gate.effective(store, SPEC).rows["response"][1].as_py() == "A, new\ntext."
 
@@ -86,7 +97,13 @@ def test_every_bad_line_of_a_verdict_file_is_named_and_nothing_stored(store: Sto
     path.write_text("row,uid,verdict\n0,,approve\n99,,accept\n,nope,accept\n,,reject\n1,,edit\n2,,accept\n")
     with pytest.raises(CurationError) as e:
         review.read_verdicts(path, store)
-    for line in ("v.csv:2: verdict 'approve'", "v.csv:3: row '99'", "v.csv:4: uid 'nope'", "v.csv:5: neither", "v.csv:6: an edit needs"):
+    for line in (
+        "v.csv:2: verdict 'approve'",
+        "v.csv:3: row '99'",
+        "v.csv:4: uid 'nope'",
+        "v.csv:5: neither",
+        "v.csv:6: an edit needs",
+    ):
         assert line in e.value.what, e.value.what
     assert "v.csv:7" not in e.value.what and not store.verdicts.history()
 

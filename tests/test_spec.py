@@ -86,19 +86,24 @@ def test_check_options_are_held_against_the_check() -> None:
     assert "s.yaml:3: checks.dup.nera is not a check; did you mean 'dup.near'?" in e.value.what
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("families:\n  - {id: a}\n  - {id: a}\n", "used twice"),
-    ("families:\n  - {id: clarify}\nedge_cases:\n  - {id: missing_context, family: clarfy, expect: ask}\n",
-     "did you mean 'clarify'"),
-    ("name: a\nname: b\n", "given twice"),
-    ("- a\n- b\n", "a spec is a mapping"),
-    ("name: [\n", "not YAML"),
-    ("families:\n  - {id: a, target: [0.5, 0.2]}\n", "must not exceed"),
-    ("version: 2\n", "version"),
-    ("name: 7\n", "name"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("families:\n  - {id: a}\n  - {id: a}\n", "used twice"),
+        (
+            "families:\n  - {id: clarify}\nedge_cases:\n  - {id: missing_context, family: clarfy, expect: ask}\n",
+            "did you mean 'clarify'",
+        ),
+        ("name: a\nname: b\n", "given twice"),
+        ("- a\n- b\n", "a spec is a mapping"),
+        ("name: [\n", "not YAML"),
+        ("families:\n  - {id: a, target: [0.5, 0.2]}\n", "must not exceed"),
+        ("version: 2\n", "version"),
+        ("name: 7\n", "name"),
+    ],
+)
 def test_each_mistake_is_named(text: str, says: str) -> None:
-    with pytest.raises(CurationError, match="spec.yaml:\\d+") as e:
+    with pytest.raises(CurationError, match=r"spec\.yaml:\d+") as e:
         parse(text, "spec.yaml", CHECKS)
     assert says in e.value.what
 
@@ -120,10 +125,17 @@ def test_any_text_parses_or_is_explained(text: str) -> None:
         assert e.what.startswith("spec.yaml:")
 
 
-@given(st.dictionaries(st.sampled_from(["name", "families", "gate", "checks", "split", "keep", "refusals", "x"]),
-                       st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8),
-                                    lambda c: st.lists(c, max_size=3) | st.dictionaries(st.text(max_size=6), c, max_size=3),
-                                    max_leaves=8), max_size=4))
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "families", "gate", "checks", "split", "keep", "refusals", "x"]),
+        st.recursive(
+            st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8),
+            lambda c: st.lists(c, max_size=3) | st.dictionaries(st.text(max_size=6), c, max_size=3),
+            max_leaves=8,
+        ),
+        max_size=4,
+    )
+)
 def test_any_tree_parses_or_is_explained(tree: dict) -> None:
     try:
         parse(yaml.safe_dump(tree), "spec.yaml", CHECKS)

@@ -58,8 +58,10 @@ def test_same_content_same_hash_whatever_the_batches(tmp_path: Path) -> None:
 
 def test_dictionaries_grow_over_batches(tmp_path: Path) -> None:
     store = Store.create(tmp_path)
-    store.import_rows([*batches("a", family="one"), *batches("b", family=None), *batches("c", "d", family="two"),
-                       *batches("e", family="one")], source="a")
+    store.import_rows(
+        [*batches("a", family="one"), *batches("b", family=None), *batches("c", "d", family="two"), *batches("e", family="one")],
+        source="a",
+    )
     assert store.rows()["family"].to_pylist() == ["one", None, "two", "two", "one"]
 
 
@@ -239,7 +241,9 @@ def test_the_log_is_append_only(tmp_path: Path) -> None:
 
 
 step = st.one_of(
-    st.tuples(st.just("say"), st.sampled_from("abc"), st.sampled_from(["accept", "reject"]), st.sampled_from(["person", "policy"])),
+    st.tuples(
+        st.just("say"), st.sampled_from("abc"), st.sampled_from(["accept", "reject"]), st.sampled_from(["person", "policy"])
+    ),
     st.tuples(st.just("edit"), st.sampled_from("abc"), st.text(max_size=5), st.just("person")),
     st.tuples(st.just("undo"), st.integers(1, 12), st.none(), st.none()),
 )
@@ -267,8 +271,9 @@ def test_undo_equals_never_having_done_it(tmp_path_factory: pytest.TempPathFacto
     for id_, (entry, kind) in stored.items():
         if id_ not in dead:
             again.append([entry], actor="x", kind=kind)
-    assert {u: (d.verdict, d.kind) for u, d in log.decisions().items()} == \
-        {u: (d.verdict, d.kind) for u, d in again.decisions().items()}
+    assert {u: (d.verdict, d.kind) for u, d in log.decisions().items()} == {
+        u: (d.verdict, d.kind) for u, d in again.decisions().items()
+    }
     assert log.edits() == again.edits()
 
 

@@ -10,17 +10,36 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {
-    "errors": 1, "text": 1, "model": 2, "spec": 3, "formats": 3, "store": 3, "vectors": 4, "sketch": 4, "verifiers": 4,
-    "refusal": 4, "checks": 5, "engine": 6, "coverage": 6, "review": 6, "gate": 6, "fit": 7, "export": 7, "report": 7,
-    "cli": 9, "demo": 9, "__init__": 9,
+    "errors": 1,
+    "text": 1,
+    "model": 2,
+    "spec": 3,
+    "formats": 3,
+    "store": 3,
+    "vectors": 4,
+    "sketch": 4,
+    "verifiers": 4,
+    "refusal": 4,
+    "checks": 5,
+    "engine": 6,
+    "coverage": 6,
+    "review": 6,
+    "gate": 6,
+    "fit": 7,
+    "export": 7,
+    "report": 7,
+    "cli": 9,
+    "demo": 9,
+    "__init__": 9,
 }
-ORDER_INSIDE_SIX = ["coverage", "engine", "gate", "review"]     # the one order in which floor 6 may import itself
+ORDER_INSIDE_SIX = ["coverage", "engine", "gate", "review"]  # the one order in which floor 6 may import itself
 
 
 def imports(path: Path) -> set[str]:
     """Return the modules of this project that a file imports, absolute, function bodies included."""
-    package = (["curation"] if path.parts[len(ROOT.parts)] in ("app", "train", "sample_data") else []) + \
-        list(path.relative_to(ROOT).parts[:-1])
+    package = (["curation"] if path.parts[len(ROOT.parts)] in ("app", "train", "sample_data") else []) + list(
+        path.relative_to(ROOT).parts[:-1]
+    )
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -74,8 +93,11 @@ def test_model_imports_nothing_of_ours() -> None:
 
 
 def test_no_circles() -> None:
-    graph = {p.stem: {n.split(".")[1] for n in imports(p) if n.count(".") >= 1} for p in (ROOT / "curation").glob("*.py")
-             if p.stem != "__init__"}
+    graph = {
+        p.stem: {n.split(".")[1] for n in imports(p) if n.count(".") >= 1}
+        for p in (ROOT / "curation").glob("*.py")
+        if p.stem != "__init__"
+    }
     done: set[str] = set()
 
     def walk(name: str, path: tuple[str, ...]) -> None:
@@ -101,14 +123,16 @@ def test_packages_are_listed_as_they_lie() -> None:
 
 
 def test_import_and_help_are_light() -> None:
-    code = ("import sys, curation, curation.cli\n"
-            "heavy = [m for m in ('torch', 'streamlit', 'ray', 'transformers', 'sentence_transformers') if m in sys.modules]\n"
-            "assert not heavy, heavy\n"
-            "from click.testing import CliRunner\n"
-            "result = CliRunner().invoke(curation.cli.cli, ['--help'])\n"
-            "assert result.exit_code == 0, result.output\n"
-            "heavy = [m for m in ('torch', 'streamlit', 'ray', 'transformers') if m in sys.modules]\n"
-            "assert not heavy, heavy\n")
+    code = (
+        "import sys, curation, curation.cli\n"
+        "heavy = [m for m in ('torch', 'streamlit', 'ray', 'transformers', 'sentence_transformers') if m in sys.modules]\n"
+        "assert not heavy, heavy\n"
+        "from click.testing import CliRunner\n"
+        "result = CliRunner().invoke(curation.cli.cli, ['--help'])\n"
+        "assert result.exit_code == 0, result.output\n"
+        "heavy = [m for m in ('torch', 'streamlit', 'ray', 'transformers') if m in sys.modules]\n"
+        "assert not heavy, heavy\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -155,7 +155,7 @@ def test_flips_are_named_and_a_clear_gain_is_improved(tmp_path: Path) -> None:
     assert label["verdict"] == found["overall"]["verdict"] == "improved"
     assert label["a"]["wilson"] == pytest.approx(list(wilson(1, 21)))
     text = render(found)
-    assert "label: improved, 0.048 to 0.952" in text and "stop_rate" in text and "guess_rate" not in text
+    assert "Improved beyond chance: label 0.05 to 0.95" in text and "stop_rate" in text and "guess_rate" not in text
 
 
 def test_one_behaviour_much_worse_fails_the_comparison(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_max_t_is_mirrored_bounded_and_guards_against_many_behaviours() -> None:
 def test_three_seeds_cannot_tell_and_say_why(tmp_path: Path) -> None:
     found = compare_arms(*arms(tmp_path, 0.5, 0.9, 3))
     assert found["overall"]["verdict"] == "cannot tell" and not found["worse"]
-    assert "p cannot go below 0.1, four an arm reach 0.029" in render(found)
+    assert "p cannot go below 0.1; four an arm reach 0.029" in render(found)
 
 
 def test_swapping_the_arms_mirrors_the_result(tmp_path: Path) -> None:

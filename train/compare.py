@@ -252,13 +252,27 @@ def verdict(line: Mapping[str, Any], floor: float | None) -> str:
     return "cannot tell"
 
 
-def sentence(name: str, line: Mapping[str, Any], floor: float | None) -> str:
-    """Return the verdict as one sentence."""
-    p = "p < 0.001" if line["p_corrected"] < 0.001 else f"p = {line['p_corrected']:.3f}"
-    text = f"{name}: {line['verdict']}, {line['a']['rate']:.3f} to {line['b']['rate']:.3f} ({p})"
-    if line["verdict"] == "cannot tell" and floor is not None and floor >= ALPHA:
-        text += f"; with so few runs p cannot go below {floor:.2g}, four an arm reach 0.029"
-    return text
+def sentences(result: Mapping[str, Any]) -> list[str]:
+    """Return a sentence a verdict, each naming its behaviours with both rates, the plainest first."""
+    lines = {**result["behaviours"], OVERALL: result[OVERALL]}
+    words = {
+        "improved": "Improved beyond chance",
+        "worse": "WORSE beyond chance",
+        "apart": f"Apart when looked at alone (p < 0.05), not when {len(lines) - 1} behaviours are looked at together",
+        "cannot tell": "Cannot tell from chance",
+        "unchanged": "Unchanged",
+    }
+    named: dict[str, list[str]] = {key: [] for key in words}
+    for name, x in lines.items():
+        key = "apart" if x["verdict"] == "cannot tell" and x["p"] < ALPHA else x["verdict"]
+        named[key].append(f"{name} {x['a']['rate']:.2f} to {x['b']['rate']:.2f}")
+    out = [f"{words[key]}: {', '.join(found)}." for key, found in named.items() if found]
+    if not any(x["verdict"] == "worse" for x in lines.values()):
+        out.append("Nothing is worse beyond chance.")
+    floor = result["p_floor"]
+    if floor is not None and floor >= ALPHA:
+        out.append(f"With so few runs p cannot go below {floor:.2g}; four an arm reach 0.029.")
+    return out
 
 
 def _metrics(arm: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
@@ -314,16 +328,20 @@ def render(result: Mapping[str, Any]) -> str:
         "  ".join(c.ljust(w) if k in left else c.rjust(w) for k, (c, w) in enumerate(zip(r, width))).rstrip()
         for r in cells
     ]
-    count = {arm: len(result["runs"][arm]) for arm in ("a", "b")}
     test = (
         "exact permutation test over seed means"
         if many
         else "exact McNemar test on flips: are these two checkpoints different? (not: did the data do it)"
     )
-    lines = [f"A: {count['a']} run(s), B: {count['b']} run(s), {result['probes']} probes; {test}", "", *rows, ""]
-    lines += [sentence(n, x, result["p_floor"]) for n, x in result["behaviours"].items()]
-    lines.append(sentence(OVERALL, result[OVERALL], result["p_floor"]))
+    lines = [f"{arm.upper()}: {_names(result['runs'][arm])}" for arm in ("a", "b")]
+    lines += [f"{result['probes']} probes; {test}", "", *rows, "", *sentences(result)]
     return "\n".join([*lines, *_metric_lines(result["metrics"])])
+
+
+def _names(runs: Sequence[str]) -> str:
+    """Return the run names of an arm, the middle ones left out."""
+    names = [Path(r).name for r in runs]
+    return names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)} runs)"
 
 
 def _metric_lines(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:

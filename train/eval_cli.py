@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation import engine, gate
 from curation import spec as specs
 from curation.errors import CurationError
 from curation.store import Store
@@ -154,16 +154,12 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def open_flags(folder: Path) -> pa.Table:
-    """Return the warnings and errors of a dataset folder on rows that no verdict has settled."""
+    """Return the flags of a dataset folder that still ask for a decision; none before the first check."""
     store = Store(folder)
-    flags = store.flags()
-    decided = [uid for uid, d in store.verdicts.decisions().items() if d.verdict in ("accept", "reject")]
-    return flags.filter(
-        pc.and_(
-            pc.not_equal(flags["severity"].cast(pa.string()), "info"),
-            pc.invert(pc.is_in(flags["uid"], value_set=pa.array(decided, pa.string()))),
-        )
-    )
+    if store.signals() is None:
+        return store.flags()
+    spec = engine.spec_of(store)
+    return gate.open_flags(gate.effective(store, spec), spec)
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -20,16 +20,16 @@ class Unit:
     """A declared check or signal. `needs` names what the engine hands over beside the rows."""
 
     id: str
-    scope: str                      # "row": any batch of rows will do; "dataset": all rows at once
-    reads: tuple[str, ...]          # columns of ROWS it is handed (row and uid always)
-    needs: tuple[str, ...]          # of: spec, vectors, reference, and names of signals
+    scope: str  # "row": any batch of rows will do; "dataset": all rows at once
+    reads: tuple[str, ...]  # columns of ROWS it is handed (row and uid always)
+    needs: tuple[str, ...]  # of: spec, vectors, reference, and names of signals
     version: int
-    options: type[BaseModel]        # pydantic model made from the keyword-only arguments
+    options: type[BaseModel]  # pydantic model made from the keyword-only arguments
     run: Callable[..., Any]
     doc: str
     severity: str = "info"
-    action: str = "none"            # what the policy does with a flag unless the spec says otherwise
-    gives: tuple[str, ...] = ()     # signals: columns it returns
+    action: str = "none"  # what the policy does with a flag unless the spec says otherwise
+    gives: tuple[str, ...] = ()  # signals: columns it returns
     group: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class Unit:
 
 CHECKS: dict[str, Unit] = {}
 SIGNAL_UNITS: dict[str, Unit] = {}
-RESOURCES = ("spec", "vectors", "reference")    # what is not a signal but may be asked for by name
+RESOURCES = ("spec", "vectors", "reference")  # what is not a signal but may be asked for by name
 
 
 def _options(name: str, fn: Callable[..., Any]) -> tuple[type[BaseModel], tuple[str, ...]]:
@@ -52,15 +52,18 @@ def _options(name: str, fn: Callable[..., Any]) -> tuple[type[BaseModel], tuple[
         else:
             assert p.name in RESOURCES or p.name in SIGNALS, f"{name} asks for {p.name!r}, which nothing supplies"
             needs.append(p.name)
-    model = create_model(
-        name.replace(".", "_") + "_options", __config__=ConfigDict(extra="forbid", frozen=True), **fields
-    )
+    model = create_model(name.replace(".", "_") + "_options", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
     return model, tuple(needs)
 
 
 def check(
-    id: str, *, reads: Sequence[str], severity: str = "warning", action: str = "review",
-    scope: str = "row", version: int = 1,
+    id: str,
+    *,
+    reads: Sequence[str],
+    severity: str = "warning",
+    action: str = "review",
+    scope: str = "row",
+    version: int = 1,
 ) -> Callable[[Callable[..., pa.Table]], Callable[..., pa.Table]]:
     """Declare a check. The function takes the rows and what it asks for by name, and returns a FLAGS table.
 
@@ -72,15 +75,19 @@ def check(
     def register(fn: Callable[..., pa.Table]) -> Callable[..., pa.Table]:
         assert id not in CHECKS or CHECKS[id].run.__module__ == fn.__module__, f"two checks are called {id}"
         options, needs = _options(id, fn)
-        CHECKS[id] = Unit(id, scope, tuple(reads), needs, version, options, fn,
-                          inspect.getdoc(fn) or "", severity, action)
+        CHECKS[id] = Unit(id, scope, tuple(reads), needs, version, options, fn, inspect.getdoc(fn) or "", severity, action)
         return fn
 
     return register
 
 
 def signal(
-    id: str, *, reads: Sequence[str], gives: Sequence[str] | None = None, scope: str = "row", version: int = 1,
+    id: str,
+    *,
+    reads: Sequence[str],
+    gives: Sequence[str] | None = None,
+    scope: str = "row",
+    version: int = 1,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a signal. The function returns {column: values as long as the rows} for each column of `gives`."""
 
@@ -88,8 +95,7 @@ def signal(
         columns = tuple(gives or (id,))
         assert all(c in SIGNALS for c in columns), columns
         options, needs = _options(id, fn)
-        SIGNAL_UNITS[id] = Unit(id, scope, tuple(reads), needs, version, options, fn,
-                                inspect.getdoc(fn) or "", gives=columns)
+        SIGNAL_UNITS[id] = Unit(id, scope, tuple(reads), needs, version, options, fn, inspect.getdoc(fn) or "", gives=columns)
         return fn
 
     return register
@@ -128,8 +134,7 @@ def flags(rows: pa.Table, found: Mapping[str, Sequence[Any]]) -> pa.Table:
             "start": column("start", None),
             "end": column("end", None),
             "message": column("message", ""),
-            "related": pa.array([[]] * n, pa.list_(pa.int64())) if "related" not in found
-            else column("related", None),
+            "related": pa.array([[]] * n, pa.list_(pa.int64())) if "related" not in found else column("related", None),
             "fix": column("fix", None),
         }
     ).cast(FLAGS)
@@ -140,17 +145,36 @@ class Findings:
 
     def __init__(self, rows: pa.Table) -> None:
         self.rows = rows
-        self.found: dict[str, list[Any]] = {k: [] for k in (
-            "at", "score", "field", "turn", "start", "end", "message", "related", "fix", "severity")}
+        self.found: dict[str, list[Any]] = {
+            k: [] for k in ("at", "score", "field", "turn", "start", "end", "message", "related", "fix", "severity")
+        }
 
     def add(
-        self, at: int, message: str, *, score: float = 1.0, field: str = "response", turn: int = -1,
-        span: tuple[int, int] | None = None, related: Sequence[int] = (), fix: str | None = None,
+        self,
+        at: int,
+        message: str,
+        *,
+        score: float = 1.0,
+        field: str = "response",
+        turn: int = -1,
+        span: tuple[int, int] | None = None,
+        related: Sequence[int] = (),
+        fix: str | None = None,
         severity: str | None = None,
     ) -> None:
         """Add a flag on the row at position `at` of the batch; `span` = (start, end) characters in `field`."""
-        values = (at, score, field, turn, span[0] if span else None, span[1] if span else None, message,
-                  list(related), fix, severity)
+        values = (
+            at,
+            score,
+            field,
+            turn,
+            span[0] if span else None,
+            span[1] if span else None,
+            message,
+            list(related),
+            fix,
+            severity,
+        )
         for k, v in zip(self.found, values, strict=True):
             self.found[k].append(v)
 
