@@ -13,6 +13,9 @@ recall       of pairs: share of true pairs in one cluster. Tools that give no cl
              cluster) that are dropped
 precision    share of the dropped (flagged) rows that have a true partner
 
+Memory: the most that was resident above what was resident when the timing began (the texts included); what the reader
+of the rows has freed by then may be used again without being seen.
+
 Writes results/NAME.json and results/NAME.md.
 """
 
