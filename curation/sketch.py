@@ -662,7 +662,7 @@ def _place(chunk: pa.Array, address: np.ndarray, size: np.ndarray) -> list[Any]:
     where = np.flatnonzero(odd)
     if len(where):
         odd[where] = np.asarray(pc.match_substring_regex(chunk.take(pa.array(where)), UNPLAIN))
-    odd |= np.greater(at[1:], end - SLACK) & (size != 0)     # too near the end of the buffer for wide loads
+    odd |= np.greater(at[1:], end - SLACK) & np.not_equal(size, 0)     # too near the end of the buffer for wide loads
     where = np.flatnonzero(odd)
     if not len(where):
         return [chunk]
