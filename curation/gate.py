@@ -90,7 +90,7 @@ def effective(store: Store, spec: Spec) -> Effective:
             accepted[i] = decision.verdict == "accept" and decision.kind == "person"
         edited[i] = uid in edits
     if edited.any():
-        rows = apply_edits(rows, {i: edits[uids[i]] for i in np.flatnonzero(edited)})
+        rows = apply_edits(rows, {i: edits[uids[i]] for i in np.flatnonzero(edited).tolist()})
         flags, signals = _renew(rows, flags, signals, edited, spec)
     return Effective(rows, flags, signals, decisions, rejected, accepted, edited)
 

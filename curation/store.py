@@ -32,7 +32,8 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temp = Path(name)
     try:
-        with os.fdopen(fd, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as f:
+        text = None if "b" in mode else "utf-8"
+        with open(fd, mode, encoding=text, newline="\n" if text else None) as f:
             yield f
             f.flush()
             os.fsync(f.fileno())
