@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .spec import Spec
 
@@ -51,22 +51,21 @@ def lines(signals: pa.Table, spec: Spec) -> list[Line]:
     A target share counts against the rows given here; a family of the spec without rows has a line of 0.
     """
     n = signals.num_rows
-    family = Counter(signals["family"].to_pylist())
+    family = _count(signals, "family")
     out = [_family(f.id, family.get(f.id, 0), f.min_rows, f.bounds, n) for f in spec.families]
     if spec.families:
         out.append(Line("family", "(unassigned)", family.get("", 0), None, None))
-    refusal = signals["refusal"].to_pylist()
-    category = signals["harm_category"].to_pylist()
-    cells = Counter((c, r in ("refuse", "partial")) for c, r in zip(category, refusal, strict=True) if c)
+    refused = signals.filter(pc.is_in(signals["refusal"], value_set=pa.array(["refuse", "partial"])))
+    cells = _count(refused, "harm_category")
     for c in spec.refusals.categories:
-        out.append(Line("refused", c.id, cells.get((c.id, True), 0), c.min_refused or None, None))
-    contrast = _contrast(signals, spec)
+        out.append(Line("refused", c.id, cells.get(c.id, 0), c.min_refused or None, None))
+    contrast = _count(_contrast(signals), "harm_category")
     for c in spec.refusals.categories:
         out.append(Line("answered", c.id, contrast.get(c.id, 0), c.min_answered or None, None))
     least, most = spec.refusals.share
     if (least, most) != (0.0, 1.0):
-        refused = sum(r == "refuse" for r in refusal)
-        out.append(Line("refusal_share", "share", refused, round(least * n), round(most * n)))
+        whole = _count(signals, "refusal").get("refuse", 0)
+        out.append(Line("refusal_share", "share", whole, round(least * n), round(most * n)))
     out += [Line("edge_case", e.id, family.get(e.family, 0), e.min_rows or None, None) for e in spec.edge_cases]
     return out
 
@@ -77,13 +76,14 @@ def _family(id: str, have: int, least: int, bounds: tuple[float, float] | None, 
     return Line("family", id, have, low or None, high)
 
 
-def _contrast(signals: pa.Table, spec: Spec) -> Counter[str]:
-    """Count answered rows by the category whose benign contrast they carry (harm 0 with a `benign:` category)."""
-    found: Counter[str] = Counter()
-    if "harm_category" in signals.column_names:
-        for c, h, r in zip(
-            signals["harm_category"].to_pylist(), signals["harm"].to_pylist(), signals["refusal"].to_pylist(), strict=True
-        ):
-            if c and (h or 0.0) < 0.5 and r in ("comply", "other_safe"):
-                found[c] += 1
-    return found
+def _contrast(signals: pa.Table) -> pa.Table:
+    """Return the answered rows whose prompt carries the benign contrast of a category (harm below 0.5)."""
+    harmless = pc.less(pc.fill_null(signals["harm"], 0.0), 0.5)
+    answered = pc.is_in(signals["refusal"], value_set=pa.array(["comply", "other_safe"]))
+    return signals.filter(pc.and_(harmless, answered))
+
+
+def _count(table: pa.Table, column: str) -> dict[str, int]:
+    """Return {value: rows}, null as ""."""
+    values = pc.value_counts(pc.fill_null(table[column], ""))
+    return {v["values"]: v["counts"] for v in values.to_pylist()}

@@ -21,7 +21,7 @@ from .checks import CHECKS
 from .errors import CurationError
 from .gate import Effective, GateResult, effective, evaluate
 from .spec import Spec, dump
-from .store import Store, atomic, sync_folder, write_json
+from .store import Digest, Store, atomic, sync_folder, write_json
 from .text import fold
 
 FORMATS = ("messages", "alpaca", "sharegpt", "prompt-completion")
@@ -96,7 +96,7 @@ def _raw(store: Store) -> Effective:
     if signals is None:
         raise CurationError(f"{store.path}: rows {store.version} have not been checked", f"curation check {store.path}")
     no = np.zeros(rows.num_rows, bool)
-    return Effective(rows, store.flags(), signals, {}, no, no, no)
+    return Effective(rows, store.flags(), signals, {}, no, no, no, no)
 
 
 # ---- train and validation
@@ -169,13 +169,15 @@ def _manifest(
 ) -> dict[str, Any]:
     current = store.current() or {"flags": {}, "options": {}}
     family = np.array(state.signals["family"].to_pylist(), dtype=object)
-    digest = xxhash.xxh3_128()
+    digest = Digest()
     for part in (1, 2):
-        digest.update(_bytes(_set_table(state, split, part)))
-    digest.update(f"{spec.hash}{format}{override}{result.passed if result else None}".encode())
+        for batch in _set_table(state, split, part).to_batches():
+            for name in ("uid", "messages"):
+                digest.feed(f"{part}{name}", batch.column(name))
+    text = f"{digest.hexdigest()}{spec.hash}{format}{override}{result.passed if result else None}"
     return {
         "name": spec.name,
-        "hash": digest.hexdigest(),
+        "hash": xxhash.xxh3_128_hexdigest(text.encode()),
         "spec_hash": spec.hash,
         "rows_hash": store.rows_hash(),
         "rows_version": store.version,
@@ -193,11 +195,6 @@ def _manifest(
         },
         "checks": {c: {"version": CHECKS[c].version, "options": current["options"].get(c, {})} for c in sorted(current["flags"])},
     }
-
-
-def _bytes(table: pa.Table) -> bytes:
-    """Return the columns of a set as bytes: uid and turns, lengths included."""
-    return json.dumps([table["uid"].to_pylist(), table["messages"].to_pylist()], ensure_ascii=True).encode()
 
 
 def _set_table(state: Effective, split: np.ndarray, part: int) -> pa.Table:

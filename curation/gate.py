@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from . import coverage
 from .checks import CHECKS
@@ -21,6 +22,8 @@ from .store import Decision, Entry, Store
 #: Checks whose flags join rows into clusters of which one row is kept.
 CLUSTER_CHECKS = ("dup.exact", "dup.near")
 _SEVERITY = {"error": 2, "warning": 1, "info": 0}
+_ACTS = ("none", "review", "fix", "drop")
+NONE, REVIEW, FIX, DROP = range(4)
 
 
 def action_of(check: str, spec: Spec) -> str:
@@ -31,20 +34,40 @@ def action_of(check: str, spec: Spec) -> str:
     return CHECKS[check].action
 
 
-def acts_on(flag: Mapping[str, Any], spec: Spec) -> str:
-    """Return what the policy does with one flag.
+def acting(flags: pa.Table, spec: Spec) -> np.ndarray:
+    """Return what the policy does with each flag: (n,) int8, 0 none, 1 review, 2 fix, 3 drop.
 
     A check may give a flag a milder severity than its own to say "look at it": such a flag is never dropped but
-    repaired if it carries a repair, else left to a person. An info flag triggers nothing.
+    repaired if it carries a repair, else left to a person. An info flag, or one below the spec's `min_score`,
+    triggers nothing.
     """
-    action = action_of(flag["check"], spec)
-    if action == "none" or flag["severity"] == "info":
-        return "none"
-    settings = spec.checks.get(flag["check"])
-    own = (settings.severity if isinstance(settings, CheckSettings) else None) or CHECKS[flag["check"]].severity
-    if action == "drop" and _SEVERITY[flag["severity"]] < _SEVERITY[own]:
-        return "fix" if flag["fix"] is not None else "review"
+    code, checks = coded(flags["check"])
+    severity = _severity(flags)
+    action = np.array([_ACTS.index(action_of(c, spec)) for c in checks] or [0], np.int8)[code]
+    own = np.array([_SEVERITY[_own_severity(c, spec)] for c in checks] or [0], np.int8)[code]
+    floor = np.array([min_score(c, spec) for c in checks] or [0.0], np.float32)[code]
+    milder = (action == DROP) & (severity < own)
+    repair = np.asarray(flags["fix"].is_valid())
+    action[milder & repair] = FIX
+    action[milder & ~repair] = REVIEW
+    action[(severity == 0) | (flags["score"].to_numpy() < floor)] = NONE
     return action
+
+
+def _own_severity(check: str, spec: Spec) -> str:
+    settings = spec.checks.get(check)
+    return (settings.severity if isinstance(settings, CheckSettings) else None) or CHECKS[check].severity
+
+
+def _severity(flags: pa.Table) -> np.ndarray:
+    code, names = coded(flags["severity"])
+    return np.array([_SEVERITY[n] for n in names] or [0], np.int8)[code]
+
+
+def coded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return (codes, names) of a column of dictionary-encoded strings without nulls, whatever its chunks."""
+    array = pa.chunked_array(column.cast(pa.string())).combine_chunks().dictionary_encode()
+    return array.indices.to_numpy(), array.dictionary.to_pylist()
 
 
 def min_score(check: str, spec: Spec) -> float:
@@ -62,7 +85,8 @@ class Effective:
     signals: pa.Table
     decisions: Mapping[str, Decision]
     rejected: np.ndarray  # (n,) bool
-    accepted: np.ndarray  # (n,) bool: by a person or an accepted fix
+    accepted: np.ndarray  # (n,) bool: accepted by a person; an edit alone does not settle what is still flagged
+    person: np.ndarray  # (n,) bool: a person has decided
     edited: np.ndarray  # (n,) bool
 
     @property
@@ -79,35 +103,62 @@ def effective(store: Store, spec: Spec) -> Effective:
     rows, flags = store.rows(), store.flags()
     log = store.verdicts
     decisions, edits = log.decisions(), log.edits()
-    uids = rows["uid"].to_pylist() if decisions or edits else []
-    rejected = np.zeros(rows.num_rows, bool)
-    accepted = np.zeros(rows.num_rows, bool)
-    edited = np.zeros(rows.num_rows, bool)
-    for i, uid in enumerate(uids):
-        decision = decisions.get(uid)
-        if decision is not None:
-            rejected[i] = decision.verdict == "reject"
-            accepted[i] = decision.verdict == "accept" and decision.kind == "person"
-        edited[i] = uid in edits
-    if edited.any():
-        rows = apply_edits(rows, {i: edits[uids[i]] for i in np.flatnonzero(edited).tolist()})
+    n = rows.num_rows
+    decided = list(decisions.items())
+    at = _positions(rows, [uid for uid, _ in decided])
+    here = at >= 0
+
+    def mask(which: Callable[[Decision], bool]) -> np.ndarray:
+        out = np.zeros(n, bool)
+        out[at[here & np.fromiter((which(d) for _, d in decided), bool, len(decided))]] = True
+        return out
+
+    rejected = mask(lambda d: d.verdict == "reject")
+    accepted = mask(lambda d: d.verdict == "accept" and d.kind == "person" and not d.by_edit)
+    person = mask(lambda d: d.kind == "person")
+    edited = np.zeros(n, bool)
+    changed = {int(i): edits[uid] for uid, i in zip(edits, _positions(rows, list(edits)), strict=True) if i >= 0}
+    if changed:
+        edited[list(changed)] = True
+        rows = apply_edits(rows, changed)
         flags, signals = _renew(rows, flags, signals, edited, spec)
-    return Effective(rows, flags, signals, decisions, rejected, accepted, edited)
+    return Effective(rows, flags, signals, decisions, rejected, accepted, person, edited)
+
+
+def _positions(rows: pa.Table, uids: list[str]) -> np.ndarray:
+    """Return the row number of each uid, -1 for one that this version does not have."""
+    found = pc.index_in(pa.array(uids, pa.string()), value_set=rows["uid"])
+    return np.asarray(found.fill_null(-1))
 
 
 def apply_edits(rows: pa.Table, edits: Mapping[int, Mapping[str, str]]) -> pa.Table:
     """Return the rows with the given {row: {field: text}} edits in both the views and the messages."""
-    columns = {name: rows[name].to_pylist() for name in ("instruction", "input", "response", "messages")}
-    for i, fields in edits.items():
-        for name, text in fields.items():
-            columns[name][i] = text
-        columns["messages"][i] = with_views(
-            columns["messages"][i], columns["instruction"][i], columns["input"][i], columns["response"][i]
+    at = np.array(sorted(edits), np.int64)
+    some = rows.take(pa.array(at))
+    names = ("instruction", "input", "response", "messages")
+    columns = {name: some[name].to_pylist() for name in names}
+    for k, i in enumerate(at.tolist()):
+        for name, text in edits[i].items():
+            columns[name][k] = text
+        columns["messages"][k] = with_views(
+            columns["messages"][k], columns["instruction"][k], columns["input"][k], columns["response"][k]
         )
-    for name, values in columns.items():
-        index = rows.schema.get_field_index(name)
-        rows = rows.set_column(index, rows.schema.field(index), pa.array(values, rows.schema.field(index).type))
-    return rows
+    for name in names:
+        index = some.schema.get_field_index(name)
+        some = some.set_column(index, some.schema.field(index), pa.array(columns[name], some.schema.field(index).type))
+    return _put(rows, some, at, names)
+
+
+def _put(table: pa.Table, some: pa.Table, at: np.ndarray, names: Sequence[str]) -> pa.Table:
+    """Return `table` with the columns `names` of the rows at `at` taken from `some`, in the same order."""
+    index = np.arange(table.num_rows)
+    index[at] = table.num_rows + np.arange(len(at))
+    take = pa.array(index)
+    for name in names:
+        both = pa.chunked_array([*table[name].chunks, *some[name].cast(table[name].type).chunks], table[name].type)
+        k = table.schema.get_field_index(name)
+        table = table.set_column(k, table.schema.field(k), both.take(take))
+    return table
 
 
 def with_views(messages: list[dict[str, str]], instruction: str, input: str, response: str) -> list[dict[str, str]]:
@@ -126,20 +177,14 @@ def _renew(rows: pa.Table, flags: pa.Table, signals: pa.Table, edited: np.ndarra
 
     Flags of dataset-scope checks stay: whether an edit mended a duplicate is seen at the next check run.
     """
-    some = rows.take(np.flatnonzero(edited))
-    new, fresh = run_table(some, spec, scopes=("row",))
-    row_checks = [id for id, u in CHECKS.items() if u.scope == "row"]
-    old = np.isin(flags["check"].cast(pa.string()).to_numpy(zero_copy_only=False).astype(str), row_checks)
-    stays = ~(edited[flags["row"].to_numpy()] & old)
+    at = np.flatnonzero(edited)
+    new, fresh = run_table(rows.take(pa.array(at)), spec, scopes=("row",))
+    code, checks = coded(flags["check"])
+    by_row = np.array([CHECKS[c].scope == "row" for c in checks] or [False], bool)[code]
+    stays = ~(edited[flags["row"].to_numpy()] & by_row)
     flags = pa.concat_tables([flags.filter(pa.array(stays)), new]).unify_dictionaries().sort_by([("row", "ascending")])
-    columns = {}
-    for name in signals.column_names:
-        values = signals[name].to_pylist()
-        if name in fresh.column_names and name not in ("row", "uid"):
-            for i, v in zip(np.flatnonzero(edited), fresh[name].to_pylist(), strict=True):
-                values[i] = v
-        columns[name] = pa.array(values, signals[name].type)
-    return flags.cast(FLAGS), pa.table(columns)
+    names = [c for c in signals.column_names[2:] if c in fresh.column_names]
+    return flags.cast(FLAGS), _put(signals, fresh, at, names)
 
 
 # ---- policy verdicts
@@ -151,46 +196,37 @@ def policy_entries(state: Effective, spec: Spec) -> list[Entry]:
     `drop` rejects, `fix` takes the flag's text, `review` and `none` decide nothing. Of a duplicate cluster the
     best row by `spec.keep` stays: a person's accept, then fewer flags that drop, then first.
     """
-    uids = state.rows["uid"].to_pylist()
-    bound = {i for i, uid in enumerate(uids) if (d := state.decisions.get(uid)) is not None and d.kind == "person"}
+    acts = acting(state.flags, spec)
+    rows = state.flags["row"].to_numpy()
+    code, checks = coded(state.flags["check"])
+    joins = np.array([c in CLUSTER_CHECKS for c in checks] or [False], bool)[code]
+    weight = np.zeros(state.rows.num_rows)
+    np.add.at(weight, rows[~joins], np.where(acts == DROP, 100.0, _severity(state.flags))[~joins])
+    free = ~state.person[rows]
     drops: dict[int, Entry] = {}
+    for f in _some(state.flags, (acts == DROP) & ~joins & free):
+        if f["row"] not in drops or f["check"] < (drops[f["row"]].check_id or ""):
+            drops[f["row"]] = Entry(f["uid"], "reject", f["message"], check_id=f["check"], score=f["score"])
+    links = [(f["row"], j, f["score"], f["check"]) for f in _some(state.flags, (acts == DROP) & joins) for j in f["related"]]
+    _drop_copies(state, spec, links, weight, drops)
     fixes: dict[tuple[int, str], Entry] = {}
-    links: list[tuple[int, int, float, str]] = []
-    weight: dict[int, float] = defaultdict(float)
-    for flag in flag_rows(state.flags, spec):
-        i, check = flag["row"], flag["check"]
-        action = acts_on(flag, spec)
-        if check in CLUSTER_CHECKS:
-            if action == "drop":
-                links += [(i, j, flag["score"], check) for j in flag["related"]]
-            continue
-        weight[i] += 100.0 if action == "drop" else _SEVERITY[flag["severity"]]
-        entry = Entry(uids[i], "reject", flag["message"], check_id=check, score=flag["score"])
-        if action == "drop" and (i not in drops or check < (drops[i].check_id or "")):
-            drops[i] = entry
-        elif action == "fix" and flag["fix"] is not None and (i, flag["field"]) not in fixes:
-            fixes[i, flag["field"]] = Entry(
-                uids[i],
-                "edit",
-                flag["message"],
-                flag["field"],
-                state.rows[flag["field"]][i].as_py(),
-                flag["fix"],
-                check,
-                flag["score"],
-            )
-    _drop_copies(state, spec, links, weight, uids, drops)
-    out = [e for i, e in sorted(drops.items()) if i not in bound]
-    out += [e for (i, _), e in sorted(fixes.items()) if i not in bound and i not in drops]
-    return out
+    for f in _some(state.flags, (acts == FIX) & free & np.asarray(state.flags["fix"].is_valid())):
+        key = (f["row"], f["field"])
+        if f["row"] not in drops and key not in fixes:
+            before = state.rows[f["field"]][f["row"]].as_py()
+            fixes[key] = Entry(f["uid"], "edit", f["message"], f["field"], before, f["fix"], f["check"], f["score"])
+    return [e for _, e in sorted(drops.items())] + [e for _, e in sorted(fixes.items(), key=lambda kv: kv[0])]
+
+
+def _some(flags: pa.Table, mask: np.ndarray) -> list[dict[str, Any]]:
+    return flags.filter(pa.array(mask)).to_pylist()
 
 
 def _drop_copies(
     state: Effective,
     spec: Spec,
     links: Iterable[tuple[int, int, float, str]],
-    weight: Mapping[int, float],
-    uids: list[str],
+    weight: np.ndarray,
     drops: dict[int, Entry],
 ) -> None:
     """Reject every member of a duplicate cluster but the best; `drops` is filled in place."""
@@ -214,31 +250,25 @@ def _drop_copies(
     for members in clusters.values():
         keep = min(members, key=lambda i: _rank(state, spec, i, weight))
         for i in members:
-            if i != keep and i not in drops:
+            if i != keep and i not in drops and not state.person[i]:
                 score, check = best[i]
                 how = "same content as" if check == "dup.exact" else f"near-duplicate ({score:.2f}) of"
-                drops[i] = Entry(uids[i], "reject", f"{how} row {keep}, which is kept", check_id=check, score=score)
+                drops[i] = Entry(
+                    state.rows["uid"][i].as_py(), "reject", f"{how} row {keep}, which is kept", check_id=check, score=score
+                )
 
 
-def _rank(state: Effective, spec: Spec, i: int, weight: Mapping[int, float]) -> tuple[float, ...]:
+def _rank(state: Effective, spec: Spec, i: int, weight: np.ndarray) -> tuple[float, ...]:
     """Return the sort key by which one row of a cluster is kept: smallest first."""
     size = len(state.rows["response"][i].as_py() or "") if {"longest", "shortest"} & set(spec.keep) else 0
     value = {
         "verdict": 0.0 if state.accepted[i] else 1.0,
-        "flags": weight.get(i, 0.0),
+        "flags": float(weight[i]),
         "longest": -float(size),
         "shortest": float(size),
         "first": float(i),
     }
     return (*(value[k] for k in spec.keep), float(i))
-
-
-def flag_rows(flags: pa.Table, spec: Spec) -> Iterator[dict[str, Any]]:
-    """Yield the flags that count (at or above the spec's min_score), as dictionaries."""
-    floors = {id: min_score(id, spec) for id in CHECKS}
-    for flag in flags.to_pylist():
-        if flag["score"] >= floors[flag["check"]]:
-            yield flag
 
 
 def apply_policy(store: Store, spec: Spec) -> dict[str, int]:
@@ -339,7 +369,7 @@ def evaluate(store: Store, spec: Spec, state: Effective | None = None) -> GateRe
             f"{n:,} rows are left, the spec wants at least {policy.min_rows:,}",
         ),
     ]
-    persons = sum(1 for d in state.decisions.values() if d.kind == "person")
+    persons = int(state.person.sum())
     if policy.min_reviewed:
         lines.append(
             GateLine(
@@ -358,10 +388,9 @@ def evaluate(store: Store, spec: Spec, state: Effective | None = None) -> GateRe
             if c.least is not None or c.most is not None
         ]
     rejected: dict[str, int] = defaultdict(int)
-    for uid, drop in zip(state.rows["uid"].to_pylist(), state.rejected, strict=True):
-        if drop:
-            d = state.decisions[uid]
-            rejected[d.check_id or d.kind] += 1
+    for uid in state.rows["uid"].filter(pa.array(state.rejected)).to_pylist():
+        d = state.decisions[uid]
+        rejected[d.check_id or d.kind] += 1
     counts = {check: len(by[check]) for check in set(found["check"])}
     return GateResult(
         all(x.met for x in lines),
@@ -379,20 +408,16 @@ def open_flags(state: Effective, spec: Spec) -> pa.Table:
 
     A flag of a duplicate whose other rows are all rejected is no longer open.
     """
-
-    def stands(flag: Mapping[str, Any]) -> bool:
-        i = flag["row"]
-        if state.rejected[i] or state.accepted[i] or acts_on(flag, spec) == "none":
-            return False
-        pair = flag["related"] and flag["check"].startswith("dup.")
-        return not (pair and all(state.rejected[j] for j in flag["related"]))
-
-    floors = {id: min_score(id, spec) for id in CHECKS}
-    keep = [
-        f["score"] >= floors[f["check"]] and stands(f)
-        for f in state.flags.select(["row", "check", "severity", "score", "related", "fix"]).to_pylist()
-    ]
-    return state.flags.filter(pa.array(keep, pa.bool_()))
+    flags = state.flags
+    rows = flags["row"].to_numpy()
+    mask = (acting(flags, spec) != NONE) & ~state.rejected[rows] & ~state.accepted[rows]
+    code, checks = coded(flags["check"])
+    dup = np.array([c.startswith("dup.") for c in checks] or [False], bool)[code]
+    size = np.asarray(pc.fill_null(pc.list_value_length(flags["related"]), 0))
+    left = np.concatenate([[0], np.cumsum(~state.rejected[np.asarray(pc.list_flatten(flags["related"]))])])
+    end = np.cumsum(size)
+    settled = dup & (size > 0) & (left[end] == left[end - size])
+    return flags.filter(pa.array(mask & ~settled))
 
 
 def _rate(rule: str, bad: int, n: int, limit: float, what: str) -> GateLine:

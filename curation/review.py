@@ -6,14 +6,15 @@ import csv
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from .errors import CurationError
-from .gate import Effective, acts_on, effective, flag_rows
+from .gate import Effective, effective, min_score, open_flags
 from .model import VERDICTS
 from .spec import Spec
 from .store import Entry, Store
@@ -52,22 +53,22 @@ def queue(store: Store, spec: Spec, name: str, limit: int = 100, *, seed: int = 
         ]
     if name == "dropped":
         return dropped(store, spec, state)[:limit]
-    return _flagged(state, spec, name, undecided)[:limit]
+    return _flagged(state, spec, name)[:limit]
 
 
-def _flagged(state: Effective, spec: Spec, name: str, undecided: np.ndarray) -> list[dict[str, Any]]:
-    wanted: dict[str, Callable[[dict[str, Any]], bool]] = {
-        "errors": lambda f: f["severity"] == "error" and acts_on(f, spec) != "none",
-        "warnings": lambda f: f["severity"] == "warning" and acts_on(f, spec) != "none",
-        "borderline": lambda f: f["score"] < 0.999,
-        "conflicts": lambda f: f["check"] == "dup.conflict",
-        "fixes": lambda f: f["fix"] is not None,
-    }
+def _flagged(state: Effective, spec: Spec, name: str) -> list[dict[str, Any]]:
+    flags = open_flags(state, spec)
+    severity, check = flags["severity"].cast("string"), flags["check"].cast("string")
+    wanted = {
+        "errors": pc.equal(severity, "error"),
+        "warnings": pc.equal(severity, "warning"),
+        "borderline": pc.less(flags["score"], 0.999),
+        "conflicts": pc.equal(check, "dup.conflict"),
+        "fixes": pc.is_valid(flags["fix"]),
+    }[name]
     rows: dict[int, dict[str, Any]] = {}
-    for flag in flag_rows(state.flags, spec):
+    for flag in flags.filter(wanted).select(["row", "uid", "check", "score", "message"]).to_pylist():
         i = flag["row"]
-        if not undecided[i] or not wanted[name](flag):
-            continue
         if i in rows:
             rows[i]["reason"] += "; " + flag["message"]
             rows[i]["score"] = max(rows[i]["score"], flag["score"])
@@ -222,8 +223,10 @@ def entries_for(
         return [Entry(uids[i].as_py(), verdict, reason) for i in rows]
     state = effective(store, spec)
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    for flag in flag_rows(state.flags, spec):
-        if flag["check"] == check and not state.rejected[flag["row"]] and not state.accepted[flag["row"]]:
+    ours = state.flags.filter(pc.equal(state.flags["check"].cast("string"), check))
+    for flag in ours.to_pylist():
+        settled = state.rejected[flag["row"]] or state.accepted[flag["row"]]
+        if flag["score"] >= min_score(flag["check"], spec) and not settled:
             found[flag["row"]].setdefault(flag["field"], flag)
     entries = []
     for i, fields in sorted(found.items()):

@@ -176,7 +176,7 @@ class Store:
         path = self.path / "rows" / f"{version}.arrow"
         seen: dict[str, int] = {}
         codes = {name: _Codes() for name in ("family", "source", "split")}
-        digest = _Digest()
+        digest = Digest()
         n = copies = 0
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         with atomic(path) as f, pa.ipc.new_file(f, ROWS, options=options) as writer:
@@ -276,7 +276,7 @@ class Store:
         return VerdictLog(self.path / "verdicts.sqlite")
 
 
-class _Digest:
+class Digest:
     """A hash over the columns of ROWS that does not depend on how they are cut into batches.
 
     Lengths and bytes of each column run through hashes of their own, so value boundaries count.
@@ -352,6 +352,7 @@ class Decision:
     action: int
     check_id: str | None
     score: float | None
+    by_edit: bool = False  # the row was edited, and not accepted since
 
 
 class VerdictLog:
@@ -481,7 +482,15 @@ class VerdictLog:
                 kinds.pop(kind, None)
             else:
                 kinds[kind] = Decision(
-                    "accept" if verdict == "edit" else verdict, actor, kind, at, reason, action, check_id, score
+                    "accept" if verdict == "edit" else verdict,
+                    actor,
+                    kind,
+                    at,
+                    reason,
+                    action,
+                    check_id,
+                    score,
+                    verdict == "edit",
                 )
         return {uid: kinds[next(k for k in reversed(KINDS) if k in kinds)] for uid, kinds in state.items() if kinds}
 

@@ -78,7 +78,7 @@ def test_an_edit_that_breaks_a_row_is_flagged_at_once(tmp_path: Path) -> None:
     store = ready(tmp_path, [{"instruction": "a", "response": LONG}], spec)
     assert gate.evaluate(store, spec).passed
     uid = store.rows()["uid"][0].as_py()
-    store.verdicts.append([Entry(uid, "edit", field="response", before=LONG, after="")], actor="ann", kind="fix")
+    store.verdicts.append([Entry(uid, "edit", field="response", before=LONG, after="")], actor="ann")
     assert gate.evaluate(store, spec).open_flags == {"response.empty": 1}
 
 
