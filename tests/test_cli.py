@@ -1,8 +1,10 @@
 """The verbs: output for people and machines, exit codes, and no traceback for a user's mistake."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -178,3 +180,26 @@ def test_a_verb_whose_extra_is_missing_says_so_and_help_still_works(tmp_path: Pa
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
         assert done.returncode == want and "Traceback" not in done.stderr, done
         assert "pip install 'curation-workbench[app]'" in done.stdout + done.stderr
+
+
+def test_an_interrupt_of_check_leaves_a_usable_folder(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    with path.open("w") as f:
+        for i in range(20_000):
+            text = f"Answer number {i} says that call 555-01{i % 100:02d} or write to a{i}@b{i}.org about item {i}. " * 4
+            f.write(json.dumps({"instruction": f"Question {i}?", "output": text}) + "\n")
+    assert curation("import", path, "--to", tmp_path / "set").returncode == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "curation.cli", "check", str(tmp_path / "set")], stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL, start_new_session=True,
+    )
+    for _ in range(600):    # wait until the first result is there, whatever the machine's speed
+        if any((tmp_path / "set").glob("flags/*.arrow")) or any((tmp_path / "set").glob("signals/*.arrow")):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "what was finished is kept" in error and "Traceback" not in error, error
+    again = curation("check", tmp_path / "set", "--json")
+    result = json.loads(again.stdout)
+    assert again.returncode == 0 and result["cached"] and result["ran"]

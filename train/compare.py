@@ -334,8 +334,18 @@ def render(result: Mapping[str, Any]) -> str:
         else "exact McNemar test on flips: are these two checkpoints different? (not: did the data do it)"
     )
     lines = [f"{arm.upper()}: {_names(result['runs'][arm])}" for arm in ("a", "b")]
-    lines += [f"{result['probes']} probes; {test}", "", *rows, "", *sentences(result)]
+    lines += [f"{result['probes']} probes; {test}", "", *rows, "", *sentences(result), "", *_flips(result[OVERALL])]
     return "\n".join([*lines, *_metric_lines(result["metrics"])])
+
+
+def _flips(line: Mapping[str, Any], shown: int = 12) -> list[str]:
+    """Return the probes that flipped, losses first; with several runs an arm a flip is one of most runs."""
+    out = []
+    for key, text in (("losses", "pass to fail"), ("gains", "fail to pass")):
+        ids = line[key]
+        more = f" ... and {len(ids) - shown} more (--json lists all)" if len(ids) > shown else ""
+        out.append(f"{text} ({len(ids)}): {', '.join(ids[:shown]) or 'none'}{more}")
+    return out
 
 
 def _names(runs: Sequence[str]) -> str:
