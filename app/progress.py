@@ -22,7 +22,7 @@ def checks_done(folder: Path) -> tuple[int, int, str]:
     done, now = 0, ""
     units = plan(choose(spec))
     for unit in units:
-        keys[unit.id] = cache_key(unit, resolve(unit, spec, {}), rows_hash, spec, keys)
+        keys[unit.id] = cache_key(unit, resolve(unit, spec, {}), rows_hash, spec, keys, folder)
         there = (folder / ("signals" if unit.gives else "flags") / f"{keys[unit.id]}.arrow").exists()
         done += there
         now = now or ("" if there else unit.id)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
 import logging
 import multiprocessing
 import os
+import signal as signals
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +22,7 @@ import pyarrow.compute as pc
 import xxhash
 from pydantic import BaseModel
 
+from . import formats, vectors
 from .checks import CHECKS, SIGNAL_UNITS
 from .checks.base import RESOURCES, Unit
 from .errors import CurationError
@@ -111,10 +114,143 @@ def resolve(unit: Unit, spec: Spec, overrides: Mapping[str, Mapping[str, Any]]) 
     return options_of(spec, unit, given)
 
 
+def switched_on(
+    spec: Spec, only: Sequence[str] | None, overrides: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the overrides with `on` set for checks that wait to be asked for (option `on`) and are named in `only`."""
+    out = dict(overrides)
+    for id in only or ():
+        if "on" in CHECKS[id].options.model_fields and "on" not in out.get(id, {}):
+            out[id] = {**out.get(id, {}), "on": True}
+    return out
+
+
 def severity_of(unit: Unit, spec: Spec) -> str | None:
     """Return the severity that the spec gives a check, None when it leaves the check's own."""
     settings = spec.checks.get(unit.id)
     return settings.severity if isinstance(settings, CheckSettings) else None
+
+
+# ---- what checks may ask for beside rows, spec and signals
+
+REFERENCES = pa.schema([("source", pa.string()), ("text", pa.string())])
+WAY_OUT = "give JSON lines with a field `text`, or a file that curation import reads: contamination.reference=FILE"
+
+
+class Vectors:
+    """Embeddings of texts of rows, computed when a check first asks for them and kept in the dataset folder."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def of(self, uids: Sequence[str], texts: Sequence[str], model: str = "") -> np.ndarray:
+        """Return (n, dim) float32 vectors of unit length; `model`: folder of another model, "" for the default."""
+        encoder = vectors.encoder(model or None)
+        if self.folder is None:
+            return encoder.encode(texts)
+        return vectors.cached(self.folder, uids, texts, encoder)
+
+
+def reference_file(file: str, spec: Spec, folder: Path | None) -> tuple[Path | None, bool]:
+    """Return (file of the references, whether it is the spec's battery); None when there is none.
+
+    A relative path is taken from the working directory, then from the dataset folder.
+    """
+    if file:
+        path = Path(file)
+        if not path.exists() and folder is not None and (folder / path).exists():
+            path = folder / path
+        if not path.exists():
+            raise CurationError(f"contamination.reference: {file}: no such file", WAY_OUT)
+        return path, False
+    if spec.battery.file is None or folder is None or not (folder / spec.battery.file).is_file():
+        return None, True
+    return folder / spec.battery.file, True
+
+
+def references_of(file: str, spec: Spec, folder: Path | None = None) -> pa.Table:
+    """Return REFERENCES: the texts that rows must not repeat, from a file, else from the battery, else none."""
+    path, battery = reference_file(file, spec, folder)
+    if path is None:
+        return REFERENCES.empty_table()
+    lines = _reference_lines(path) if path.is_file() else None
+    if lines is None:
+        try:
+            batches = [b.select(["source", "instruction", "input"]) for b in formats.read(path)]
+        except CurationError as e:
+            raise CurationError(e.what, WAY_OUT) from None
+        table = pa.Table.from_batches(batches)
+        given = table["input"].to_pylist()
+        text = [f"{i}\n{x}" if x else i for i, x in zip(table["instruction"].to_pylist(), given, strict=True)]
+        lines = [(path.name, t) for t in text]
+    source, text = [s for s, _ in lines], [t for _, t in lines]
+    if not any(t.strip() for t in text):
+        raise CurationError(f"{path}: no line holds text", WAY_OUT)
+    return pa.table({"source": ["battery"] * len(text) if battery else source, "text": text}, schema=REFERENCES)
+
+
+def _reference_lines(path: Path) -> list[tuple[str, str]] | None:
+    """Return [(source, text)] of JSON lines with `text` or with turns; None when the file is of another kind."""
+    data = path.read_bytes()
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError) as e:
+            raise CurationError(f"{path}: broken gzip: {e}", "fetch or write the file again") from None
+    if not data.strip():
+        raise CurationError(f"{path}: the file is empty", WAY_OUT)
+    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return None
+    out: list[tuple[str, str]] = []
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as e:
+            if not out:
+                return None  # one JSON document over several lines, say
+            raise CurationError(f"{path}:{number}: not JSON: {e}", "mend the line or leave it out") from None
+        text = _reference_text(value)
+        if text is None:
+            if not out:
+                return None  # rows: `formats.read` knows them, or says what is wrong
+            raise CurationError(f"{path}:{number}: no field `text` with a string in it", WAY_OUT)
+        source = next((value[k] for k in ("benchmark", "source") if isinstance(value.get(k), str)), path.name)
+        out.append((source, text))
+    return out
+
+
+def _reference_text(value: Any) -> str | None:
+    """Return the text of a reference: its `text`, or the last user turn of a probe."""
+    if not isinstance(value, dict):
+        return None
+    text = value.get("text")
+    turns = value.get("messages")
+    if text is None and isinstance(turns, list):
+        asked = [m.get("content") for m in turns if isinstance(m, dict) and m.get("role") == "user"]
+        text = asked[-1] if asked else None
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else None
+
+
+def _resource_hash(need: str, options: BaseModel, spec: Spec, folder: Path | None) -> str:
+    """Return what a resource adds to the key of a result: for references the hash of their file."""
+    if need != "references":
+        return need
+    path, battery = reference_file(getattr(options, "reference", ""), spec, folder)
+    if path is None:
+        return "none"
+    mark = xxhash.xxh3_64(b"battery" if battery else path.name.encode())
+    for part in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        mark.update(part.read_bytes())
+    return mark.hexdigest()
+
+
+def _resource(need: str, options: BaseModel, spec: Spec, folder: Path | None) -> Any:
+    """Return what a check asks for by the name of a resource."""
+    if need == "references":
+        return references_of(getattr(options, "reference", ""), spec, folder)
+    return spec if need == "spec" else Vectors(folder)
 
 
 def run_unit(unit: Unit, options: BaseModel, rows: pa.Table, resources: Mapping[str, Any], severity: str | None) -> Any:
@@ -157,13 +293,16 @@ def run_table(
     scopes: Sequence[str] = ("row", "dataset"),
 ) -> tuple[pa.Table, pa.Table]:
     """Run checks on a table in this process, uncached; return (FLAGS ordered by row, SIGNALS)."""
-    resources: dict[str, Any] = {"spec": spec}
+    resources: dict[str, Any] = {}
+    chosen = switched_on(spec, checks, overrides or {})
     flags = [FLAGS.empty_table()]
     signals = rows.select(["row", "uid"])
     for unit in plan(choose(spec, checks)):
         if not unit.gives and unit.scope not in scopes:
             continue
-        result = run_unit(unit, resolve(unit, spec, overrides or {}), rows, resources, severity_of(unit, spec))
+        options = resolve(unit, spec, chosen)
+        resources.update({need: _resource(need, options, spec, None) for need in unit.needs if need in RESOURCES})
+        result = run_unit(unit, options, rows, resources, severity_of(unit, spec))
         if unit.gives:
             resources.update(result)
             for name, array in result.items():
@@ -194,12 +333,13 @@ def check(
     began = time.monotonic()
     rows, rows_hash = store.rows(), store.rows_hash()
     units = plan(choose(spec, checks))
-    options = {u.id: resolve(u, spec, overrides or {}) for u in units}
+    chosen = switched_on(spec, checks, overrides or {})
+    options = {u.id: resolve(u, spec, chosen) for u in units}
     keys: dict[str, str] = {}
     cached: list[str] = []
     ran: list[str] = []
     for unit in units:
-        keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys)
+        keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
     todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
     cached = [u.id for u in units if u not in todo]
     with _Workers(store, spec, rows.num_rows, todo, workers) as pool:
@@ -231,7 +371,9 @@ def check(
     )
 
 
-def cache_key(unit: Unit, options: BaseModel, rows_hash: str, spec: Spec, keys: Mapping[str, str]) -> str:
+def cache_key(
+    unit: Unit, options: BaseModel, rows_hash: str, spec: Spec, keys: Mapping[str, str], folder: Path | None = None
+) -> str:
     """Return <id>@<version>-<16 hex digits>: the hash covers rows, options, source and everything asked for."""
     makers = {column: u.id for u in SIGNAL_UNITS.values() for column in u.gives}
     parts: dict[str, Any] = {
@@ -241,7 +383,12 @@ def cache_key(unit: Unit, options: BaseModel, rows_hash: str, spec: Spec, keys: 
         "code": _code(unit),
     }
     for need in unit.needs:
-        parts[need] = _content_hash(spec) if need == "spec" else keys.get(makers.get(need, ""), need)
+        if need == "spec":
+            parts[need] = _content_hash(spec)
+        elif need in RESOURCES:
+            parts[need] = _resource_hash(need, options, spec, folder)
+        else:
+            parts[need] = keys.get(makers.get(need, ""), need)
     text = json.dumps(parts, sort_keys=True)
     return f"{unit.id}@{unit.version}-{xxhash.xxh3_64_hexdigest(text.encode())}"
 
@@ -279,6 +426,14 @@ class _Workers:
             if wanted
             else None
         )
+        if self.pool is not None:
+            # A worker that is interrupted while it starts would print a traceback; so start all with interrupts held.
+            held = signals.pthread_sigmask(signals.SIG_BLOCK, {signals.SIGINT})
+            try:
+                for task in [self.pool.submit(os.getpid) for _ in range(self.count)]:
+                    task.result()
+            finally:
+                signals.pthread_sigmask(signals.SIG_SETMASK, held)
 
     def __enter__(self) -> _Workers:
         return self
@@ -295,7 +450,10 @@ class _Workers:
         say = progress or (lambda name, done, total: None)
         say(unit.id, 0, self.n)
         if unit.scope == "dataset" or self.pool is None:
-            resources = {"spec": self.spec, **{need: self._signal(need, keys) for need in unit.needs if need not in RESOURCES}}
+            resources = {
+                need: _resource(need, options, self.spec, self.store.path) if need in RESOURCES else self._signal(need, keys)
+                for need in unit.needs
+            }
             parts = [_table(unit, run_unit(unit, options, rows, resources, severity_of(unit, self.spec)), rows)]
             say(unit.id, self.n, self.n)
         else:
@@ -350,8 +508,6 @@ _spec: Spec | None = None
 def _open(path: str, spec: str) -> None:
     """Set up a worker: map the rows, read the spec, leave interrupts to the parent."""
     global _rows, _spec
-    import signal as signals
-
     signals.signal(signals.SIGINT, signals.SIG_IGN)
     pa.set_cpu_count(1)
     _rows = read_arrow(Path(path))

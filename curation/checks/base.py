@@ -22,7 +22,7 @@ class Unit:
     id: str
     scope: str  # "row": any batch of rows will do; "dataset": all rows at once
     reads: tuple[str, ...]  # columns of ROWS it is handed (row and uid always)
-    needs: tuple[str, ...]  # of: spec, vectors, reference, and names of signals
+    needs: tuple[str, ...]  # of: spec, vectors, references, and names of signals
     version: int
     options: type[BaseModel]  # pydantic model made from the keyword-only arguments
     run: Callable[..., Any]
@@ -38,7 +38,7 @@ class Unit:
 
 CHECKS: dict[str, Unit] = {}
 SIGNAL_UNITS: dict[str, Unit] = {}
-RESOURCES = ("spec", "vectors", "reference")  # what is not a signal but may be asked for by name
+RESOURCES = ("spec", "vectors", "references")  # what is not a signal but may be asked for by name
 
 
 def _options(name: str, fn: Callable[..., Any]) -> tuple[type[BaseModel], tuple[str, ...]]:
@@ -68,7 +68,8 @@ def check(
     """Declare a check. The function takes the rows and what it asks for by name, and returns a FLAGS table.
 
     Keyword-only arguments with a default are its options. Arguments without one are supplied by the engine:
-    `spec`, `vectors`, `reference` or the name of a signal (an Arrow array as long as the rows).
+    `spec`, `vectors`, `references` (the option `reference` names their file) or the name of a signal (an Arrow array
+    as long as the rows).
     """
     assert severity in SEVERITIES and action in ACTIONS and scope in ("row", "dataset"), (severity, action, scope)
 
