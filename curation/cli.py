@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -177,19 +178,26 @@ def _import(
     from . import formats
     from .store import Store
 
+    fresh = not to.exists()
     store = Store.create(to)
     rejected = to / "rejected.jsonl"
-    with progress() as step:
-        reading = formats.read(
-            source,
-            mapping=_mapping(mapping),
-            skip_bad=skip_bad,
-            rejected=rejected,
-            progress=lambda done, total: step("import", done, total),
-            split=split,
-            subset=subset,
-        )
-        done = store.import_rows(reading, source=Path(source).name if source != "-" else "stdin", detected=reading.detected)
+    try:
+        with progress() as step:
+            reading = formats.read(
+                source,
+                mapping=_mapping(mapping),
+                skip_bad=skip_bad,
+                rejected=rejected,
+                progress=lambda done, total: step("import", done, total),
+                split=split,
+                subset=subset,
+            )
+            name = Path(source).name if source != "-" else "stdin"
+            done = store.import_rows(reading, source=name, detected=reading.detected)
+    except BaseException:
+        if fresh and not rejected.exists():
+            shutil.rmtree(to)  # made a moment ago for rows that did not come
+        raise
     return {
         **vars(done),
         "detected": reading.detected,

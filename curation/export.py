@@ -409,7 +409,7 @@ def card(spec: Spec, manifest: dict[str, Any], state: Effective, split: np.ndarr
     sizes = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
     front = {
         "pretty_name": spec.name,
-        "license": spec.licence,
+        "license": spec.licence.lower(),  # the hub knows licences by their lower-case ids
         "language": list(spec.language),
         "task_categories": ["text-generation"],
         "tags": ["instruction-tuning", "sft"],

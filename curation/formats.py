@@ -1383,13 +1383,15 @@ def _whole_object_hint(peeked: list[_Block], container: str) -> str:
         try:
             value = orjson.loads(b"\n".join(block.data for block in peeked))
         except ValueError:
-            return "no line of it is a JSON object: give JSON lines, a JSON array or CSV"
-        if isinstance(value, dict):
+            return f"no line of it is a row: give JSON lines, a JSON array or CSV; {SKIP_HINT}"
+        if isinstance(value, dict) and sum(len(block.data.splitlines()) for block in peeked) > 1:
             key = next((k for k, v in value.items() if isinstance(v, list)), None)
             if key:
                 return f"the file is one object with the list {key!r}: jq -c '.{key}[]' FILE > NEW.jsonl"
             return "the file is one object over several lines: jq -c . FILE > NEW.jsonl"
-    return "no line near the start could be read as a JSON object: give JSON lines, a JSON array or CSV"
+        if isinstance(value, dict):
+            return SKIP_HINT
+    return f"no line near the start could be read as a row: give JSON lines, a JSON array or CSV; {SKIP_HINT}"
 
 
 def _closing(chunks: Iterator[_Chunk], stream: _Bytes) -> Iterator[_Chunk]:

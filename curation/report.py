@@ -51,7 +51,8 @@ def build(store: Store, state: Effective, result: GateResult, spec: Spec) -> dic
     """Return the report as plain values."""
     current = store.current() or {"options": {}}
     by_check: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for flag in state.flags.to_pylist():
+    found_in, rows = store.flags(), store.rows()  # as found, before any repair; `state` says what is still open
+    for flag in found_in.to_pylist():
         by_check[flag["check"]].append(flag)
     checks = []
     for id in sorted(by_check, key=lambda c: -len(by_check[c])):
@@ -64,7 +65,7 @@ def build(store: Store, state: Effective, result: GateResult, spec: Spec) -> dic
                 "flags": len(found),
                 "rows": len({f["row"] for f in found}),
                 "options": current["options"].get(id, {}),
-                "findings": [_finding(state.rows, f) for f in spread],
+                "findings": [_finding(rows, f) for f in spread],
             }
         )
     quiet = sorted(set(current.get("flags", {})) - set(by_check))

@@ -203,3 +203,11 @@ def test_an_interrupt_of_check_leaves_a_usable_folder(tmp_path: Path) -> None:
     again = curation("check", tmp_path / "set", "--json")
     result = json.loads(again.stdout)
     assert again.returncode == 0 and result["cached"] and result["ran"]
+
+
+def test_a_refused_import_leaves_no_folder_behind(tmp_path: Path) -> None:
+    path = tmp_path / "dup.jsonl"
+    path.write_text('{"instruction": "a", "output": "b", "output": "c"}\n')
+    done = curation("import", path, "--to", tmp_path / "set")
+    assert done.returncode == 2 and "dup.jsonl:1: duplicate key 'output'" in done.stderr and "--skip-bad" in done.stderr
+    assert not (tmp_path / "set").exists()
