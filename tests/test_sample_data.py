@@ -304,4 +304,4 @@ def test_spec_names_the_families_and_can_be_met() -> None:
         refused = sum(longest(prompt(r), category.terms) > 0 for r in RIGHT if FAMILY[r] == "refusal")
         answered = sum(longest(prompt(r), category.benign) > 0 for r in RIGHT if FAMILY[r] == "benign")
         assert refused >= category.min_refused and answered >= category.min_answered, (category.id, refused, answered)
-    assert SPEC.battery.file == "battery.jsonl" and set(SPEC.checks) == KINDS | {"dup.boilerplate"}
+    assert SPEC.battery.file == "battery.jsonl" and set(SPEC.checks) == KINDS | {"dup.boilerplate", "contamination.ngram", "contamination.semantic"}
