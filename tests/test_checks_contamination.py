@@ -101,10 +101,10 @@ def test_ngram_a_template_is_no_leak():
     assert [(r, m.split(" (")[0]) for r, _, m in found(contamination.ngram(rows, refs))] == [
         (1, "repeats 100% of the words of reference 1 of bench")]
     long = DUCKS + " Give the sum of the {} alone, without a word, in a line of its own, and {}."
-    many = rows_of(*(long.format(f"week{k}", f"sing{k}") for k in range(30)), long.format("month", "stop there now"))
-    assert [r for r, _, _ in found(contamination.ngram(many, references(long.format("month", "stop there now"))))] == [30]
+    many = rows_of(*(long.format(f"week{k}", f"sing{k}") for k in range(30)), long.format("month", "stop humming tunes aloud"))
+    assert [r for r, _, _ in found(contamination.ngram(many, references(long.format("month", "stop humming tunes aloud"))))] == [30]
     few = many.slice(8, 10)
-    assert len(found(contamination.ngram(few, references(long.format("month", "stop there now"))))) == 10
+    assert len(found(contamination.ngram(few, references(long.format("month", "stop humming tunes aloud"))))) == 10
 
 
 def test_ngram_equal_references_count_once_and_others_are_told():

@@ -105,7 +105,8 @@ def _across(
     leader = np.arange(len(asked))
     copy, of = same_shingles(columns, unit="char")
     leader[copy] = of
-    on_train, on_held = defaultdict(list), defaultdict(list)
+    on_train: dict[int, list[int]] = defaultdict(list)
+    on_held: dict[int, list[int]] = defaultdict(list)
     for k, i in enumerate(asked.tolist()):
         (on_train if train[i] else on_held)[int(leader[k])].append(i)
     out: dict[int, list[tuple[int, float]]] = defaultdict(list)
