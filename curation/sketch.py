@@ -40,6 +40,9 @@ ONE = U64(1)
 LANES = 64              # permutations a pass of the inner loop; num_perm is rounded up to it, never down
 SLACK = 128             # bytes that must be readable behind every row
 CHAIN = 8               # earlier members of a bucket that a row is compared with
+STEPS = 128             # earlier members of a bucket whose glimpse is looked at
+GLIMPSE = 64            # low bytes of the first minima kept a row: enough to tell a chance collision from a pair
+DOUBT = 6.0             # standard deviations below the floor at which a glimpse rules a pair out (about 1 in 10^8)
 HOT_RUN = 256           # a shingle held by more rows than this tells nothing inside a hot bucket
 UNITS = {"word": 0, "char": 1}
 BLANKS = tuple(c.encode("utf-8") for c in "\x85\u1680\u2028\u2029")    # white space that NFKC leaves and is not ASCII
@@ -285,11 +288,12 @@ def _longest(size, rows, lo, hi):
 
 
 @njit(nogil=True, cache=True)
-def _sketch(address, size, rows, lo, hi, unit, ngram, tagged, a, b, width, keys, signature, identity, count):
+def _sketch(address, size, rows, lo, hi, unit, ngram, tagged, a, b, width, keys, signature, glimpse, identity, count):
     """MinHash of rows[lo:hi] over all columns together: signatures, band keys, identity of the set, shingle counts.
 
     address, size: (columns, rows) int64. a, b: permutations, a multiple of 64. keys: (bands, rows) uint32, made of
-    `width` minima each. signature: (rows, num_perm) uint32 or empty. identity: (rows, 2) uint64, equal for rows with
+    `width` minima each. signature: (rows, num_perm) uint32 or empty. glimpse: (rows, m) uint8 or empty, low bytes of the first
+    minima. identity: (rows, 2) uint64, equal for rows with
     the same shingles. count: (columns, rows) int32.
     """
     columns = size.shape[0]
@@ -321,6 +325,8 @@ def _sketch(address, size, rows, lo, hi, unit, ngram, tagged, a, b, width, keys,
         identity[r, 1] = squares
         for j in range(signature.shape[1]):
             signature[r, j] = minima[j]
+        for j in range(glimpse.shape[1]):
+            glimpse[r, j] = minima[j] & U32(255)
         for t in range(keys.shape[0]):
             h = U64(t + 1)
             for j in range(width):
@@ -435,9 +441,21 @@ def _wider(x, n, room):
     return out
 
 
+@njit(nogil=True)
+def _alike(glimpse, i, j):
+    """How many of the kept minima of rows i and j agree (in their low byte)."""
+    c = 0
+    for k in range(glimpse.shape[1]):
+        c += glimpse[i, k] == glimpse[j, k]
+    return c
+
+
 @njit(nogil=True, cache=True)
-def _collect(link, lo, hi, chain, hot):
-    """Distinct candidates of rows [lo, hi) as row << 32 | earlier row. hot[i] = 1 where a chain was cut short."""
+def _collect(link, glimpse, least, lo, hi, chain, steps, hot):
+    """Distinct candidates of rows [lo, hi) as row << 32 | earlier row. hot[i] = 1 where a chain was cut short.
+
+    Members of a bucket with fewer than `least` equal minima got there by chance and do not count towards the chain.
+    """
     bands = link.shape[0]
     out = np.empty(1 << 12, np.uint64)
     n = 0
@@ -447,25 +465,51 @@ def _collect(link, lo, hi, chain, hot):
         for t in range(bands):
             j = link[t, i]
             d = 0
+            step = 0
             while j >= 0:
-                if d == chain:
+                if d == chain or step == steps:
                     hot[i] = 1
                     break
+                step += 1
                 known = False
                 for x in range(m):
                     if seen[x] == j:
                         known = True
                         break
-                if not known:
+                if known:
+                    d += 1
+                elif _alike(glimpse, i, j) >= least:
                     seen[m] = j
                     m += 1
+                    d += 1
                 j = link[t, j]
-                d += 1
         if n + m > out.size:
             out = _wider(out, n, 2 * out.size + m)
         for x in range(m):
             out[n] = (U64(i) << U64(32)) | U64(seen[x])
             n += 1
+    return out[:n]
+
+
+@njit(nogil=True, cache=True)
+def _neighbours(shingle, owner, reach, glimpse, least):
+    """Pairs of owners at most `reach` apart that hold the same shingle and at least `least` equal minima.
+
+    shingle: sorted. Pairs are packed as larger row << 32 | smaller row, with repeats.
+    """
+    out = np.empty(1 << 12, np.uint64)
+    n = 0
+    for x in range(shingle.size):
+        i = owner[x]
+        for y in range(max(0, x - reach), x):
+            if shingle[y] != shingle[x]:
+                continue
+            j = owner[y]
+            if i != j and _alike(glimpse, i, j) >= least:
+                if n == out.size:
+                    out = _wider(out, n, 2 * n)
+                out[n] = (U64(max(i, j)) << U64(32)) | U64(min(i, j))
+                n += 1
     return out[:n]
 
 
@@ -761,6 +805,7 @@ def permutations(num_perm: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 class _Sketches:
     keys: np.ndarray        # (bands, rows) uint32
     signature: np.ndarray   # (rows, num_perm or 0) uint32
+    glimpse: np.ndarray     # (rows, GLIMPSE or 0) uint8: low bytes of the first minima
     identity: np.ndarray    # (rows, 2) uint64
     count: np.ndarray       # (columns, rows) int32: shingles with repeats
 
@@ -769,11 +814,12 @@ def _sketches(t: Texts, num_perm: int, seed: int, bands: int, width: int, unit: 
               signed: bool) -> _Sketches:
     n = len(t)
     a, b = permutations(num_perm, seed)
+    seen = min(GLIMPSE, num_perm) if bands else 0
     out = _Sketches(np.empty((bands, n), np.uint32), np.empty((n, num_perm if signed else 0), np.uint32),
-                    np.empty((n, 2), np.uint64), np.empty((len(t.size), n), np.int32))
+                    np.empty((n, seen), np.uint8), np.empty((n, 2), np.uint64), np.empty((len(t.size), n), np.int32))
     rows = np.arange(n)
     _spread(lambda lo, hi: _sketch(t.address, t.size, rows, lo, hi, unit, ngram, len(t.size) > 1, a, b, width,
-                                   out.keys, out.signature, out.identity, out.count), n, threads)
+                                   out.keys, out.signature, out.glimpse, out.identity, out.count), n, threads)
     return out
 
 
@@ -901,8 +947,8 @@ def near_pairs(
     bands, width, expected = plan(threshold, num_perm, recall)
     sketches = _sketches(t, bands * width, seed, bands, width, kind, ngram, workers, False)
     use, copy, of = _copies(sketches)
-    packed, hot = _candidates(sketches.keys, use, workers)
-    left, right, score, fields, tried = _verified(t, packed, hot, sketches.count, floor, ngram, unit, workers)
+    packed, hot = _candidates(sketches, use, floor, workers)
+    left, right, score, fields, tried = _verified(t, packed, hot, sketches, floor, ngram, unit, workers)
     return _pairs(t, left, right, score, fields, copy, of, floor, expected, bands, width, tried)
 
 
@@ -926,18 +972,25 @@ def _pairs(t: Texts, left: np.ndarray, right: np.ndarray, score: np.ndarray, fie
     return Pairs(left[order], right[order], score[order], fields[order], len(t), floor, recall, bands, width, tried)
 
 
-def _candidates(keys: np.ndarray, use: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+def _least(glimpse: np.ndarray, floor: float) -> int:
+    """Return how many minima of a glimpse two rows must share, lest their Jaccard be below the floor."""
+    m = glimpse.shape[1]
+    return math.floor(floor * m - DOUBT * math.sqrt(m * floor * (1.0 - floor)))
+
+
+def _candidates(sketches: _Sketches, use: np.ndarray, floor: float, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (candidates as row << 32 | earlier row, mask of rows whose bucket was too full to be looked at whole)."""
-    bands, n = keys.shape
+    bands, n = sketches.keys.shape
     link = np.empty((bands, n), np.int32)
-    _spread(lambda lo, hi: [_link(keys[b], use, link[b]) for b in range(lo, hi)], bands, threads, 1)
+    _spread(lambda lo, hi: [_link(sketches.keys[b], use, link[b]) for b in range(lo, hi)], bands, threads, 1)
     hot = np.zeros(n, np.uint8)
-    parts = _spread(lambda lo, hi: _collect(link, lo, hi, CHAIN, hot), n, threads)
+    least = _least(sketches.glimpse, floor)
+    parts = _spread(lambda lo, hi: _collect(link, sketches.glimpse, least, lo, hi, CHAIN, STEPS, hot), n, threads)
     return (np.concatenate(parts) if parts else np.empty(0, np.uint64)), hot
 
 
 def _verified(
-    t: Texts, packed: np.ndarray, hot: np.ndarray, room: np.ndarray, floor: float, ngram: int, unit: str, threads: int,
+    t: Texts, packed: np.ndarray, hot: np.ndarray, sketches: _Sketches, floor: float, ngram: int, unit: str, threads: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """Return (left, right, score, fields, pairs tried): the candidates that hold, by exact Jaccard."""
     touched = np.zeros(len(t), np.bool_)
@@ -946,10 +999,11 @@ def _verified(
     rows = np.flatnonzero(touched)
     position = np.zeros(len(t), np.int64)
     position[rows] = np.arange(len(rows))
-    sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=room[:, rows], threads=threads)
+    sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=sketches.count[:, rows], threads=threads)
     if hot.any():
         members = _members(packed, hot)
-        packed = distinct(np.concatenate([packed, _rare_candidates(sets, position[members], members)]))
+        packed = distinct(np.concatenate([packed, _rare_candidates(
+            sets, position[members], members, sketches.glimpse, _least(sketches.glimpse, floor))]))
     left, right = (packed & U64(0xFFFFFFFF)).astype(np.int64), (packed >> U64(32)).astype(np.int64)
     score, fields = jaccard(sets, position[left], position[right], floor=floor, threads=threads)
     held = score >= 0
@@ -969,7 +1023,7 @@ def distinct(x: np.ndarray) -> np.ndarray:
     return x[np.r_[True, x[1:] != x[:-1]]] if len(x) else x
 
 
-def _rare_candidates(sets: Sets, at: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _rare_candidates(sets: Sets, at: np.ndarray, rows: np.ndarray, glimpse: np.ndarray, least: int) -> np.ndarray:
     """Return candidates among rows of over-full buckets that share a shingle which few of them have.
 
     Rows made from one template agree in the template's shingles. If these alone put a pair over the threshold, a row
@@ -986,12 +1040,7 @@ def _rare_candidates(sets: Sets, at: np.ndarray, rows: np.ndarray) -> np.ndarray
         edge = np.flatnonzero(np.r_[True, shingle[1:] != shingle[:-1]]) if len(shingle) else np.empty(0, np.int64)
         length = np.diff(np.r_[edge, len(shingle)])
         rare = np.repeat((length >= 2) & (length <= HOT_RUN), length)
-        shingle, owner = shingle[rare], owner[rare]
-        for d in range(1, 2 * CHAIN + 1):
-            same = shingle[d:] == shingle[:-d]
-            one, two = owner[d:][same], owner[:-d][same]
-            pair = (np.maximum(one, two).astype(np.uint64) << U64(32)) | np.minimum(one, two).astype(np.uint64)
-            found.append(distinct(pair))
+        found.append(distinct(_neighbours(shingle[rare], owner[rare], 2 * CHAIN, glimpse, least)))
     return distinct(np.concatenate(found))
 
 
