@@ -101,10 +101,16 @@ def test_ngram_a_template_is_no_leak():
     assert [(r, m.split(" (")[0]) for r, _, m in found(contamination.ngram(rows, refs))] == [
         (1, "repeats 100% of the words of reference 1 of bench")]
     long = DUCKS + " Give the sum of the {} alone, without a word, in a line of its own, and {}."
-    many = rows_of(*(long.format(f"week{k}", f"sing{k}") for k in range(30)), long.format("month", "stop humming tunes aloud"))
-    assert [r for r, _, _ in found(contamination.ngram(many, references(long.format("month", "stop humming tunes aloud"))))] == [30]
-    few = many.slice(8, 10)
-    assert len(found(contamination.ngram(few, references(long.format("month", "stop humming tunes aloud"))))) == 10
+    test = long.format("month", "stop humming tunes aloud")
+    many = rows_of(*(long.format(f"week{k}", f"sing{k}") for k in range(30)), test)
+    assert [r for r, _, _ in found(contamination.ngram(many, references(test)))] == [30]
+    question = "Is this review positive, negative or neutral? The game in Riga was {}, so much so that we {}."
+    one = rows_of(question.format("dull", "left"))
+    assert len(found(contamination.ngram(one, references(question.format("good", "stayed"))))) == 1
+    own = references(question.format("good", "stayed"), source="battery")
+    assert found(contamination.ngram(one, own)) == [], "probes share the templates of the rows by design"
+    few = many.slice(8, 10)     # rarely seen: not a template, as far as one can know
+    assert len(found(contamination.ngram(few, references(test)))) == 10
 
 
 def test_ngram_equal_references_count_once_and_others_are_told():
@@ -162,12 +168,12 @@ def test_coverage_is_what_plain_python_counts(texts, refs, triples, common):
     contamination.TRIPLES = triples
     try:
         got = defaultdict(float)
-        for row, ref, share, _ in contamination._covered(both, np.ones(n_runs, np.bool_), index, 0.0):
+        for row, ref, share, _ in contamination._covered(both, np.ones(n_runs, np.int64), index, 0.0):
             got.update({(int(a), int(b)): float(s) for a, b, s in zip(row, ref, share)})
         want = _plainly(texts, refs, 3)
         assert got == pytest.approx(want)
         contamination.COMMON = common
-        for row, ref, share, _ in contamination._covered(both, np.ones(n_runs, np.bool_), index, 0.0):
+        for row, ref, share, _ in contamination._covered(both, np.ones(n_runs, np.int64), index, 0.0):
             for a, b, s in zip(row.tolist(), ref.tolist(), share.tolist()):
                 assert s == pytest.approx(want[a, b]), "a run that many references have still counts"
     finally:

@@ -34,9 +34,9 @@ TRIPLES = 4_000_000
 COMMON = 1_000
 #: A run of words in so many references, or in more than so many different turns, is a template rather than a leak.
 TEMPLATE_REFERENCES, TEMPLATE_ROWS = 3, 20
-#: A reference of fewer runs' length than this is covered by one run and a bit: its other words must be there as well.
-LONG = 3
-#: One in so many words of such a reference may be missing.
+#: A reference of fewer runs' length than this is covered by one run and a bit, so it must be in so few turns.
+LONG, FEW_ROWS = 3, 2
+#: One in so many words of a reference may be missing where a template alone would cover it.
 MISSING = 12
 #: References of one template that a row is held against.
 NEAREST = 3
@@ -139,7 +139,8 @@ def _place(rows: pa.Table, row: int, turn: int, start: int, end: int) -> tuple[s
 class _Index:
     """The references by their runs of words. Equal references are held once, under the first of them."""
 
-    def __init__(self, texts: pa.Array, n: int, least: int) -> None:
+    def __init__(self, texts: pa.Array, n: int, least: int, own: np.ndarray | None = None) -> None:
+        """`own`: references that were made for the families of the rows, templates and all: the battery's."""
         clean = _clean(texts)
         words, start = _split(clean)
         self.vocabulary = pc.unique(words).filter(pc.not_equal(pc.unique(words), ""))
@@ -151,6 +152,8 @@ class _Index:
         first[np.unique(code, return_index=True)[1]] = True
         self.size, self.n, self.least = size, n, least
         self._ids, self._start = ids, start
+        #: how telling a run must be to speak for the reference alone; 3: none is
+        self.asks = np.where(size < LONG * n, 2, 1) if own is None else np.where(size < LONG * n, 2 + own, 1)
         owner = np.repeat(np.arange(len(size)), np.diff(start))
         key, at = _grams(ids, start, n)
         self.long = _Runs(key, owner[at], at - start[owner[at]], first)
@@ -209,17 +212,18 @@ def ngram(
     """The row repeats a text that is kept for testing, word by word.
 
     A reference matches when more than `threshold` of its words lie in runs of `ngram` words that it shares with one
-    row; every turn of the row is looked at, prompts and answers. Two cases must show that more than a template is
-    shared ("Is this review positive, negative or neutral? ..."): runs that 3 references or more than 20 different
-    turns have, and references of less than three runs' length, which one run and a bit would cover. They match when
-    the row has the other words of the reference too, one in 12 excepted. A reference shorter than `ngram` words
-    matches when a user turn holds it whole; one shorter than `min_words` when it is the whole turn. Case, punctuation and Unicode
+    row; every turn of the row is looked at, prompts and answers. Runs that 3 references or more than 20 different
+    turns have are a template ("Is this review positive, negative or neutral? ..."); for references of less than three
+    runs' length, which one run and a bit would cover, more than 2 turns are enough, and for such probes of the
+    battery, which is made for the same families, any run. A reference covered by a template matches when the row has
+    its other words too, one in 12 excepted. A reference shorter than `ngram` words matches
+    when a user turn holds it whole; one shorter than `min_words` when it is the whole turn. Case, punctuation and Unicode
     form do not count. References come from the file `reference` (JSONL with a field `text`, or rows in any format that
     can be imported: then their prompts); without one, from the spec's battery. The flag marks the first common stretch.
 
     Why: a score on a test that was in the training data says nothing.
     Misses: rewording and translation; of 884 GSM8K questions reworded by a model it finds none (see
-    contamination.semantic). Half of a text that is short, or that more than 20 different rows hold.
+    contamination.semantic). Half of a text that more than 20 different rows hold (2 if it is short).
     False positives: a quotation or a phrase of trade that the test happens to use.
     Source: the decontamination rule of Tulu 3 (Lambert et al. 2024): 8-grams, half of the words.
     """
@@ -231,7 +235,8 @@ def ngram(
     found = Findings(rows)
     if rows.num_rows == 0 or references.num_rows == 0:
         return found.table()
-    index = _Index(references["text"].combine_chunks(), ngram, min_words)
+    own = np.asarray(pc.equal(references["source"].combine_chunks(), "battery"))
+    index = _Index(references["text"].combine_chunks(), ngram, min_words, own)
     row, which, share = _matches(rows, index, threshold)
     order = np.lexsort((which, -share, row))
     row, which, share = row[order], which[order], share[order]
@@ -261,8 +266,9 @@ def _matches(rows: pa.Table, index: _Index, threshold: float) -> _Pairs:
         texts.append(np.unique(np.stack([run, _hashes(clean, turn[at[hit]])]), axis=1))
         out += _short(turns, ids, start, turn, index)
     both, different = np.concatenate(held), np.unique(np.concatenate(texts, axis=1), axis=1)
-    telling = (np.bincount(different[0], minlength=n_runs) <= TEMPLATE_ROWS)[:len(index.long.key)]
-    telling &= index.long.count < TEMPLATE_REFERENCES
+    seen = np.bincount(different[0], minlength=n_runs)[:len(index.long.key)]
+    rare = index.long.count < TEMPLATE_REFERENCES
+    telling = np.where(rare & (seen <= TEMPLATE_ROWS), 1, 0) + (rare & (seen <= FEW_ROWS))
     for row, ref, share, plain in _covered(both, telling, index, threshold):
         out.append((row[plain], ref[plain], share[plain]))
         out.append(_whole(rows, index, row[~plain], ref[~plain], share[~plain]))
@@ -296,7 +302,7 @@ def _covered(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (row, reference, share, whether telling runs alone reach the threshold) of pairs that reach it.
 
-    `both`: sorted row * number of runs + run.
+    `both`: sorted row * number of runs + run. `telling`: for each run 0, 1, or 2 where it tells of short references.
     """
     n_runs = max(1, len(index.long.key))
     count = index.long.count[both % n_runs] if len(both) else np.zeros(0, np.int64)
@@ -320,7 +326,8 @@ def _shares(
     """Return (row, reference, share, telling) of the pairs whose shared runs cover more than the threshold."""
     n_refs = len(index.size)
     pair = row * n_refs + ref
-    some, few = _cover(pair[telling], position[telling], index.n)
+    tells = telling >= index.asks[ref]
+    some, few = _cover(pair[tells], position[tells], index.n)
     if len(hot):
         more, at = _common_runs(np.unique(pair), hot, index)
         pair, position = np.concatenate([pair, more]), np.concatenate([position, at])
@@ -329,7 +336,6 @@ def _shares(
     held = words / size > threshold
     plain = np.zeros(len(pair), np.bool_)
     plain[np.searchsorted(pair, some)] = few / index.size[some % n_refs] > threshold
-    plain &= size >= LONG * index.n
     return pair[held] // n_refs, pair[held] % n_refs, (words / size)[held], plain[held]
 
 
