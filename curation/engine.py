@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal as signals
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -509,9 +510,18 @@ def _open(path: str, spec: str) -> None:
     """Set up a worker: map the rows, read the spec, leave interrupts to the parent."""
     global _rows, _spec
     signals.signal(signals.SIGINT, signals.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     pa.set_cpu_count(1)
     _rows = read_arrow(Path(path))
     _spec = Spec.model_validate_json(spec)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent has gone, however it went: a killed parent cannot tell its workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _slice(

@@ -1,5 +1,8 @@
 """The engine: cached by what a unit reads, the same result with and without workers, usable after an interrupt."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -148,3 +151,38 @@ def test_every_check_explains_itself_and_survives_one_row_and_none(id: str) -> N
     for given in ([], [{"instruction": "", "response": ""}], [{"instruction": "a\u2028b", "response": "\x00\ud7ff"}]):
         flags, _ = engine.run_table(make_rows(given), spec, checks=[id])
         assert flags.schema == FLAGS
+
+
+def test_workers_end_with_a_killed_parent(store: Store) -> None:
+    code = f"""
+import sys, time
+from pathlib import Path
+from curation import engine
+from curation.store import Store
+from curation.checks import CHECKS
+engine.IN_PROCESS = 0
+store = Store({str(store.path)!r})
+if __name__ == "__main__":
+    with engine._Workers(store, engine.spec_of(store), 4, [CHECKS["response.empty"]], 2) as pool:
+        print(*pool.pool._processes, flush=True)
+        time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    workers = [int(x) for x in process.stdout.readline().split()]
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    for _ in range(200):
+        if not any(_alive(pid) for pid in workers):
+            break
+        time.sleep(0.05)
+    assert not [pid for pid in workers if _alive(pid)]
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

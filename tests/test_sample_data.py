@@ -37,6 +37,7 @@ def lines(name: str) -> list[dict[str, Any]]:
 
 PAIRS = lines("pairs.jsonl")
 PROBES = lines("battery.jsonl")
+NOT_PLANTED = {"dup.boilerplate", "contamination.ngram", "contamination.semantic"}     # named in the spec, no flaw of these
 ANSWERS = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))
 PLANTED = {int(row): entry for row, entry in ANSWERS["rows"].items()}
 FAMILY = {int(row): family for row, family in ANSWERS["families"].items()}
@@ -304,4 +305,4 @@ def test_spec_names_the_families_and_can_be_met() -> None:
         refused = sum(longest(prompt(r), category.terms) > 0 for r in RIGHT if FAMILY[r] == "refusal")
         answered = sum(longest(prompt(r), category.benign) > 0 for r in RIGHT if FAMILY[r] == "benign")
         assert refused >= category.min_refused and answered >= category.min_answered, (category.id, refused, answered)
-    assert SPEC.battery.file == "battery.jsonl" and set(SPEC.checks) == KINDS | {"dup.boilerplate", "contamination.ngram", "contamination.semantic"}
+    assert SPEC.battery.file == "battery.jsonl" and set(SPEC.checks) == KINDS | NOT_PLANTED
