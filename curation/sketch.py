@@ -495,8 +495,10 @@ def _collect(link, glimpse, least, lo, hi, chain, steps, hot):
 def _neighbours(shingle, owner, reach, glimpse, least):
     """Pairs of owners at most `reach` apart that hold the same shingle and at least `least` equal minima.
 
-    shingle: sorted. Pairs are packed as larger row << 32 | smaller row, with repeats.
+    shingle: sorted. Pairs are packed as larger row << 32 | smaller row; two alike rows meet at hundreds of shingles, so
+    a table of the pairs met last keeps most repeats out.
     """
+    met = np.zeros(1 << 20, np.uint64)
     out = np.empty(1 << 12, np.uint64)
     n = 0
     for x in range(shingle.size):
@@ -505,10 +507,15 @@ def _neighbours(shingle, owner, reach, glimpse, least):
             if shingle[y] != shingle[x]:
                 continue
             j = owner[y]
-            if i != j and _alike(glimpse, i, j) >= least:
+            pair = (U64(max(i, j)) << U64(32)) | U64(min(i, j))
+            slot = np.int64((pair * K0) >> U64(44))
+            if i == j or met[slot] == pair:
+                continue
+            met[slot] = pair
+            if _alike(glimpse, i, j) >= least:
                 if n == out.size:
                     out = _wider(out, n, 2 * n)
-                out[n] = (U64(max(i, j)) << U64(32)) | U64(min(i, j))
+                out[n] = pair
                 n += 1
     return out[:n]
 

@@ -77,6 +77,9 @@ class _Prompts:
         self.columns = columns
         self.prompt: dict[int, frozenset[str]] = {}
         self.answer: dict[int, list[str]] = {}
+        self.asks: dict[int, tuple[str, bool, bool]] = {}
+        self.ends: dict[int, float | None] = {}
+        self.stems: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
 
     def content(self, row: int) -> frozenset[str]:
         """Words of everything before the response that carry meaning, numbers included."""
@@ -89,6 +92,26 @@ class _Prompts:
         if row not in self.answer:
             self.answer[row] = words(fold(self.columns[3][row].as_py()))
         return self.answer[row]
+
+    def asked(self, row: int) -> tuple[str, bool, bool]:
+        """Return (words of the prompt, asks for something of one's own making, asks for some of many)."""
+        if row not in self.asks:
+            prompt = fold("\n".join(c[row].as_py() for c in self.columns[:3]))
+            self.asks[row] = (f" {' '.join(words(prompt))} ", bool(MAKING.search(prompt)), bool(SOME.search(prompt)))
+        return self.asks[row]
+
+    def value(self, row: int) -> float | None:
+        """Return the number that the response ends in."""
+        if row not in self.ends:
+            self.ends[row] = _value(self.columns[3][row].as_py())
+        return self.ends[row]
+
+    def topics(self, row: int) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the stems (first five letters) of the content words of the prompt, and of the response."""
+        if row not in self.stems:
+            self.stems[row] = (frozenset(w[:5] for w in self.content(row)),
+                               frozenset(w[:5] for w in self.response(row) if w not in STOP))
+        return self.stems[row]
 
     def differ(self, one: int, two: int) -> tuple[set[str], set[str]]:
         """Return the content words that only one of two prompts has, slips of spelling not counted."""
@@ -466,25 +489,22 @@ def _disagree(
     if refuses[a] != refuses[b]:
         one, two = "a refusal here, an answer there", "an answer here, a refusal there"
         return [(a, b, one if refuses[a] else two), (b, a, two if refuses[a] else one)]
-    prompt = fold("\n".join(c[a].as_py() for c in prompts.columns[:3]))
-    if refuses[a] or MAKING.search(prompt):
+    offered, making, some = prompts.asked(a)
+    if refuses[a] or making:
         return []
     first, second = prompts.response(a), prompts.response(b)
     one, two = " ".join(first), " ".join(second)
     if not one or not two or one == two:
         return []
-    if SOME.search(prompt):
+    if some:
         return _unrelated(prompts, a, b, overlap)
     if max(len(first), len(second)) <= 4:
-        offered = f" {' '.join(words(prompt))} "
         closed = all(x in labels or f" {x} " in offered for x in (one, two))
         if closed and one not in two and two not in one:
             return [(a, b, f"{one!r} here, {two!r} there"), (b, a, f"{two!r} here, {one!r} there")]
-    values = [_value(prompts.columns[3][i].as_py()) for i in (a, b)]
-    if None not in values:
-        if values[0] == values[1]:
-            return []
-        return [(a, b, f"{values[0]:g} here, {values[1]:g} there"), (b, a, f"{values[1]:g} here, {values[0]:g} there")]
+    x, y = prompts.value(a), prompts.value(b)
+    if x is not None and y is not None:
+        return [] if x == y else [(a, b, f"{x:g} here, {y:g} there"), (b, a, f"{y:g} here, {x:g} there")]
     return _unrelated(prompts, a, b, overlap)
 
 
@@ -500,8 +520,7 @@ def _value(response: str) -> float | None:
 
 def _unrelated(prompts: _Prompts, a: int, b: int, overlap: float) -> list[tuple[int, int, str]]:
     """Return the conflict of two answers with nothing in common, of which only one speaks of what was asked."""
-    asked = {w[:5] for w in prompts.content(a)}
-    one, two = ({w[:5] for w in prompts.response(i) if w not in STOP} for i in (a, b))
+    (asked, one), (_, two) = prompts.topics(a), prompts.topics(b)
     if min(len(one), len(two)) < 4 or len(one & two) > overlap * min(len(one), len(two)):
         return []
     on_topic = bool(one & asked), bool(two & asked)
