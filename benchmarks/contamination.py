@@ -1,4 +1,4 @@
-"""Measures contamination.ngram and .semantic: copies, rewordings, ordinary rows, time; and dup.semantic on labelled pairs.
+"""Measures contamination.*, dup.leak and dup.semantic: copies, rewordings, planted leaks, ordinary rows, time.
 
     python benchmarks/contamination.py DATA_FOLDER [--out benchmarks/results/contamination.json]
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from rows import make_rows  # noqa: E402
 
-from curation.checks import contamination, semantic  # noqa: E402
+from curation.checks import contamination, leaks, semantic  # noqa: E402
 from curation.engine import Vectors, references_of  # noqa: E402
 from curation.spec import Spec  # noqa: E402
 
@@ -151,6 +151,31 @@ def timed(check: Callable[..., pa.Table], rows: pa.Table, refs: pa.Table) -> dic
             "cpu s": round(float(np.median(cpu)), 2)}
 
 
+def leaked(data: list[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
+    """Recall of dup.leak on 1,500 held-out prompts put among the training rows, and what else it flags."""
+    rng = random.Random(seed)
+    plain = [{k: r[k] for k in ("instruction", "input", "output")} for r in data if 40 <= len(r["instruction"]) <= 400]
+    rng.shuffle(plain)
+    held, train = plain[:1500], plain[1500:]
+    kinds = ("case and space", "polite words before", "one letter doubled")
+
+    def put(row: dict[str, Any], kind: str) -> dict[str, Any]:
+        text = row["instruction"]
+        k = next(i for i in range(len(text) // 2, len(text)) if text[i].isalpha())
+        text = {kinds[0]: text.upper().replace(" ", "  "), kinds[1]: f"Please, {text}",
+                kinds[2]: text[:k] + text[k:k + 1] + text[k:]}[kind]
+        return {**row, "instruction": text, "split": "train"}
+
+    planted = [put(row, kinds[k % 3]) for k, row in enumerate(held)]
+    rows = make_rows([*planted, *({**r, "split": "train"} for r in train), *({**r, "split": "validation"} for r in held)])
+    start = time.process_time()
+    hit = np.zeros(rows.num_rows, np.bool_)
+    hit[leaks.leak(rows)["row"].to_numpy()] = True
+    return {"rows": rows.num_rows, "planted": len(planted), "cpu s": round(time.process_time() - start, 2),
+            "recall": {name: round(float(hit[: len(planted)][k::3].mean()), 4) for k, name in enumerate(kinds)},
+            "other training rows flagged": int(hit[len(planted):].sum())}
+
+
 def labelled(folder: Path) -> dict[str, Any]:
     """AUC of dup.semantic's score on labelled pairs: duplicate against the rest."""
     from sklearn.metrics import roc_auc_score
@@ -185,9 +210,11 @@ def main() -> None:
                     "pyarrow": pa.__version__},
         "reworded": reworded(pairs, refs), "code": code(pairs, refs), "copies found by contamination.ngram": copies(refs)}
     if (args.data / "alpaca_original.jsonl").exists():
-        rows = make_rows(read(args.data, "alpaca_original.jsonl"))
+        data = read(args.data, "alpaca_original.jsonl")
+        rows = make_rows(data)
         result["ordinary rows"] = {f"contamination.{c.__name__}": timed(c, rows, refs)
                                    for c in (contamination.ngram, contamination.semantic)}
+        result["dup.leak"] = leaked(data)
     if (args.data / "dup_pairs_labelled.jsonl").exists():
         result["dup.semantic"] = labelled(args.data)
     result["peak memory MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
