@@ -452,7 +452,8 @@ def _alike(glimpse, i, j):
 
 @njit(nogil=True, cache=True)
 def _collect(link, glimpse, least, lo, hi, chain, steps, hot):
-    """Distinct candidates of rows [lo, hi) as row << 32 | earlier row. hot[i] = 1 where a chain was cut short.
+    """Distinct candidates of rows [lo, hi) as row << 32 | earlier row. hot[i] = 1 where a chain was cut short,
+    2 where it was by `steps`.
 
     Members of a bucket with fewer than `least` equal minima got there by chance and do not count towards the chain.
     """
@@ -468,7 +469,7 @@ def _collect(link, glimpse, least, lo, hi, chain, steps, hot):
             step = 0
             while j >= 0:
                 if d == chain or step == steps:
-                    hot[i] = 1
+                    hot[i] = max(hot[i], 1 if d == chain else 2)
                     break
                 step += 1
                 known = False
@@ -1007,14 +1008,30 @@ def _verified(
     position = np.zeros(len(t), np.int64)
     position[rows] = np.arange(len(rows))
     sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=sketches.count[:, rows], threads=threads)
-    if hot.any():
-        members = _members(packed, hot)
-        packed = distinct(np.concatenate([packed, _rare_candidates(
-            sets, position[members], members, sketches.glimpse, _least(sketches.glimpse, floor))]))
     left, right = (packed & U64(0xFFFFFFFF)).astype(np.int64), (packed >> U64(32)).astype(np.int64)
     score, fields = jaccard(sets, position[left], position[right], floor=floor, threads=threads)
+    members = _unsettled(_members(packed, hot), hot, left, right, score)
+    if len(members):
+        members = members[touched[members]]
+        more = _rare_candidates(sets, position[members], members, sketches.glimpse, _least(sketches.glimpse, floor))
+        more = np.setdiff1d(more, packed, assume_unique=True)
+        a, b = (more & U64(0xFFFFFFFF)).astype(np.int64), (more >> U64(32)).astype(np.int64)
+        s, f = jaccard(sets, position[a], position[b], floor=floor, threads=threads)
+        left, right, score, fields = np.r_[left, a], np.r_[right, b], np.r_[score, s], np.r_[fields, f]
     held = score >= 0
     return left[held], right[held], score[held], fields[held], len(left)
+
+
+def _unsettled(members: np.ndarray, hot: np.ndarray, left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return the members of over-full buckets for which the chain did not settle where they belong.
+
+    Where every candidate of a cluster holds, its template alone puts a pair over the floor: nothing rare to look for.
+    """
+    root = components(left, right, len(hot))
+    open_ = np.zeros(len(hot), np.bool_)
+    open_[root[right[(score < 0) & (hot[right] > 0)]]] = True
+    open_[root[hot == 2]] = True
+    return members[open_[root[members]]]
 
 
 def _members(packed: np.ndarray, hot: np.ndarray) -> np.ndarray:
