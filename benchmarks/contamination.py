@@ -29,8 +29,9 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from rows import make_rows  # noqa: E402
 
 from curation.checks import contamination, leaks, semantic  # noqa: E402
-from curation.engine import Vectors, references_of  # noqa: E402
+from curation.references import references_of  # noqa: E402
 from curation.spec import Spec  # noqa: E402
+from curation.vectors import Vectors  # noqa: E402
 
 THRESHOLDS = (0.15, 0.2, 0.23, 0.25, 0.28, 0.3, 0.32, 0.35, 0.4)
 

@@ -256,3 +256,17 @@ def _gather(view: Path, places: list[tuple[int, int]], segments: list[np.ndarray
             sink.write(np.stack([segments[segment][position] for segment, position in part]).tobytes())
 
     _atomic(view, put)
+
+
+class Vectors:
+    """Embeddings of texts of rows, computed when a check first asks for them and kept in the dataset folder."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def of(self, uids: Sequence[str], texts: Sequence[str], model: str = "") -> np.ndarray:
+        """Return (n, dim) float32 vectors of unit length; `model`: folder of another model, "" for the default."""
+        model_encoder = encoder(model or None)
+        if self.folder is None:
+            return model_encoder.encode(texts)
+        return cached(self.folder, uids, texts, model_encoder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation import engine
+from curation import engine, vectors
 from curation.checks import leaks, semantic
 from curation.errors import CurationError
 from curation.spec import parse
@@ -89,7 +89,7 @@ def test_semantic_is_lazy_unless_asked_for(tmp_path: Path, monkeypatch: pytest.M
         asked.append(self.folder)
         return Axes().of(uids, texts)
 
-    monkeypatch.setattr(engine.Vectors, "of", of)
+    monkeypatch.setattr(vectors.Vectors, "of", of)
     assert engine.check(store, engine.spec_of(store)).flags["dup.semantic"] == 0 and not asked
     assert engine.check(store, engine.spec_of(store), checks=["dup.semantic"]).flags == {"dup.semantic": 1}
     assert asked == [store.path] * 3

@@ -206,3 +206,21 @@ def test_same_shingles():
     a = pa.array(["One  two", "one two", "", "three", "ONE TWO", ""])
     copy, of = sketch.same_shingles([a])
     assert copy.tolist() == [1, 4] and of.tolist() == [0, 0]
+
+
+def test_a_settled_template_looks_at_few_pairs():
+    rng = random.Random(8)
+    words = rng.choices([f"w{i}" for i in range(500)], k=60)
+    slots = pa.array([" ".join([*words[:30], f"slot{i}", *words[31:]]) for i in range(3000)])
+    pairs = sketch.near_pairs([slots], unit="char", num_perm=128)
+    assert (sketch.rethreshold(pairs, 0.8) == 0).all() and pairs.candidates <= 30 * len(slots)
+
+
+def test_chance_collisions_are_no_candidates():
+    rng = random.Random(9)
+    words = [f"w{i}" for i in range(60)]
+    texts = pa.array([" ".join(rng.choices(words, k=60)) for _ in range(1500)])     # about 0.5 alike in characters
+    pairs = sketch.near_pairs([texts], threshold=0.8, unit="char", ngram=2, num_perm=128)
+    exact = sketch.exact_pairs([texts], threshold=0.8, unit="char", ngram=2)
+    assert np.array_equal(sketch.rethreshold(pairs, 0.8), sketch.rethreshold(exact, 0.8))
+    assert pairs.candidates <= 40 * max(1, len(exact)) + 5 * len(texts)

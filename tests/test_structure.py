@@ -17,6 +17,7 @@ FLOORS = {
     "formats": 3,
     "store": 3,
     "vectors": 4,
+    "references": 4,
     "sketch": 4,
     "verifiers": 4,
     "refusal": 4,
