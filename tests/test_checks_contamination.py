@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import engine, references
+from curation import engine
 from curation.checks import contamination
 from curation.errors import CurationError
+from curation.references import REFERENCES, references_of
 from curation.spec import Spec, parse
 from curation.store import Store
 
@@ -33,7 +34,7 @@ BRIDGE = ("A bridge of 40 metres is crossed by a lorry that drives at five metre
 
 
 def references(*texts, source="bench"):
-    return pa.table({"source": [source] * len(texts), "text": list(texts)}, schema=references.REFERENCES)
+    return pa.table({"source": [source] * len(texts), "text": list(texts)}, schema=REFERENCES)
 
 
 def rows_of(*given):
@@ -264,7 +265,7 @@ def test_references_of_other_formats(tmp_path: Path):
     def read(name, data):
         path = tmp_path / name
         path.write_bytes(data)
-        return references.references_of(str(path), Spec()).to_pylist()
+        return references_of(str(path), Spec()).to_pylist()
 
     alpaca = json.dumps([{"instruction": "Add.", "input": "1 and 2", "output": "3"}], indent=1).encode()
     assert read("a.json", alpaca) == [{"source": "a.json", "text": "Add.\n1 and 2"}]
@@ -286,7 +287,7 @@ def test_a_bad_reference_says_where_and_what_to_do(data: bytes, says: str, tmp_p
     path = tmp_path / "refs.jsonl"
     path.write_bytes(data)
     with pytest.raises(CurationError, match=says) as e:
-        references.references_of(str(path), Spec())
+        references_of(str(path), Spec())
     assert e.value.hint
 
 
