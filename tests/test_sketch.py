@@ -218,9 +218,11 @@ def test_a_settled_template_looks_at_few_pairs():
 
 def test_chance_collisions_are_no_candidates():
     rng = random.Random(9)
-    words = [f"w{i}" for i in range(60)]
-    texts = pa.array([" ".join(rng.choices(words, k=60)) for _ in range(1500)])     # about 0.5 alike in characters
-    pairs = sketch.near_pairs([texts], threshold=0.8, unit="char", ngram=2, num_perm=128)
-    exact = sketch.exact_pairs([texts], threshold=0.8, unit="char", ngram=2)
-    assert np.array_equal(sketch.rethreshold(pairs, 0.8), sketch.rethreshold(exact, 0.8))
-    assert pairs.candidates <= 40 * max(1, len(exact)) + 5 * len(texts)
+    words = ["".join(rng.choices("etaoinsr", k=5)) for _ in range(300)]
+    rows = [rng.choices(words, k=40) for _ in range(1500)]      # about 0.5 alike in pairs of characters
+    rows += [[*r[:20], "changed", *r[21:]] for r in rows[::15]]
+    texts = pa.array([" ".join(r) for r in rows])
+    pairs = sketch.near_pairs([texts], threshold=0.9, unit="char", ngram=3, num_perm=128)
+    exact = sketch.exact_pairs([texts], threshold=0.9, unit="char", ngram=3)
+    assert len(exact) >= 50 and np.array_equal(sketch.rethreshold(pairs, 0.9), sketch.rethreshold(exact, 0.9))
+    assert pairs.candidates < 2 * 100
