@@ -943,6 +943,10 @@ def near_pairs(
     The rows are sketched over the shingles of all columns together, each column's set apart: when every column has
     Jaccard >= t, so has the union. `recall` is promised at the threshold; between floor and threshold it is less, by
     the formula of `plan`. Rows without a shingle are in no pair.
+
+    In a bucket of hundreds of unlike rows (texts over a few dozen words, or 2-grams of characters) a row is held
+    against a bounded number of them and pairs beyond are missed: of 1,500 random rows over 60 words with character
+    2-grams 33 of 58 pairs were found. `exact_pairs` finds them all.
     """
     _in_unit("threshold", threshold)
     floor = threshold if floor is None else floor
