@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -355,6 +356,20 @@ class Decision:
     by_edit: bool = False  # the row was edited, and not accepted since
 
 
+def _prepare(db: sqlite3.Connection, tries: int = 200) -> None:
+    """Set the file up. Two that make it at once take turns: SQLite does not wait by itself for a change to WAL."""
+    for left in reversed(range(tries)):
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(_TABLES)
+            return
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or not left:
+                raise
+            time.sleep(0.05)
+
+
 class VerdictLog:
     """The append-only log of decisions. Nothing is rewritten; undo is one more line."""
 
@@ -365,9 +380,7 @@ class VerdictLog:
     def _open(self) -> Iterator[sqlite3.Connection]:
         db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            db.executescript(_TABLES)
+            _prepare(db)
             yield db
         except sqlite3.DatabaseError as e:
             raise CurationError(f"{self.path}: {e}", "is the disk full, or the file not a verdict log?") from e

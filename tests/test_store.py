@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -212,17 +213,21 @@ for i in range(10_000):
     assert len(decisions) % 3 == 0, "an action was stored in part"
 
 
-def test_two_writers_at_once(tmp_path: Path) -> None:
-    def work(name: str) -> None:
-        for i in range(40):
-            log_at(tmp_path).append([Entry(f"{name}{i}", "accept")], actor=name)
+def test_writers_at_once_lose_nothing_even_while_the_log_is_made(tmp_path: Path) -> None:
+    for round_ in range(15):
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        start = threading.Barrier(4)
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in "ab"]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert len(log_at(tmp_path).decisions()) == 80
+        def work(name: str, folder: Path = folder, start: threading.Barrier = start) -> None:
+            start.wait()
+            for i in range(4):
+                log_at(folder).append([Entry(f"{name}{i}", "accept")], actor=name)
+
+        with ThreadPoolExecutor(4) as pool:
+            for task in [pool.submit(work, name) for name in "abcd"]:
+                task.result()
+        assert len(log_at(folder).decisions()) == 16
 
 
 def test_damaged_log_is_explained(tmp_path: Path) -> None:
