@@ -147,7 +147,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         if name not in tasks:
             tasks[name] = bar.add_task(name, total=total or None, rate="")
         task = bar.tasks[bar.task_ids.index(tasks[name])]
-        bar.update(tasks[name], completed=done, total=total or None, rate=f"{task.speed:,.0f} rows/s" if task.speed else "")
+        bar.update(tasks[name], completed=done, total=total or None, rate=f"{task.speed:,.0f}/s" if task.speed else "")
         if total and done >= total:
             bar.update(tasks[name], visible=False)
 
