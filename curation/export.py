@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 import yaml
@@ -20,6 +21,7 @@ from . import formats
 from .checks import CHECKS
 from .errors import CurationError
 from .gate import Effective, GateResult, effective, evaluate
+from .sketch import components
 from .spec import Spec, dump
 from .store import Digest, Store, atomic, sync_folder, write_json
 from .text import fold
@@ -115,7 +117,7 @@ def split_rows(state: Effective, spec: Spec) -> np.ndarray:
     uids = state.rows["uid"].to_pylist()
     least: dict[int, str] = {}
     for i in kept:
-        r = root[i]
+        r = int(root[i])
         least[r] = min(least.get(r, uids[i]), uids[i])
     limit = spec.split.validation * 2**64
     held = {r: xxhash.xxh3_64_intdigest(f"{spec.split.seed}\x1f{uid}".encode()) < limit for r, uid in least.items()}
@@ -132,33 +134,21 @@ def split_rows(state: Effective, spec: Spec) -> np.ndarray:
     return side
 
 
-def _clusters(state: Effective, kept: np.ndarray) -> dict[int, int]:
-    """Return {kept row: smallest row of its cluster}."""
-    parent = {int(i): int(i) for i in kept}
-
-    def find(x: int) -> int:
-        while parent[x] != x:
-            parent[x] = parent[parent[x]]
-            x = parent[x]
-        return x
-
-    def join(a: int, b: int) -> None:
-        a, b = find(a), find(b)
-        if a != b:
-            parent[max(a, b)] = min(a, b)
-
+def _clusters(state: Effective, kept: np.ndarray) -> np.ndarray:
+    """Return for each row the first row of its cluster; rows that are not kept are alone."""
     first: dict[int, int] = {}
+    left: list[int] = []
     view = state.rows.select(["system", "instruction", "input"]).take(kept)
-    for i, s, p, q in zip(kept, *(view[c].to_pylist() for c in view.column_names), strict=True):
+    for i, s, p, q in zip(kept.tolist(), *(view[c].to_pylist() for c in view.column_names), strict=True):
         key = xxhash.xxh3_64_intdigest(f"{fold(s)}\x1f{fold(p)}\x1f{fold(q)}".encode("utf-8", "surrogatepass"))
-        join(first.setdefault(key, int(i)), int(i))
-    checks = np.array(state.flags["check"].cast("string").to_pylist(), dtype=object)
-    for at in np.flatnonzero([str(c).startswith("dup.") for c in checks]):
-        i = state.flags["row"][at].as_py()
-        for j in state.flags["related"][at].as_py():
-            if i in parent and j in parent:
-                join(i, j)
-    return {i: find(i) for i in parent}
+        left.append(first.setdefault(key, i))
+    dup = state.flags.filter(pc.starts_with(state.flags["check"].cast("string"), "dup."))
+    one = np.repeat(dup["row"].to_numpy(), np.asarray(pc.list_value_length(dup["related"])))
+    two = np.asarray(pc.list_flatten(dup["related"]))
+    here = np.zeros(state.rows.num_rows, bool)
+    here[kept] = True
+    both = here[one] & here[two]
+    return components(np.concatenate([left, one[both]]), np.concatenate([kept, two[both]]), state.rows.num_rows)
 
 
 # ---- files

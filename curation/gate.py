@@ -16,6 +16,7 @@ from .checks import CHECKS
 from .engine import run_table
 from .errors import CurationError
 from .model import FLAGS
+from .sketch import components
 from .spec import CheckSettings, Spec
 from .store import Decision, Entry, Store
 
@@ -230,23 +231,17 @@ def _drop_copies(
     drops: dict[int, Entry],
 ) -> None:
     """Reject every member of a duplicate cluster but the best; `drops` is filled in place."""
-    parent: dict[int, int] = {}
-
-    def root(x: int) -> int:
-        while parent.setdefault(x, x) != x:
-            parent[x] = parent[parent[x]]
-            x = parent[x]
-        return x
-
+    links = list(links)
+    if not links:
+        return
     best: dict[int, tuple[float, str]] = {}
     for a, b, score, check in links:
-        if (ra := root(a)) != (rb := root(b)):
-            parent[max(ra, rb)] = min(ra, rb)
         for x in (a, b):
             best[x] = max(best.get(x, (0.0, "")), (score, check))
+    root = components(np.array([x[0] for x in links]), np.array([x[1] for x in links]), state.rows.num_rows)
     clusters: dict[int, list[int]] = defaultdict(list)
-    for x in parent:
-        clusters[root(x)].append(x)
+    for x in sorted(best):
+        clusters[int(root[x])].append(x)
     for members in clusters.values():
         keep = min(members, key=lambda i: _rank(state, spec, i, weight))
         for i in members:
@@ -259,7 +254,7 @@ def _drop_copies(
 
 
 def _rank(state: Effective, spec: Spec, i: int, weight: np.ndarray) -> tuple[float, ...]:
-    """Return the sort key by which one row of a cluster is kept: smallest first."""
+    """Return the sort key by which one row of a cluster is kept: smallest first, what a person rejected last."""
     size = len(state.rows["response"][i].as_py() or "") if {"longest", "shortest"} & set(spec.keep) else 0
     value = {
         "verdict": 0.0 if state.accepted[i] else 1.0,
@@ -268,7 +263,8 @@ def _rank(state: Effective, spec: Spec, i: int, weight: np.ndarray) -> tuple[flo
         "shortest": float(size),
         "first": float(i),
     }
-    return (*(value[k] for k in spec.keep), float(i))
+    refused = float(state.rejected[i] and state.person[i])
+    return (refused, *(value[k] for k in spec.keep), float(i))
 
 
 def apply_policy(store: Store, spec: Spec) -> dict[str, int]:

@@ -55,23 +55,6 @@ def shorten(text: str, width: int = 80) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def word_diff(old: str, new: str) -> list[tuple[str, str]]:
-    """Return [(kind, text)] with kind in same | removed | added; joined, the parts give back both texts."""
-    import difflib
-
-    a, b = re.findall(r"\s+|[^\s]+", old), re.findall(r"\s+|[^\s]+", new)
-    parts: list[tuple[str, str]] = []
-    for op, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if op == "equal":
-            parts.append(("same", "".join(a[i1:i2])))
-            continue
-        if i2 > i1:
-            parts.append(("removed", "".join(a[i1:i2])))
-        if j2 > j1:
-            parts.append(("added", "".join(b[j1:j2])))
-    return parts
-
-
 def nearest(name: str, known: Sequence[str]) -> str | None:
     """Return the known name most like `name`, or None when nothing is close."""
     import difflib

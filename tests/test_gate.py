@@ -153,3 +153,11 @@ def test_an_info_flag_asks_for_nothing(tmp_path: Path) -> None:
     spec = parse("checks:\n  response.empty: {severity: info}\n")
     store = ready(tmp_path, [{"instruction": "Who?", "response": ""}], spec)
     assert gate.apply_policy(store, spec) == {} and gate.evaluate(store, spec).open_flags == {}
+
+
+def test_a_copy_that_a_person_rejected_is_not_the_one_that_stays(tmp_path: Path) -> None:
+    spec = parse("name: t")
+    store = ready(tmp_path, [{"instruction": "Who?", "response": LONG}] * 2, spec)
+    store.verdicts.append([Entry(store.rows()["uid"][0].as_py(), "reject", "not this one")], actor="ann")
+    assert gate.apply_policy(store, spec) == {}
+    assert gate.effective(store, spec).rejected.tolist() == [True, False]

@@ -240,16 +240,6 @@ def cut_metrics(run_dir: Path, step: int) -> dict[str, Any]:
     return kept[-1] if kept else {}
 
 
-def share_file(source: Path, target: Path) -> None:
-    """Give `target` the content of `source`, as a hard link where the file system has them."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def newest_vetted(folder: Path) -> Path:
     """Return FOLDER/vetted/<highest number>; a CurationError when nothing was exported yet."""
     numbered = [path for path in (folder / "vetted").glob("*") if path.name.isdigit() and path.is_dir()]
