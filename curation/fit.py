@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .checks import CHECKS, families
+from . import families
+from .checks import CHECKS
 from .checks.base import first_line
 from .refusal import classify
 from .store import Store

@@ -1,4 +1,4 @@
-"""Families: given ones stay, others go to the nearest, and proposals from the data are the same every time."""
+"""Signals of a row: families given stay, others go to the nearest; sizes are counted."""
 
 from __future__ import annotations
 
@@ -79,7 +79,6 @@ def test_far_prompts_stay_unassigned():
 def test_empty_table():
     rows = make_rows([])
     assert len(f.family(rows, SPEC)["family"]) == 0 and len(f.n_chars(rows)["n_chars"]) == 0
-    assert f.suggest(rows) == []
 
 
 def test_sizes():
@@ -87,20 +86,3 @@ def test_sizes():
     assert f.n_words(rows)["n_words"].to_pylist() == [3, 0]
     assert f.n_chars(rows)["n_chars"].to_pylist() == [17, 2]
     assert f.n_chars(rows.slice(1))["n_chars"].to_pylist() == [2]
-
-
-def test_suggest_takes_what_the_data_gives():
-    found = f.suggest(make_rows(_rows(60, given=True)))
-    assert [(x["id"], round(x["share"], 3)) for x in found] == [("translate", 0.333), ("summarise", 0.333), ("sentiment", 0.333)]
-    by_meta = f.suggest(make_rows([{"instruction": f"q{i}", "response": "a", "category": "ab"[i % 2]} for i in range(10)]))
-    assert sorted(x["id"] for x in by_meta) == ["a", "b"]
-
-
-def test_suggest_clusters_are_named_and_repeatable():
-    rows = make_rows(_rows(300))
-    found = f.suggest(rows, k=3, seed=0)
-    assert found == f.suggest(rows, k=3, seed=0)
-    assert abs(sum(x["share"] for x in found) - 1) < 1e-9
-    assert {x["id"].split("-")[0] for x in found} == {"translate", "summarize", "classify"}
-    assert all(1 <= len(x["examples"]) <= 4 and x["description"] for x in found)
-    assert f.suggest(rows.slice(0, 5))

@@ -1,0 +1,277 @@
+"""Task families: the nearest family of the spec by how a row asks, and families proposed from the data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .spec import Spec
+from .text import shorten
+
+if TYPE_CHECKING:       # scikit-learn takes a second to import; only a call of these functions pays for it
+    from scipy import sparse
+
+EDGE_WORDS = 12         # first and last words of a prompt that say how it asks; NMI .90 against .84 for the whole prompt
+_HASHED = 2**15
+_HEAD_ROWS = 20         # rows with a given family that a family needs before a head is fitted instead of centroids
+_HEAD_LIMIT = 20_000    # rows a head is fitted on
+_CHUNK = 20_000
+_RAREST = 3.0           # ceiling of the inverse document frequency
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[?]")
+
+
+def ask_of(instruction: str, given: str = "") -> str:
+    """Return how a prompt asks: its first and last words, lower case, digits as 0."""
+    words = _WORD.findall(re.sub(r"\d+", "0", instruction[:400].lower()))
+    tail = _WORD.findall(re.sub(r"\d+", "0", instruction[-400:].lower())) if len(instruction) > 400 else words
+    if len(words) > 2 * EDGE_WORDS or tail is not words:
+        words = [*words[:EDGE_WORDS], "…", *tail[-EDGE_WORDS:]]
+    return " ".join(words) + (" xhasinput" if given.strip() else "")
+
+
+_LIST = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s", re.MULTILINE)
+
+
+def form_of(response: str) -> str:
+    """Return the form of an answer as feature words: json, code, list, label, short, paragraph or long."""
+    body = response.strip()
+    if not body:
+        return "xempty"
+    words = body.count(" ") + 1
+    kind = []
+    if body[0] in "{[" and body[-1] in "}]":
+        kind.append("xjson")
+    if "```" in body or re.search(r"^\s*(?:def |class |import |function |SELECT |<\w+)", body, re.MULTILINE):
+        kind.append("xcode")
+    if len(_LIST.findall(body)) >= 2:
+        kind.append("xlist")
+    kind.append("xlabel" if words <= 4 and "\n" not in body else "xshort" if words <= 20 else "xparagraph"
+                if words <= 120 else "xlong")
+    return " ".join(kind)
+
+
+def _features(asks: list[str], forms: list[str] | None = None) -> sparse.csr_matrix:
+    """Return hashed counts of words and word pairs, shape (n, 32768); forms weigh little beside the words."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    hasher = HashingVectorizer(n_features=_HASHED, ngram_range=(1, 2), alternate_sign=False, norm=None,
+                               token_pattern=r"\S+", lowercase=False)
+    x = hasher.transform(asks)
+    return x if forms is None else x + 0.5 * hasher.transform(forms)
+
+
+def _texts(rows: pa.Table, column: str) -> list[str]:
+    return ["" if v is None else v for v in rows[column].to_pylist()]
+
+
+def given_of(rows: pa.Table) -> list[str | None]:
+    """Return the family that the data gives each row."""
+    column = rows["family"]
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, pa.string())
+    return column.to_pylist()
+
+
+class Model:
+    """Nearest family: centroids of the spec's words and the given rows, or a linear head where rows are plenty."""
+
+    def __init__(self, rows: pa.Table, spec: Spec, assigned: list[str]) -> None:
+        from scipy import sparse
+        from sklearn.feature_extraction.text import TfidfTransformer
+        from sklearn.linear_model import SGDClassifier
+
+        self.ids = [f.id for f in spec.families]
+        number = {id: k for k, id in enumerate(self.ids)}
+        at = [i for i, v in enumerate(assigned) if v]
+        step = max(1, len(at) // _HEAD_LIMIT)
+        at = at[::step]
+        sub = rows.take(pa.array(at, pa.int64()))
+        owner = np.array([number[assigned[i]] for i in at], dtype=np.int64)
+        x = _of_rows(sub)
+        said, said_owner = [], []
+        for k, f in enumerate(spec.families):
+            for text in (*f.examples, *((f.description,) if f.description else ()), f.id.replace("_", " ").replace("-", " ")):
+                said.append(ask_of(text))
+                said_owner.append(k)
+        spoken = _features(said)
+        background = _of_rows(rows.slice(0, _CHUNK))
+        self.tfidf = TfidfTransformer(sublinear_tf=True).fit(sparse.vstack([background, spoken, x]))
+        self.tfidf.idf_ = np.minimum(self.tfidf.idf_, _RAREST)      # a rare word is a topic, not a way to ask
+        self.centroids = _centroids(
+            sparse.vstack([self.tfidf.transform(spoken), self.tfidf.transform(x)]) if len(at)
+            else self.tfidf.transform(spoken),
+            np.concatenate([np.array(said_owner), owner]).astype(np.int64), len(self.ids))
+        counts = np.bincount(owner, minlength=len(self.ids))
+        self.head = None
+        if len(self.ids) > 1 and counts.min() >= _HEAD_ROWS:
+            self.head = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=20, tol=1e-3, random_state=0,
+                                      class_weight="balanced").fit(self.tfidf.transform(x), owner)
+
+    def assign(self, rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """Return (number of the nearest family, score in [0, 1]) for each row."""
+        x = self.tfidf.transform(_of_rows(rows))
+        near = (x @ self.centroids.T).toarray()
+        if self.head is not None:
+            # A head is sure even far from all families, so its word counts only as far as the row is near its choice.
+            best = self.head.predict_proba(x)
+            choice = best.argmax(axis=1)
+            line = np.arange(len(choice))
+            return choice, np.sqrt(best[line, choice] * np.clip(near[line, choice], 0, 1))
+        choice = near.argmax(axis=1)
+        return choice, near[np.arange(len(choice)), choice]
+
+
+def _of_rows(rows: pa.Table) -> sparse.csr_matrix:
+    from scipy import sparse
+
+    asks = [ask_of(a, b) for a, b in zip(_texts(rows, "instruction"), _texts(rows, "input"))]
+    if not asks:
+        return sparse.csr_matrix((0, _HASHED))
+    return _features(asks, [form_of(r) for r in _texts(rows, "response")])
+
+
+def _centroids(x: sparse.csr_matrix, owner: np.ndarray, n: int) -> sparse.csr_matrix:
+    """Return unit-length mean rows by owner, shape (n, features)."""
+    from scipy import sparse
+    from sklearn.preprocessing import normalize
+
+    pick = sparse.csr_matrix((np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(n, len(owner)))
+    return sparse.csr_matrix(normalize(pick @ x))
+
+
+# --- proposing families ----------------------------------------------------------------------------------------------
+
+_CATEGORY_KEYS = ("family", "category", "task", "task_type", "type", "task_kind", "kind")
+_MOST_GIVEN = 40        # a field with more distinct values is a topic or an id, not a family
+_MOST_PROPOSED = 16
+_EXAMPLES = 4
+_STOP = frozenset(re.findall(r"\S+", """
+a an the of to in for on with and or is are was were be by from as at this that these those it its your you me my i please
+can could would will should what which how why who where when do does did given following below using use some any one
+two three four five about into sentence 0 … xhasinput ? not has have more than like s t
+"""))
+_VERBS = frozenset(re.findall(r"\S+", """
+write generate create describe explain summarize summarise classify identify list name give rewrite edit convert translate
+find suggest compare provide tell design compose construct calculate compute develop determine extract analyze analyse
+answer categorize sort correct propose recommend predict come make discuss outline evaluate paraphrase detect choose select
+fill complete add remove replace change arrange rank output produce brainstorm solve simplify decide state define formulate
+pick organize assign label estimate draft imagine
+"""))
+
+
+def suggest(rows: pa.Table, k: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """Return proposed families [{id, description, examples, share}], largest first; shares are of all rows.
+
+    A family or category that the data gives (the family column, or a field of `meta` with 2 to 40 distinct values) is
+    taken as it is. Otherwise KMeans (fixed seed) on TF-IDF of the first and last 12 words of the prompts; `k` None
+    takes sqrt(n / 50) between 3 and 16: few enough to read, one for every few hundred rows. A family is named after
+    its commonest first verb ("answer" for questions, "do" when no verb leads) and the word that sets it apart.
+    """
+    n = rows.num_rows
+    if n == 0:
+        return []
+    given = _given_categories(rows)
+    instructions = _texts(rows, "instruction")
+    if given is not None:
+        counts = Counter(v for v in given if v)
+        return [{
+            "id": name, "description": "", "share": count / n,
+            "examples": _spread([t for t, v in zip(instructions, given) if v == name]),
+        } for name, count in counts.most_common(_MOST_GIVEN)]
+    return _clustered(instructions, _texts(rows, "input"), _texts(rows, "response"), k, seed)
+
+
+def _given_categories(rows: pa.Table) -> list[str | None] | None:
+    """Return the family each row is given by the data, or None when no field qualifies."""
+    given = given_of(rows)
+    if _qualifies(given):
+        return given
+    metas = [json.loads(m) if m else {} for m in rows["meta"].to_pylist()] if "meta" in rows.column_names else []
+    for key in _CATEGORY_KEYS[1:]:
+        values = [m[key] if isinstance(m.get(key), str) else None for m in metas if isinstance(m, dict)]
+        if len(values) == rows.num_rows and _qualifies(values):
+            return values
+    return None
+
+
+def _qualifies(values: list[str | None]) -> bool:
+    distinct = {v for v in values if v}
+    return 2 <= len(distinct) <= _MOST_GIVEN and sum(bool(v) for v in values) >= 0.5 * len(values)
+
+
+def _clustered(instructions: list[str], inputs: list[str], responses: list[str], k: int | None, seed: int
+               ) -> list[dict[str, Any]]:
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
+
+    n = len(instructions)
+    asks = [f"{_head(ask)} {ask} {form_of(r)}" for ask, r in
+            zip((ask_of(a, b) for a, b in zip(instructions, inputs)), responses)]
+    wanted = k or int(np.clip(round((n / 50) ** 0.5), 3, _MOST_PROPOSED))
+    wanted = min(wanted, len(set(asks)))
+    vectorizer = TfidfVectorizer(token_pattern=r"\S+", lowercase=False, ngram_range=(1, 2), sublinear_tf=True,
+                                 min_df=2 if n > 200 else 1, max_df=0.6 if n > 200 else 1.0, max_features=20_000)
+    x = vectorizer.fit_transform(asks)
+    if min(x.shape) > 51:
+        x = normalize(TruncatedSVD(50, random_state=seed).fit_transform(x))
+    labels = KMeans(wanted, n_init=3, random_state=seed).fit_predict(x)
+    overall = Counter(w for a in asks for w in set(a.split()))
+    out: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    for c, count in Counter(labels.tolist()).most_common():
+        members = np.flatnonzero(labels == c)
+        name = _name([asks[i] for i in members], overall, n, taken)
+        taken.add(name)
+        distance = np.linalg.norm(_dense(x[members]) - _dense(x[members]).mean(axis=0), axis=1)
+        order = members[np.argsort(distance, kind="stable")]
+        out.append({"id": name, "description": f"Prompts such as: {shorten(instructions[order[0]], 80)}",
+                    "examples": _spread([instructions[i] for i in order[: max(20, len(order) // 10)]]),
+                    "share": count / n})
+    return out
+
+
+def _head(ask: str) -> str:
+    """Return tokens that give the first two words and the first task verb the weight they have for a reader."""
+    words = ask.split()
+    plain = words[0] if words and words[0].isalpha() and words[0] not in _STOP else "none"
+    verb = next((w for w in words[:8] if w in _VERBS), plain)
+    return " ".join([f"^{w}" for w in words[:2]] + [f"^verb={verb}"] * 3)
+
+
+def _dense(x: Any) -> np.ndarray:
+    return x.toarray() if hasattr(x, "toarray") else np.asarray(x)
+
+
+_QUESTION = tuple(f"^{w} " for w in ("what", "how", "why", "who", "which", "where", "when", "is", "are", "do", "does", "can"))
+
+
+def _name(asks: list[str], overall: Counter[str], n: int, taken: set[str]) -> str:
+    """Return verb-noun: the commonest task verb of a cluster and the word that sets the cluster apart most."""
+    inside = Counter(w for a in asks for w in set(a.split()))
+    first = Counter(w.partition("=")[2] for a in asks for w in set(a.split()) if w.startswith("^verb="))
+    questions = sum(a.startswith(_QUESTION) for a in asks)
+    verb, count = max(((w, c) for w, c in first.items() if w != "none"), key=lambda x: (x[1], x[0]), default=("do", 0))
+    if count < max(questions, 0.2 * len(asks)):
+        verb = "answer" if questions > 0.3 * len(asks) else "do"
+    lift = [(c / len(asks) * np.log((c / len(asks)) / (overall[w] / n)), w) for w, c in inside.items()
+            if w not in _STOP and w not in _VERBS and w.isalpha() and len(w) > 2 and not w.startswith("x")]
+    nouns = [w for _, w in sorted(lift, reverse=True)[:5]] or ["other"]
+    for noun in nouns:
+        if f"{verb}-{noun}" not in taken:
+            return f"{verb}-{noun}"
+    return next(f"{verb}-{nouns[0]}-{i}" for i in range(2, 1000) if f"{verb}-{nouns[0]}-{i}" not in taken)
+
+
+def _spread(prompts: list[str]) -> list[str]:
+    """Return up to 4 different prompts from even steps through the list, shortened to one line."""
+    seen = list(dict.fromkeys(shorten(p, 200) for p in prompts if p.strip()))
+    step = max(1, len(seen) // _EXAMPLES)
+    return seen[::step][:_EXAMPLES]
