@@ -38,7 +38,7 @@ def each(store: Store, spec) -> list[dict]:
     for unit in engine.plan(engine.choose(spec)):
         options = engine.resolve(unit, spec, {})
         needs = [n for n in unit.needs if n in engine.RESOURCES]
-        resources.update({n: engine._resource(n, options, spec, store.path) for n in needs})
+        resources.update({n: engine._resource(n, options, spec, store.path, rows.num_rows) for n in needs})
         began = time.perf_counter()
         result = engine.run_unit(unit, options, rows, resources, None)
         seconds = time.perf_counter() - began

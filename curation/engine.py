@@ -26,6 +26,7 @@ from .checks import CHECKS, SIGNAL_UNITS
 from .checks.base import RESOURCES, Unit
 from .errors import CurationError
 from .model import FLAGS, SIGNALS
+from .past import NoPast, Past, hashes, joined, same_rows
 from .references import reference_file, references_of
 from .spec import CheckSettings, Spec, load, options_of
 from .store import Store, read_arrow, write_arrow
@@ -136,7 +137,9 @@ def severity_of(unit: Unit, spec: Spec) -> str | None:
 
 
 def _resource_hash(need: str, options: BaseModel, spec: Spec, folder: Path | None) -> str:
-    """Return what a resource adds to the key of a result: for references the hash of their file."""
+    """Return what a resource adds to the key of a result: the part of the spec that checks read, the references' file."""
+    if need == "spec":
+        return _content_hash(spec)
     if need != "references":
         return need
     path, battery = reference_file(getattr(options, "reference", ""), spec, folder)
@@ -148,8 +151,10 @@ def _resource_hash(need: str, options: BaseModel, spec: Spec, folder: Path | Non
     return mark.hexdigest()
 
 
-def _resource(need: str, options: BaseModel, spec: Spec, folder: Path | None) -> Any:
-    """Return what a check asks for by the name of a resource."""
+def _resource(need: str, options: BaseModel, spec: Spec, folder: Path | None, n: int = 0) -> Any:
+    """Return what a check asks for by the name of a resource; `n`: rows, for a past in which there is nothing."""
+    if need == "past":
+        return NoPast(n)
     if need == "references":
         return references_of(getattr(options, "reference", ""), spec, folder)
     return spec if need == "spec" else Vectors(folder)
@@ -171,6 +176,8 @@ def run_unit(unit: Unit, options: BaseModel, rows: pa.Table, resources: Mapping[
             assert len(array) == rows.num_rows, (unit.id, name, len(array), rows.num_rows)
             out[name] = array
         return out
+    alone = unit.scope == "dataset" or not (pc.max(pc.list_value_length(result["related"])).as_py() or 0)
+    assert alone, f"{unit.id} judges each row by itself and yet names other rows"
     return _complete(result, unit, severity)
 
 
@@ -203,7 +210,7 @@ def run_table(
         if not unit.gives and unit.scope not in scopes:
             continue
         options = resolve(unit, spec, chosen)
-        resources.update({need: _resource(need, options, spec, None) for need in unit.needs if need in RESOURCES})
+        resources.update({need: _resource(need, options, spec, None, rows.num_rows) for need in unit.needs if need in RESOURCES})
         result = run_unit(unit, options, rows, resources, severity_of(unit, spec))
         if unit.gives:
             resources.update(result)
@@ -229,8 +236,9 @@ def check(
 ) -> Checked:
     """Run checks on the newest rows of a folder and leave flags and signals in it.
 
-    What was computed before from the same rows, options and spec is taken from the folder. An interrupt leaves
-    every finished check in place and the last complete result current.
+    What was computed before from the same rows, options and spec is taken from the folder. Of rows that came, went,
+    changed or moved since, row checks and signals look only at those whose content is new to them; the result is that
+    of a full run. An interrupt leaves every finished check in place and the last complete result current.
     """
     began = time.monotonic()
     rows, rows_hash = store.rows(), store.rows_hash()
@@ -244,10 +252,11 @@ def check(
         keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
     todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
     cached = [u.id for u in units if u not in todo]
-    with _Workers(store, spec, rows.num_rows, todo, workers) as pool:
+    with _Workers(store, spec, rows.num_rows, workers) as pool:
         for unit in units:
             if unit in todo:
                 result = pool.run(unit, options[unit.id], rows, keys, progress)
+                result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
                 write_arrow(_path(store, unit, keys[unit.id]), result)
                 ran.append(unit.id)
     tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
@@ -276,23 +285,32 @@ def check(
 def cache_key(
     unit: Unit, options: BaseModel, rows_hash: str, spec: Spec, keys: Mapping[str, str], folder: Path | None = None
 ) -> str:
-    """Return <id>@<version>-<16 hex digits>: the hash covers rows, options, source and everything asked for."""
-    makers = {column: u.id for u in SIGNAL_UNITS.values() for column in u.gives}
+    """Return <id>@<version>-<recipe>-<16 hex digits>: the hash covers recipe, rows and the signals asked for.
+
+    The recipe, 16 hex digits, covers what is read besides: options, severity, resources and the source of the unit.
+    """
+    recipe = _recipe(unit, options, spec, folder)
+    makers = _makers()
+    asked = {need: keys.get(makers[need].id, need) for need in unit.needs if need not in RESOURCES}
+    text = json.dumps({"rows": rows_hash, "recipe": recipe, **asked}, sort_keys=True)
+    return f"{recipe}-{xxhash.xxh3_64_hexdigest(text.encode())}"
+
+
+def _recipe(unit: Unit, options: BaseModel, spec: Spec, folder: Path | None) -> str:
+    """Return <id>@<version>-<16 hex digits> over all that decides a result but the rows and their signals."""
     parts: dict[str, Any] = {
-        "rows": rows_hash,
         "options": options.model_dump(mode="json"),
         "severity": severity_of(unit, spec),
         "code": _code(unit),
+        **{need: _resource_hash(need, options, spec, folder) for need in unit.needs if need in RESOURCES},
     }
-    for need in unit.needs:
-        if need == "spec":
-            parts[need] = _content_hash(spec)
-        elif need in RESOURCES:
-            parts[need] = _resource_hash(need, options, spec, folder)
-        else:
-            parts[need] = keys.get(makers.get(need, ""), need)
     text = json.dumps(parts, sort_keys=True)
     return f"{unit.id}@{unit.version}-{xxhash.xxh3_64_hexdigest(text.encode())}"
+
+
+def _makers() -> dict[str, Unit]:
+    """Return the unit that gives each signal."""
+    return {column: u for u in SIGNAL_UNITS.values() for column in u.gives}
 
 
 def _code(unit: Unit) -> str:
@@ -311,24 +329,120 @@ def _path(store: Store, unit: Unit, key: str) -> Path:
     return store.path / ("signals" if unit.gives else "flags") / f"{key}.arrow"
 
 
-class _Workers:
-    """Runs units on a folder's rows: row units in slices over processes, dataset units here."""
+# ---- what the folder knows of rows it had before
 
-    def __init__(self, store: Store, spec: Spec, n: int, todo: Sequence[Unit], workers: int | None) -> None:
+
+def _about(store: Store, rows_hash: str, unit: Unit, keys: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Return what a result file says of the rows and signals it was computed from."""
+    about = {"rows": store.version, "rows_hash": rows_hash, "signals": _asked_keys(unit, keys)}
+    return {b"curation": json.dumps(about, sort_keys=True).encode()}
+
+
+def _asked_keys(unit: Unit, keys: Mapping[str, str]) -> dict[str, str]:
+    """Return {signal: key of its file} of the signals that a unit asks for."""
+    makers = _makers()
+    return {need: keys[makers[need].id] for need in unit.needs if need not in RESOURCES}
+
+
+class _Earlier:
+    """Finds the newest earlier result of a unit and which present rows it speaks of."""
+
+    def __init__(self, store: Store, rows: pa.Table, rows_hash: str) -> None:
+        self.store, self.rows_hash = store, rows_hash
+        self.tables: dict[str, pa.Table] = {rows_hash: rows}
+        self.hashes: dict[tuple[str, str], np.ndarray] = {}
+
+    def result(self, unit: Unit, keys: Mapping[str, str]) -> tuple[pa.Table, np.ndarray] | None:
+        """Return (table of an earlier result, position in its rows for each present row or -1); None when none is usable."""
+        recipe = keys[unit.id].rpartition("-")[0]
+        found = _path(self.store, unit, recipe).parent.glob(f"{recipe}-*.arrow")
+        for path in sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True):
+            try:
+                table = read_arrow(path)
+            except CurationError as e:
+                log.warning("%s", e)
+                continue
+            about = json.loads((table.schema.metadata or {}).get(b"curation", b"{}"))
+            earlier = self.positions(unit, keys, about)
+            if earlier is not None:
+                return table, earlier
+        return None
+
+    def positions(self, unit: Unit, keys: Mapping[str, str], about: Mapping[str, Any]) -> np.ndarray | None:
+        """Return for each present row its position in the rows that `about` tells, -1 when new; None when those are gone."""
+        if not about or not self._rows(about["rows"], about["rows_hash"]):
+            return None
+        asked = _asked_keys(unit, keys)
+        if any(not self._signal_path(name, key).exists() for name, key in about["signals"].items()):
+            return None
+        new = self._content(unit, self.rows_hash, asked)
+        return same_rows(new, self._content(unit, about["rows_hash"], about["signals"]))
+
+    def _rows(self, version: str, rows_hash: str) -> bool:
+        """Whether the folder still has these rows; a version number may have been given away again."""
+        if rows_hash not in self.tables:
+            if version not in self.store.versions() or self.store.rows_hash(version) != rows_hash:
+                return False
+            self.tables[rows_hash] = self.store.rows(version)
+        return True
+
+    def _content(self, unit: Unit, rows_hash: str, asked: Mapping[str, str]) -> np.ndarray:
+        """Return (n,) uint64: a hash a row of all that the unit is handed."""
+        columns = [(rows_hash, name) for name in unit.reads] + [(asked[name], name) for name in sorted(asked)]
+        for source, name in columns:
+            if (source, name) not in self.hashes:
+                table = self.tables[source] if source == rows_hash else read_arrow(self._signal_path(name, source))
+                self.hashes[source, name] = hashes(table[name])
+        return joined([self.hashes[x] for x in columns], self.tables[rows_hash].num_rows)
+
+    def _signal_path(self, name: str, key: str) -> Path:
+        return _path(self.store, _makers()[name], key)
+
+
+def _join_flags(old: pa.Table, earlier: np.ndarray, new: pa.Table, rows: pa.Table) -> pa.Table:
+    """Return the flags of all rows: those of `old` on the rows that are `earlier`, and those of the rows that are not."""
+    order = np.argsort(old["row"].to_numpy(), kind="stable")
+    of = old["row"].to_numpy()[order]
+    kept = np.flatnonzero(earlier >= 0)
+    first = np.searchsorted(of, earlier[kept], "left")
+    count = np.searchsorted(of, earlier[kept], "right") - first
+    at = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
+    number = pa.array(np.repeat(kept, count))
+    again = old.take(pa.array(order[at]))
+    again = again.set_column(0, FLAGS.field("row"), number).set_column(1, FLAGS.field("uid"), rows["uid"].take(number))
+    return pa.concat_tables([again.cast(FLAGS), new.cast(FLAGS)])
+
+
+def _join_signals(old: pa.Table, earlier: np.ndarray, new: pa.Table, rows: pa.Table) -> pa.Table:
+    """Return the signals of all rows: those of `old` for the rows that are `earlier`, those of `new` for the others."""
+    at = earlier.copy()
+    fresh = np.flatnonzero(earlier < 0)
+    at[fresh] = old.num_rows + np.arange(len(fresh))
+    table = rows.select(["row", "uid"])
+    for name in new.column_names[2:]:
+        both = pa.chunked_array([*old[name].chunks, *new[name].chunks], new[name].type)
+        table = table.append_column(name, both.take(pa.array(at)))
+    return table
+
+
+class _Workers:
+    """Runs units on a folder's rows: row units in slices over processes once they are many, dataset units here."""
+
+    def __init__(self, store: Store, spec: Spec, n: int, workers: int | None) -> None:
         self.store, self.spec, self.n = store, spec, n
         self.count = workers if workers is not None else min(os.cpu_count() or 1, 8)
-        wanted = self.count > 1 and n > IN_PROCESS and any(u.scope == "row" for u in todo)
-        self.pool = (
-            ProcessPoolExecutor(
+        self.pool: ProcessPoolExecutor | None = None
+        self.earlier = _Earlier(store, store.rows(), store.rows_hash())
+
+    def start(self) -> ProcessPoolExecutor:
+        """Return the pool, with every worker started."""
+        if self.pool is None:
+            self.pool = ProcessPoolExecutor(
                 self.count,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_open,
-                initargs=(str(store.rows_path()), spec.model_dump_json()),
+                initargs=(str(self.store.path), str(self.store.rows_path()), self.spec.model_dump_json()),
             )
-            if wanted
-            else None
-        )
-        if self.pool is not None:
             # A worker that is interrupted while it starts would print a traceback; so start all with interrupts held.
             held = signals.pthread_sigmask(signals.SIG_BLOCK, {signals.SIGINT})
             try:
@@ -336,6 +450,7 @@ class _Workers:
                     task.result()
             finally:
                 signals.pthread_sigmask(signals.SIG_SETMASK, held)
+        return self.pool
 
     def __enter__(self) -> _Workers:
         return self
@@ -348,48 +463,64 @@ class _Workers:
                     process.terminate()
 
     def run(self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], progress: Progress | None) -> pa.Table:
-        """Return the FLAGS or SIGNALS table of one unit over all rows."""
+        """Return the FLAGS or SIGNALS table of one unit over all rows, flags in the order of the rows."""
         say = progress or (lambda name, done, total: None)
-        say(unit.id, 0, self.n)
-        if unit.scope == "dataset" or self.pool is None:
-            resources = {
-                need: _resource(need, options, self.spec, self.store.path) if need in RESOURCES else self._signal(need, keys)
-                for need in unit.needs
-            }
-            parts = [_table(unit, run_unit(unit, options, rows, resources, severity_of(unit, self.spec)), rows)]
-            say(unit.id, self.n, self.n)
+        known = self.earlier.result(unit, keys) if unit.scope == "row" else None
+        if known is None:
+            table = self._all(unit, options, rows, keys, None, say)
         else:
-            parts = self._spread(unit, options, keys, say)
-        table = pa.concat_tables(parts).unify_dictionaries()
-        return table.combine_chunks() if unit.gives else table
+            fresh = np.flatnonzero(known[1] < 0)
+            new = self._all(unit, options, rows, keys, fresh, say)
+            table = (_join_signals if unit.gives else _join_flags)(*known, new, rows)
+        table = table.unify_dictionaries()
+        if unit.gives:
+            return table.combine_chunks()
+        row = table["row"].to_numpy()
+        return table if (row[1:] >= row[:-1]).all() else table.take(pa.array(np.argsort(row, kind="stable")))
 
-    def _spread(self, unit: Unit, options: BaseModel, keys: Mapping[str, str], say: Progress) -> list[pa.Table]:
-        assert self.pool is not None
-        makers = {column: u for u in SIGNAL_UNITS.values() for column in u.gives}
-        signals = {
-            need: str(_path(self.store, makers[need], keys[makers[need].id])) for need in unit.needs if need not in RESOURCES
-        }
-        tasks = [
-            self.pool.submit(
-                _slice,
-                unit.id,
-                bool(unit.gives),
-                options.model_dump(mode="json"),
-                start,
-                min(start + BATCH, self.n),
-                signals,
-                severity_of(unit, self.spec),
-            )
-            for start in range(0, self.n, BATCH)
-        ]
+    def _all(
+        self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], at: np.ndarray | None, say: Progress
+    ) -> pa.Table:
+        """Return what a unit finds on all rows, or on those at the positions `at` (ascending)."""
+        n = self.n if at is None else len(at)
+        say(unit.id, 0, n)
+        if unit.scope == "row" and self.count > 1 and n > IN_PROCESS:
+            return pa.concat_tables(self._spread(unit, options, keys, at, n, say))
+        resources = {need: self._asked(unit, need, options, keys) for need in unit.needs}
+        if at is not None:
+            rows = some(rows, at)
+            resources.update({need: some(resources[need], at) for need in unit.needs if need not in RESOURCES})
+        found = _table(unit, run_unit(unit, options, rows, resources, severity_of(unit, self.spec)), rows)
+        say(unit.id, n, n)
+        return found
+
+    def _asked(self, unit: Unit, need: str, options: BaseModel, keys: Mapping[str, str]) -> Any:
+        """Return a resource or a signal that a unit asks for."""
+        if need == "past":
+            recipe = keys[unit.id].rpartition("-")[0]
+            about = {"rows": self.store.version, "rows_hash": self.earlier.rows_hash, "signals": _asked_keys(unit, keys)}
+            return Past(self.store.path / "past", recipe, about, lambda a: self.earlier.positions(unit, keys, a), self.n)
+        return _resource(need, options, self.spec, self.store.path) if need in RESOURCES else self._signal(need, keys)
+
+    def _spread(
+        self, unit: Unit, options: BaseModel, keys: Mapping[str, str], at: np.ndarray | None, n: int, say: Progress
+    ) -> list[pa.Table]:
+        pool = self.start()
+        signals = {name: str(_path(self.store, _makers()[name], key)) for name, key in _asked_keys(unit, keys).items()}
+        tasks = []
+        for start in range(0, n, BATCH):
+            part = np.arange(start, min(start + BATCH, n)) if at is None else at[start : start + BATCH]
+            given = options.model_dump(mode="json")
+            severity = severity_of(unit, self.spec)
+            tasks.append(pool.submit(_slice, unit.id, bool(unit.gives), given, part, signals, severity))
         parts = []
         for i, task in enumerate(tasks):
             parts.append(pa.ipc.open_stream(task.result()).read_all())
-            say(unit.id, min((i + 1) * BATCH, self.n), self.n)
+            say(unit.id, min((i + 1) * BATCH, n), n)
         return parts
 
     def _signal(self, name: str, keys: Mapping[str, str]) -> pa.ChunkedArray:
-        maker = next(u for u in SIGNAL_UNITS.values() if name in u.gives)
+        maker = _makers()[name]
         return read_arrow(_path(self.store, maker, keys[maker.id]))[name]
 
 
@@ -403,16 +534,25 @@ def _table(unit: Unit, result: Any, rows: pa.Table) -> pa.Table:
     return table
 
 
+def some(table: Any, at: np.ndarray) -> Any:
+    """Return the rows at ascending positions of a table or column, without a copy when they follow each other."""
+    if len(at) and at[-1] - at[0] + 1 == len(at):
+        return table.slice(int(at[0]), len(at))
+    return table.take(pa.array(at, pa.int64()))
+
+
+_folder: Path | None = None
 _rows: pa.Table | None = None
 _spec: Spec | None = None
 
 
-def _open(path: str, spec: str) -> None:
+def _open(folder: str, path: str, spec: str) -> None:
     """Set up a worker: map the rows, read the spec, leave interrupts to the parent."""
-    global _rows, _spec
+    global _folder, _rows, _spec
     signals.signal(signals.SIGINT, signals.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pa.set_cpu_count(1)
+    _folder = Path(folder)
     _rows = read_arrow(Path(path))
     _spec = Spec.model_validate_json(spec)
 
@@ -426,19 +566,20 @@ def _end_with_parent() -> None:
 
 
 def _slice(
-    id: str, is_signal: bool, options: dict[str, Any], start: int, stop: int, signals: dict[str, str], severity: str | None
+    id: str, is_signal: bool, options: dict[str, Any], at: np.ndarray, signals: dict[str, str], severity: str | None
 ) -> bytes:
-    """Run one unit on rows start..stop in a worker and return its table as Arrow stream bytes."""
+    """Run one unit on the rows at ascending positions in a worker and return its table as Arrow stream bytes."""
     assert _rows is not None and _spec is not None
     unit = (SIGNAL_UNITS if is_signal else CHECKS)[id]
-    rows = _rows.slice(start, stop - start)
-    resources: dict[str, Any] = {"spec": _spec}
+    rows = some(_rows, at)
+    given = unit.options(**options)
+    resources = {need: _resource(need, given, _spec, _folder) for need in unit.needs if need in RESOURCES}
     for name, path in signals.items():
-        resources[name] = read_arrow(Path(path))[name].slice(start, stop - start)
+        resources[name] = some(read_arrow(Path(path))[name], at)
     try:
-        result = run_unit(unit, unit.options(**options), rows, resources, severity)
+        result = run_unit(unit, given, rows, resources, severity)
     except Exception as e:
-        raise RuntimeError(f"{id} failed on rows {start}..{stop - 1}: {type(e).__name__}: {e}") from e
+        raise RuntimeError(f"{id} failed on rows {at[0]}..{at[-1]}: {type(e).__name__}: {e}") from e
     table = _table(unit, result, rows).unify_dictionaries().combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

@@ -159,12 +159,11 @@ import sys, time
 from pathlib import Path
 from curation import engine
 from curation.store import Store
-from curation.checks import CHECKS
 engine.IN_PROCESS = 0
 store = Store({str(store.path)!r})
 if __name__ == "__main__":
-    with engine._Workers(store, engine.spec_of(store), 4, [CHECKS["response.empty"]], 2) as pool:
-        print(*pool.pool._processes, flush=True)
+    with engine._Workers(store, engine.spec_of(store), 4, 2) as pool:
+        print(*pool.start()._processes, flush=True)
         time.sleep(60)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -23,6 +23,7 @@ FLOORS = {
     "refusal": 4,
     "families": 4,
     "clustering": 4,
+    "past": 4,
     "cli_diversity": 9,
     "checks": 5,
     "engine": 6,

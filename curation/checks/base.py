@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ class Unit:
     id: str
     scope: str  # "row": any batch of rows will do; "dataset": all rows at once
     reads: tuple[str, ...]  # columns of ROWS it is handed (row and uid always)
-    needs: tuple[str, ...]  # of: spec, vectors, references, and names of signals
+    needs: tuple[str, ...]  # of: spec, vectors, references, past, and names of signals
     version: int
     options: type[BaseModel]  # pydantic model made from the keyword-only arguments
     run: Callable[..., Any]
@@ -38,7 +38,31 @@ class Unit:
 
 CHECKS: dict[str, Unit] = {}
 SIGNAL_UNITS: dict[str, Unit] = {}
-RESOURCES = ("spec", "vectors", "references")  # what is not a signal but may be asked for by name
+RESOURCES = ("spec", "vectors", "references", "past")  # what is not a signal but may be asked for by name
+
+
+class Past(Protocol):
+    """What a set-wide check may keep for its next run in the same folder under the same options, spec part and code.
+
+    A check that asks for it must find the same flags with it as without it. Off a folder nothing is ever kept.
+    """
+
+    @property
+    def earlier(self) -> np.ndarray:
+        """(n,) int64: for each present row its position in the rows that the arrays of `load` speak of, -1 when new.
+
+        A row is earlier when all columns that the check reads, and the signals it asks for, are as they were; no
+        position is given twice. Row numbers and uids do not count, so earlier rows may have been moved.
+        """
+        ...
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """Return what was saved last (read-only), None when nothing was or it can no longer be used."""
+        ...
+
+    def save(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays of numbers or truth values that speak of the present rows, whole or not at all."""
+        ...
 
 
 def _options(name: str, fn: Callable[..., Any]) -> tuple[type[BaseModel], tuple[str, ...]]:
@@ -68,8 +92,11 @@ def check(
     """Declare a check. The function takes the rows and what it asks for by name, and returns a FLAGS table.
 
     Keyword-only arguments with a default are its options. Arguments without one are supplied by the engine:
-    `spec`, `vectors`, `references` (the option `reference` names their file) or the name of a signal (an Arrow array
-    as long as the rows).
+    `spec`, `vectors`, `references` (the option `reference` names their file), `past` (what the check kept in its last
+    run, see Past) or the name of a signal (an Arrow array as long as the rows).
+
+    A "row" check judges each row by the columns and signals it is handed and by nothing else: not by its number, its
+    uid, or the other rows of the batch. So its findings on a row hold until the row or an asked signal changes.
     """
     assert severity in SEVERITIES and action in ACTIONS and scope in ("row", "dataset"), (severity, action, scope)
 

@@ -1,0 +1,278 @@
+"""The past: rows known by their content, arrays kept between runs, and incremental runs equal to full ones."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation import engine
+from curation.checks import CHECKS, SIGNAL_UNITS
+from curation.checks.base import check, flags, signal, texts
+from curation.past import NoPast, hashes, read_arrays, same_rows, write_arrays
+from curation.spec import parse
+from curation.store import Store
+
+from .rows import make_rows
+
+VALUES: dict[str, tuple[pa.DataType, list[Any]]] = {
+    "text": (pa.string(), ["", "a", "b", "ab", "a\0", "é" * 9, "12345678", "123456789", None]),
+    "number": (pa.float32(), [0.0, 1.0, -1.0, 0.5, None]),
+    "truth": (pa.bool_(), [True, False, None]),
+    "list": (pa.list_(pa.string()), [[], ["a"], ["a", ""], ["", "a"], [None], None]),
+    "turns": (
+        pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+        [[], [{"role": "a", "content": "b"}], [{"role": "ab", "content": ""}], [{"role": "a", "content": None}]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+@settings(deadline=None)
+@given(data=st.data())
+def test_hashes_are_equal_where_values_are_equal_however_the_column_is_cut(name: str, data: st.DataObject) -> None:
+    kind, values = VALUES[name]
+    picked = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=12))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(picked)), max_size=3)))
+    whole = pa.array([values[k] for k in picked], kind)
+    chunks = [whole.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, len(picked)], strict=True)]
+    found = hashes(pa.chunked_array(chunks, kind))
+    assert len(found) == len(picked)
+    assert found.tolist() == hashes(whole).tolist()
+    for i, a in enumerate(picked):
+        for j, b in enumerate(picked):
+            assert (found[i] == found[j]) == (a == b), (values[a], values[b])
+
+
+def test_hashes_of_codes_are_those_of_the_words() -> None:
+    words = pa.array(["a", None, "b", "a"])
+    assert hashes(words.dictionary_encode()).tolist() == hashes(words).tolist()
+    assert len(set(hashes(pa.array([f"row {i}" for i in range(20_000)])).tolist())) == 20_000
+
+
+@settings(deadline=None)
+@given(old=st.lists(st.integers(0, 4), max_size=12), new=st.lists(st.integers(0, 4), max_size=12))
+def test_same_rows_pairs_equal_values_once_and_leaves_none_out(old: list[int], new: list[int]) -> None:
+    found = same_rows(np.array(new, np.uint64), np.array(old, np.uint64)).tolist()
+    held = [k for k in found if k >= 0]
+    assert len(held) == len(set(held))
+    assert all(old[k] == new[i] for i, k in enumerate(found) if k >= 0)
+    assert len(held) == sum(min(old.count(v), new.count(v)) for v in set(new))
+
+
+# ---- arrays
+
+
+def test_arrays_come_back_as_they_went(tmp_path: Path) -> None:
+    given_ = {
+        "pairs": np.arange(12, dtype=np.int64).reshape(6, 2),
+        "none": np.zeros((0, 3), np.float32),
+        "bits": np.array([True, False, True]),
+        "text": np.frombuffer(b"bytes", np.uint8),
+    }
+    write_arrays(tmp_path / "x.arrays", given_, {"rows": "0001"})
+    found = read_arrays(tmp_path / "x.arrays")
+    assert found is not None and found[1] == {"rows": "0001"} and list(found[0]) == sorted(given_)
+    for name, array in given_.items():
+        assert found[0][name].dtype == array.dtype and np.array_equal(found[0][name], array)
+        assert not found[0][name].flags.writeable
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "head", "empty"])
+def test_damaged_arrays_are_no_arrays(tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.arrays"
+    write_arrays(path, {"a": np.arange(1000)}, {})
+    raw = bytearray(path.read_bytes())
+    raw[-1 if harm == "flip" else 20] ^= 255
+    path.write_bytes({"cut": raw[:500], "flip": raw, "head": raw, "empty": b""}[harm])
+    with caplog.at_level(logging.WARNING):
+        assert read_arrays(path) is None
+    assert "made anew" in caplog.text
+
+
+def test_off_a_folder_there_is_no_past() -> None:
+    past = NoPast(3)
+    past.save({"a": np.zeros(3)})
+    assert past.load() is None and past.earlier.tolist() == [-1, -1, -1]
+
+
+# ---- runs
+
+
+@pytest.fixture
+def units() -> dict[str, Any]:
+    """Register units that see how many rows they are handed: a set-wide signal, a row signal and two checks."""
+    before = set(CHECKS), set(SIGNAL_UNITS)
+    seen: dict[str, Any] = {"rows": [], "earlier": [], "loaded": []}
+
+    @signal("cluster", reads=("instruction",), scope="dataset")
+    def cluster(rows: pa.Table) -> Any:
+        """How many rows ask the same."""
+        asked = texts(rows, "instruction")
+        return {"cluster": [asked.count(x) for x in asked]}
+
+    @check("test.row", reads=("instruction", "response"))
+    def row_check(rows: pa.Table, cluster: Any, n_words: Any, *, least: int = 2) -> pa.Table:
+        """Two flags on rows whose instruction many rows have, one on long answers."""
+        seen["rows"].append(rows.num_rows)
+        many = [i for i, c in enumerate(cluster.to_pylist()) if c >= least]
+        long = [i for i, w in enumerate(n_words.to_pylist()) if w >= 2]
+        at = [*long, *many, *many]
+        said = [*(f"says {r}" for r in pa.array(texts(rows, "response")).take(pa.array(long, pa.int64())).to_pylist()),
+                *(f"asked {cluster[i].as_py()} times" for i in many), *("b" for _ in many)]
+        return flags(rows, {"at": at, "message": said, "score": 0.5})
+
+    @check("test.set", reads=("instruction",), scope="dataset")
+    def set_check(rows: pa.Table, past: Any) -> pa.Table:
+        """Keeps a number a row."""
+        kept = past.load()
+        mine = [len(x) for x in texts(rows, "instruction")]
+        seen["earlier"].append(past.earlier.tolist())
+        seen["loaded"].append(None if kept is None else kept["length"].tolist())
+        if kept is not None:
+            old = past.earlier >= 0
+            assert np.array_equal(kept["length"][past.earlier[old]], np.array(mine, np.int64)[old])
+        past.save({"length": np.array(mine, np.int64)})
+        return flags(rows, {"at": []})
+
+    yield seen
+    for table, names in ((CHECKS, before[0]), (SIGNAL_UNITS, before[1])):
+        for name in set(table) - names:
+            del table[name]
+
+
+def results(store: Store) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    found = store.signals()
+    assert found is not None
+    return store.flags().to_pylist(), found.to_pylist()
+
+
+ROW = st.tuples(st.sampled_from(["a", "b", "c d"]), st.sampled_from(["", "x", "x y", "<noinput>"]))
+STEP = st.tuples(st.sampled_from(["append", "remove", "edit", "swap"]), st.integers(0, 99), ROW)
+
+
+def changed(rows: list[tuple[str, str]], steps: list[tuple[str, int, tuple[str, str]]]) -> list[tuple[str, str]]:
+    rows = list(rows)
+    for what, at, row in steps:
+        k = at % len(rows)
+        if what == "append":
+            rows.append(row)
+        elif what == "remove" and len(rows) > 1:
+            del rows[k]
+        elif what == "edit":
+            rows[k] = row
+        else:
+            rows[k], rows[0] = rows[0], rows[k]
+    return rows
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=st.lists(ROW, min_size=1, max_size=7), rounds=st.lists(st.lists(STEP, max_size=4), min_size=1, max_size=2))
+def test_an_incremental_run_is_a_full_run(units: Any, tmp_path_factory: Any, first: Any, rounds: Any) -> None:
+    folder = tmp_path_factory.mktemp("sets")
+    spec = parse("name: x")
+    names = ["test.row", "test.set", "response.empty", "response.placeholder", "dup.exact"]
+    grown, rows = Store.create(folder / "grown"), first
+    for k, steps in enumerate([[], *rounds]):
+        rows = changed(rows, steps)
+        table = make_rows({"instruction": i, "response": r} for i, r in rows)
+        grown.import_rows(table.to_batches(), source="x")
+        engine.check(grown, spec, checks=names)
+        fresh = Store.create(folder / f"fresh{k}")
+        fresh.import_rows(table.to_batches(), source="x")
+        engine.check(fresh, spec, checks=names)
+        assert results(grown) == results(fresh)
+
+
+def given_rows(*pairs: tuple[str, str]) -> list[pa.RecordBatch]:
+    return make_rows({"instruction": i, "response": r} for i, r in pairs).to_batches()
+
+
+def test_only_new_rows_and_rows_with_a_changed_signal_are_looked_at(units: Any, tmp_path: Path) -> None:
+    store, spec = Store.create(tmp_path / "set"), parse("name: x")
+    store.import_rows(given_rows(("a", "1"), ("b", "2"), ("c", "3")), source="x")
+    engine.check(store, spec, checks=["test.row"])
+    store.import_rows(given_rows(("d", "4"), ("c", "3"), ("b", "2"), ("a", "1"), ("b", "5")), source="x")
+    engine.check(store, spec, checks=["test.row"])
+    assert units["rows"] == [3, 3], "new: d and the second b; the first b is asked twice now"
+    found = [(f["row"], f["message"]) for f in store.flags().to_pylist()]
+    assert found == [(2, "asked 2 times"), (2, "b"), (4, "asked 2 times"), (4, "b")]
+    engine.check(store, spec, checks=["test.row"], overrides={"test.row": {"least": 3}})
+    assert units["rows"] == [3, 3, 5], "other options, another recipe"
+
+
+def test_a_check_finds_what_it_kept_and_which_rows_it_speaks_of(units: Any, tmp_path: Path) -> None:
+    store, spec = Store.create(tmp_path / "set"), parse("name: x")
+    store.import_rows(given_rows(("aa", "1"), ("b", "2"), ("b", "2"), ("ccc", "3")), source="x")
+    engine.check(store, spec, checks=["test.set"])
+    store.import_rows(given_rows(("b", "9"), ("ccc", "3"), ("b", "2"), ("b", "7"), ("dddd", "4")), source="x")
+    engine.check(store, spec, checks=["test.set"])
+    assert units["loaded"] == [None, [2, 1, 1, 3]]
+    assert units["earlier"] == [[-1] * 4, [1, 3, 2, -1, -1]], "the answers are not read; a third b is new"
+    assert len(list((store.path / "past").iterdir())) == 1
+
+
+def test_a_damaged_or_orphaned_past_is_no_past(units: Any, tmp_path: Path) -> None:
+    store, spec = Store.create(tmp_path / "set"), parse("name: x")
+    for k, harm in enumerate(["bytes", "rows"]):
+        store.import_rows(given_rows(("aa", "1"), ("b", str(k))), source="x")
+        engine.check(store, spec, checks=["test.set"])
+        (kept,) = (store.path / "past").iterdir()
+        if harm == "bytes":
+            kept.write_bytes(kept.read_bytes()[:-3])
+        else:
+            for path in (store.path / "rows").iterdir():
+                path.unlink()
+        units["loaded"].clear()
+        store.import_rows(given_rows(("aa", "1"), ("c", str(k))), source="x")
+        engine.check(store, spec, checks=["test.set"])
+        assert units["loaded"] == [None]
+
+
+def test_damaged_results_and_results_of_rows_that_are_gone_are_computed_anew(units: Any, tmp_path: Path) -> None:
+    store, spec = Store.create(tmp_path / "set"), parse("name: x")
+    store.import_rows(given_rows(("a", "1"), ("b", "2")), source="x")
+    engine.check(store, spec, checks=["test.row"])
+    for path in (store.path / "flags").glob("test.row*"):
+        path.write_bytes(path.read_bytes()[:40])
+    store.import_rows(given_rows(("a", "1"), ("b", "3")), source="x")
+    engine.check(store, spec, checks=["test.row"])
+    assert units["rows"] == [2, 2]
+    os.remove(store.rows_path("0002"))
+    store.import_rows(given_rows(("a", "1"), ("c", "3")), source="x")
+    assert store.version == "0002", "the number is given away again"
+    engine.check(store, spec, checks=["test.row"])
+    assert units["rows"] == [2, 2, 2]
+
+
+def test_few_new_rows_start_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, spec = Store.create(tmp_path / "set"), parse("name: x")
+    pairs = [("a", f"{i} words here") for i in range(40)]
+    store.import_rows(given_rows(*pairs), source="x")
+    engine.check(store, spec, checks=["response.empty"], workers=1)
+    monkeypatch.setattr(engine, "IN_PROCESS", 5)
+    monkeypatch.setattr(engine._Workers, "start", lambda self: pytest.fail("a pool was started"))
+    store.import_rows(given_rows(*pairs, ("new", "")), source="x")
+    engine.check(store, spec, checks=["response.empty"], workers=2)
+    assert store.flags()["row"].to_pylist() == [40]
+
+
+def test_workers_look_at_scattered_new_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = parse("name: x")
+    old = [("a", f"{i} words here") for i in range(30)]
+    new = [x for i, pair in enumerate(old) for x in ((pair, (f"new {i}", "" if i % 3 else "<noinput>")) if i % 2 else (pair,))]
+    names = ["response.empty", "response.placeholder", "response.truncated"]
+    grown, fresh = Store.create(tmp_path / "grown"), Store.create(tmp_path / "fresh")
+    grown.import_rows(given_rows(*old), source="x")
+    engine.check(grown, spec, checks=names, workers=1)
+    monkeypatch.setattr(engine, "IN_PROCESS", 3)
+    monkeypatch.setattr(engine, "BATCH", 4)
+    for store, workers in ((grown, 2), (fresh, 1)):
+        store.import_rows(given_rows(*new), source="x")
+        engine.check(store, spec, checks=names, workers=workers)
+    assert results(grown) == results(fresh) and grown.flags().num_rows
