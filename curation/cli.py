@@ -173,7 +173,13 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str] | None:
 
 
 def _import(
-    source: str, to: Path, mapping: Sequence[str], skip_bad: bool, split: str | None, subset: str | None
+    source: str,
+    to: Path,
+    mapping: Sequence[str],
+    skip_bad: bool,
+    split: str | None,
+    subset: str | None,
+    append: bool = False,
 ) -> dict[str, Any]:
     from . import formats
     from .store import Store
@@ -193,7 +199,7 @@ def _import(
                 subset=subset,
             )
             name = Path(source).name if source != "-" else "stdin"
-            done = store.import_rows(reading, source=name, detected=reading.detected)
+            done = store.import_rows(reading, source=name, detected=reading.detected, append=append)
     except BaseException:
         if fresh and not rejected.exists():
             shutil.rmtree(to)  # made a moment ago for rows that did not come
@@ -268,6 +274,7 @@ def init(folder: Path, file: str | None, force: bool, json_: bool, **given: Any)
 @cli.command("import")
 @click.argument("file")
 @click.option("--to", type=click.Path(path_type=Path), required=True, help="The dataset folder; made when absent.")
+@click.option("--append", is_flag=True, help="Keep the rows that are there and add these behind them.")
 @with_import_options
 @as_json
 def import_(file: str, to: Path, json_: bool, **given: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -166,32 +167,37 @@ class Store:
         """Return what the import wrote of a version: source, detected format, counts, hash."""
         return json.loads((self.path / "rows" / f"{version or self.version}.json").read_text())
 
-    def import_rows(self, batches: Iterable[pa.RecordBatch], *, source: str, detected: str = "") -> Imported:
+    def import_rows(
+        self, batches: Iterable[pa.RecordBatch], *, source: str, detected: str = "", append: bool = False
+    ) -> Imported:
         """Write a new row version from batches of ROWS columns, in bounded memory; nothing changes on failure.
 
         The store numbers the rows, appends "#k" to the uid of the k-th further copy of a content, and encodes
-        family, source and split. Verdicts hang on uids and so carry over.
+        family, source and split. Verdicts hang on uids and so carry over. With `append` the rows of the newest version
+        come first, with their numbers and uids; the batches follow.
         """
-        before = self._uids(self.versions()[-1]) if self.versions() else set()
+        before = self.version if self.versions() else None
         version = f"{int(self.versions()[-1]) + 1 if self.versions() else 1:04d}"
         path = self.path / "rows" / f"{version}.arrow"
         seen: dict[str, int] = {}
         codes = {name: _Codes() for name in ("family", "source", "split")}
         digest = Digest()
         n = copies = 0
+        held = self.rows(before).num_rows if append and before else 0
+        first = self._again(before) if append and before else ()
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         with atomic(path) as f, pa.ipc.new_file(f, ROWS, options=options) as writer:
-            for batch in batches:
+            for batch in itertools.chain(first, batches):
                 batch, repeated = self._finish(batch, n, seen, codes)
                 for name in ROWS.names[1:]:
                     digest.feed(name, batch.column(name))
                 n += batch.num_rows
                 copies += repeated
                 writer.write_batch(batch)
-            if n == 0:
+            if n == held:
                 raise CurationError(f"{source}: no rows to import", "the file holds no usable rows")
-        uids = self._uids(version)
-        result = Imported(version, n, copies, len(uids - before), len(before - uids), digest.hexdigest())
+        new, gone = (n - held, 0) if held else self._turnover(before, version)
+        result = Imported(version, n, copies, new, gone, digest.hexdigest())
         write_json(
             self.path / "rows" / f"{version}.json",
             {
@@ -202,9 +208,25 @@ class Store:
                 "new": result.new,
                 "gone": result.gone,
                 "hash": result.hash,
+                "appended_to": before if held else None,
             },
         )
         return result
+
+    def _again(self, version: str) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a version as an import hands them over: their uids without copy numbers."""
+        for batch in self.rows(version).to_batches():
+            bare = pc.replace_substring_regex(batch.column("uid"), "#.*", "")
+            yield batch.set_column(batch.schema.get_field_index("uid"), "uid", bare)
+
+    def _turnover(self, before: str | None, after: str) -> tuple[int, int]:
+        """Return how many uids of version `after` are not in `before`, and how many of `before` not in `after`."""
+        new = self.rows(after, columns=["uid"])["uid"]
+        if before is None:
+            return len(new), 0
+        old = self.rows(before, columns=["uid"])["uid"]
+        missing = [len(a) - (pc.sum(pc.is_in(a, value_set=b)).as_py() or 0) for a, b in ((new, old), (old, new))]
+        return missing[0], missing[1]
 
     def _finish(
         self, batch: pa.RecordBatch, start: int, seen: dict[str, int], codes: Mapping[str, _Codes]
@@ -224,9 +246,6 @@ class Store:
             columns[name] = code.encode(batch.column(name))
         arrays = [columns[f.name] if f.type == CODES else columns[f.name].cast(f.type) for f in ROWS]
         return pa.RecordBatch.from_arrays(arrays, schema=ROWS), repeated
-
-    def _uids(self, version: str) -> set[str]:
-        return set(self.rows(version, columns=["uid"])["uid"].to_pylist())
 
     # ---- flags and signals
 

@@ -211,3 +211,13 @@ def test_a_refused_import_leaves_no_folder_behind(tmp_path: Path) -> None:
     done = curation("import", path, "--to", tmp_path / "set")
     assert done.returncode == 2 and "dup.jsonl:1: duplicate key 'output'" in done.stderr and "--skip-bad" in done.stderr
     assert not (tmp_path / "set").exists()
+
+
+def test_append_adds_rows_and_the_check_looks_at_them_only(folder: Path, tmp_path: Path) -> None:
+    assert curation("check", folder).returncode == 0
+    more = tmp_path / "more.jsonl"
+    more.write_text(json.dumps({"instruction": "Name a fruit.", "output": "<noinput>"}) + "\n")
+    done = json.loads(curation("import", more, "--to", folder, "--append", "--json").stdout)
+    assert (done["version"], done["rows"], done["new"], done["gone"]) == ("0002", 4, 1, 0)
+    result = json.loads(curation("check", folder, "--json").stdout)
+    assert result["flags"]["response.placeholder"] == 1 and result["flags"]["response.empty"] == 1

@@ -288,3 +288,27 @@ def test_reading_while_writing(tmp_path: Path) -> None:
     table = store.rows()
     store.import_rows(batches("y"), source="b")
     assert table["response"].to_pylist() == ["x"] and read_arrow(store.rows_path("0002")).num_rows == 1
+
+
+def test_append_keeps_rows_numbers_and_uids_and_adds_behind_them(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows([*batches("x", "y", family="f"), *batches("x")], source="a")
+    before = store.rows().to_pylist()
+    done = store.import_rows([*batches("x", family="g"), *batches("z")], source="b", append=True)
+    rows = store.rows().to_pylist()
+    assert rows[:3] == before and [r["row"] for r in rows] == list(range(5))
+    assert [r["uid"].partition("#")[2] for r in rows] == ["", "", "1", "2", ""]
+    assert [r["family"] for r in rows] == ["f", "f", None, "g", None]
+    assert (done.version, done.rows, done.copies, done.new, done.gone) == ("0002", 5, 2, 2, 0)
+    assert store.about()["appended_to"] == "0001"
+    whole = Store.create(tmp_path / "whole")
+    given = [*batches("x", "y", family="f"), *batches("x"), *batches("x", family="g"), *batches("z")]
+    assert whole.import_rows(given, source="a").hash == done.hash
+
+
+def test_append_of_nothing_changes_nothing_and_append_to_nothing_is_an_import(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    assert store.import_rows(batches("x"), source="a", append=True).new == 1
+    with pytest.raises(CurationError, match="no rows to import"):
+        store.import_rows([], source="b", append=True)
+    assert store.versions() == ["0001"]
