@@ -60,6 +60,8 @@ SIGNALS: dict[str, pa.DataType] = {
     "n_words": pa.int32(),  # white-space words of the response
     "language": pa.string(),
     "cluster": pa.int32(),
+    "map_x": pa.float32(),  # place on the map of `curation map`: rows that ask for like things lie side by side
+    "map_y": pa.float32(),
     "needs_context": pa.float32(),
     "train_loss_first": pa.float32(),
     "train_loss_last": pa.float32(),

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from .errors import CurationError
-from .model import CODES, FLAGS, ROWS
+from .model import CODES, FLAGS, ROWS, SIGNALS
 
 _VERSION = re.compile(r"^(\d{4})\.arrow$")
 
@@ -287,7 +287,23 @@ class Store:
             part = read_arrow(self.path / "signals" / f"{key}.arrow")
             for name in part.column_names[2:]:
                 table = table.append_column(name, part[name])
+        for path in sorted((self.path / "signals").glob(f"asked.*-{self.rows_hash()}.arrow")):
+            part = read_arrow(path)
+            for name in part.column_names[2:]:
+                if name not in table.column_names:
+                    table = table.append_column(name, part[name])
         return table
+
+    def add_signals(self, name: str, columns: Mapping[str, pa.Array]) -> None:
+        """Keep signals of the newest rows that a verb computed on request; `signals()` returns them beside the checks' own.
+
+        `columns`: {signal: values, one a row}. The same name replaces what it gave before.
+        """
+        table = self.rows(columns=["row", "uid"])
+        for column, values in columns.items():
+            assert column in SIGNALS and len(values) == table.num_rows, (column, len(values), table.num_rows)
+            table = table.append_column(column, values.cast(SIGNALS[column]))
+        write_arrow(self.path / "signals" / f"asked.{name}-{self.rows_hash()}.arrow", table)
 
     # ---- verdicts
 
