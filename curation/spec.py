@@ -33,6 +33,20 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class ToneGuide(Model):
+    """How responses shall sound and spell. What is not said is not checked, or judged by what most rows do."""
+
+    prefer: dict[str, str] = {}  # avoided term: preferred term, whole words, case-insensitive
+    any_of: tuple[str, ...] = ()  # phrases of which each response holds at least one
+    formality: Literal["any", "formal"] = "any"  # formal: no contractions, slang or emoji
+    polite: bool = False  # no rude turns of phrase
+    max_hedges: float | None = Field(default=None, ge=0)  # "perhaps", "it seems" ... in 100 words
+    max_grade: float | None = Field(default=None, ge=0)  # reading level, Flesch-Kincaid school grade
+    spelling: Literal["any", "us", "uk"] = "any"
+    units: Literal["any", "metric", "imperial"] = "any"
+    dates: Literal["any", "day_first", "month_first", "iso"] = "any"  # 3 June 1986, June 3, 1986, 1986-06-03
+
+
 class ResponseStandard(Model):
     """What a response owes. Every field is optional; what is not said is not checked."""
 
@@ -44,6 +58,7 @@ class ResponseStandard(Model):
     banned: tuple[str, ...] = ()  # phrases that must not occur, case-insensitive
     required: tuple[str, ...] = ()  # phrases that must occur, case-insensitive
     answers: Literal["any", "comply", "refuse", "ask", "name_conflict"] = "any"
+    tone: ToneGuide = ToneGuide()
 
 
 class Family(Model):

@@ -1,0 +1,753 @@
+"""Consistency inside a family: label forms, wrong labels, shape, boilerplate, spelling, units, dates, language, tone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..spec import ResponseStandard, Spec, ToneGuide
+from ..text import fold, sentences, shorten
+from ..verifiers import guess_language
+from .base import Findings, check, texts
+
+# --- the rows that belong together -----------------------------------------------------------------------------------
+
+_DIGITS = r"\d+"
+
+
+def _plain(rows: pa.Table, column: str) -> pa.ChunkedArray:
+    value = rows[column]
+    return pc.cast(value, pa.string()) if pa.types.is_dictionary(value.type) else value
+
+
+def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: int, min_family: float
+           ) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield (name to show, family id or "", positions) of each group of at least `least` rows that should agree.
+
+    A row goes with its family in the spec when that is sure enough, else with the family the data gives, else with the
+    rows that have the very same instruction (digits aside) and an input of their own.
+    """
+    sure = pc.and_(pc.not_equal(pc.fill_null(family, ""), ""), pc.greater_equal(pc.fill_null(family_score, 0.0), min_family))
+    given = pc.fill_null(_plain(rows, "family"), "")
+    same = pc.replace_substring_regex(pc.fill_null(rows["instruction"], ""), _DIGITS, "0")
+    own_input = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(rows["input"], "")), "")
+    key = pc.if_else(sure, pc.binary_join_element_wise("s", family, "\x1f"), pc.if_else(
+        pc.not_equal(given, ""), pc.binary_join_element_wise("g", given, "\x1f"),
+        pc.if_else(own_input, pc.binary_join_element_wise("i", same, "\x1f"), "")))
+    codes = (key.combine_chunks() if isinstance(key, pa.ChunkedArray) else key).dictionary_encode()
+    number = codes.indices.to_numpy(zero_copy_only=False)
+    order = np.argsort(number, kind="stable")
+    edges = np.flatnonzero(np.diff(number[order])) + 1
+    for part in np.split(order, edges):
+        if len(part) < least:
+            continue
+        kind, _, name = codes.dictionary[int(number[part[0]])].as_py().partition("\x1f")
+        if name:
+            yield (f"family {name!r}" if kind != "i" else f"rows asked {shorten(name, 40)!r}", name if kind == "s" else "", part)
+
+
+def standard_of(spec: Spec, name: str) -> ResponseStandard:
+    """Return what a row of a family owes: the family's own words over those of every response."""
+    family = spec.family(name) if name else None
+    if family is None:
+        return spec.standards
+    given = {k: getattr(family.response, k) for k in family.response.model_fields_set}
+    return spec.standards.model_copy(update=given)
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+LABEL_WORDS = 4         # a label is at most this long once the words around it are taken off
+LABEL_CHARS = 60
+MOST_LABELS = 12        # CHECKS 6: a closed set has at most 12
+_AROUND = frozenset(re.findall(
+    r"\S+", "the this that it its is was be a an label labels answer sentiment class category classification output result "
+    "review text sentence statement type tag of would i my final correct"))
+_NEGATION = re.compile(r"\b(?:not|no|neither|nor|never|un\w+|non)\b|n't", re.IGNORECASE)
+_TOKEN = re.compile(r"[^\W_]+(?:['’&/+-][^\W_]+)*|[+-]\d+")
+
+
+def label_key(response: str) -> str:
+    """Return a label without case, punctuation and the words that only lead up to it; "" when it is no label."""
+    if len(response) > LABEL_CHARS or "\n" in response.strip():
+        return ""
+    tokens = _TOKEN.findall(fold(response))
+    core = [t for t in tokens if t not in _AROUND] or tokens
+    return " ".join(core) if 0 < len(core) <= LABEL_WORDS else ""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The closed label set of a group: key -> commonest form, the key of each row ("" = none of them)."""
+
+    form: dict[str, str]
+    share: dict[str, float]     # of the rows with a key, how many have its commonest form
+    keys: list[str]
+    covered: float              # of all rows, how many carry a label of the set
+
+
+def labels_of(responses: Sequence[str]) -> Labels | None:
+    """Return the closed label set that `responses` draw on, None when they do not."""
+    keys = [label_key(r) for r in responses]
+    least = max(3, 0.02 * len(keys))
+    common = {k: n for k, n in Counter(keys).most_common(MOST_LABELS + 1) if k and n >= least}
+    if not 2 <= len(common) <= MOST_LABELS:
+        return None
+    covered = sum(common.values()) / len(keys)
+    if covered < 0.8:
+        return None
+    surfaces: dict[str, Counter[str]] = defaultdict(Counter)
+    for k, r in zip(keys, responses):
+        if k in common:
+            surfaces[k][r.strip()] += 1
+    top = {k: c.most_common(1)[0] for k, c in surfaces.items()}
+    return Labels({k: form for k, (form, _) in top.items()}, {k: n / surfaces[k].total() for k, (_, n) in top.items()},
+                  [k if k in common else "" for k in keys], covered)
+
+
+def _shortened(response: str, labels: Labels) -> str:
+    """Return the one label that `response` abbreviates or wraps, "" when there is none or more than one."""
+    said = " ".join(_TOKEN.findall(fold(response)))
+    if not said or len(said.split()) > LABEL_WORDS + 6 or _NEGATION.search(said):
+        return ""
+    whole = [k for k in labels.form if re.search(rf"(?<!\w){re.escape(k)}(?!\w)", said)]
+    longest = [k for k in whole if not any(k != other and k in other for other in whole)]
+    begun = [k for k in labels.form if len(said) >= 2 and k.startswith(said)]
+    found = longest or begun
+    return found[0] if len(found) == 1 else ""
+
+
+@check("consistency.label_form", reads=("instruction", "input", "response", "family"), severity="warning", action="fix",
+       scope="dataset")
+def label_form(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, least: int = 20,
+               majority: float = 0.6, min_family: float = 0.4) -> pa.Table:
+    """The response gives a label of its family in another form than the others: "positive." for "Positive".
+
+    Why: a program that compares strings sees four labels where there are two, and the model learns to vary.
+    Misses: families whose labels the spec names (constraint.format holds those to the letter); open label sets.
+    False positives: short answers that happen to hold a label word; a label set that grows (a rare new label).
+    Source: CHECKS 6: at most 12 labels that cover four fifths of the family. `least`: rows a family must have.
+    `majority`: share that the commonest form must have; below it the flag is info. The fix is the commonest form.
+    """
+    found = Findings(rows)
+    for shown, name, at in groups(rows, family, family_score, least=least, min_family=min_family):
+        if name and standard_of(spec, name).labels:
+            continue
+        responses = texts(rows.take(pa.array(at)), "response")
+        labels = labels_of(responses)
+        if labels is None:
+            continue
+        for i, key, response in zip(at.tolist(), labels.keys, responses):
+            _label_flag(found, i, key or _shortened(response, labels), response, labels, shown, majority)
+    return found.table()
+
+
+def _label_flag(found: Findings, i: int, key: str, response: str, labels: Labels, shown: str, majority: float) -> None:
+    body = response.strip()
+    if not body or (key and body == labels.form[key]):
+        return
+    if key:
+        share = labels.share[key]
+        found.add(i, f"{shorten(body, 30)!r} is written {labels.form[key]!r} in {share:.0%} of the {shown}.",
+                  span=(0, len(response)), score=round(max(share, 0.5), 3), fix=labels.form[key],
+                  severity=None if share >= majority else "info")
+        return
+    short = len(body) <= LABEL_CHARS and "\n" not in body
+    known = ", ".join(sorted(labels.form.values())[:6])
+    if short and labels.covered >= 0.9:
+        found.add(i, f"{shorten(body, 30)!r} is none of the labels of the {shown}: {known}.", span=(0, len(response)),
+                  score=round(labels.covered, 3), severity=None if labels.covered >= 0.95 else "info")
+
+
+_FOLDS = 5
+_HEAD_ROWS = 20_000     # rows a head is fitted on; more only cost time
+_LEAST_KAPPA = 0.5      # agreement of the head with the labels, beyond chance, below which its doubts say nothing
+_SURE_KAPPA = 0.7       # ... from which a confident doubt is a warning
+_KNOWN = 0.5            # mean probability of a label on its own rows below which it is never proposed
+_SURE_MARGIN = 0.5      # probability of the other label over that of the given one, for a warning
+
+
+@check("consistency.wrong_label", reads=("instruction", "input", "response", "family"), severity="warning", action="review",
+       scope="dataset")
+def wrong_label(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, least: int = 60,
+                margin: float = 0.2, min_family: float = 0.4) -> pa.Table:
+    """The label of the row is not the one that the other rows of its family teach.
+
+    Confident learning: a linear head on words and word pairs, fitted on four fifths of the family, gives each row of
+    the last fifth a probability for each label. A label's threshold is the mean probability it gets on the rows that
+    carry it. A row is doubtful when another label passes its threshold and leads the given one by `margin`.
+    Why: a few wrong labels cost more than as many missing rows; nobody sees them by reading.
+    Misses: families whose labels do not follow from words (entailment, arithmetic): there the head agrees with too few
+    labels and the check stays silent. Families below `least` rows.
+    False positives: irony, negation and rare words; a doubt by less than a clear lead is info.
+    Source: Northcutt, Jiang, Chuang 2021 (confident learning), with thresholds by class and no pruning by rate.
+    """
+    found = Findings(rows)
+    for shown, name, at in groups(rows, family, family_score, least=least, min_family=min_family):
+        sub = rows.take(pa.array(at))
+        labels = labels_of(texts(sub, "response"))
+        if labels is None:
+            continue
+        named = {label_key(v) for v in standard_of(spec, name).labels} if name else set()
+        keep = np.array([bool(k) and (not named or k in named) for k in labels.keys])
+        if keep.sum() < least or len({k for k, ok in zip(labels.keys, keep) if ok}) < 2:
+            continue
+        asked = [f"{b or a}" for a, b in zip(texts(sub, "instruction"), texts(sub, "input"))]
+        doubt = doubtful([t for t, ok in zip(asked, keep) if ok], [k for k, ok in zip(labels.keys, keep) if ok])
+        if doubt is None:
+            continue
+        best, lead, kappa = doubt
+        for i, b, by in zip(at[keep].tolist(), best, lead.tolist()):
+            if b and by > margin:
+                sure = by >= _SURE_MARGIN and kappa >= _SURE_KAPPA
+                found.add(i, f"The other rows of the {shown} teach {labels.form[b]!r} here (lead {by:.2f}).",
+                          score=round(min(1.0, 0.5 + by / 2), 3), severity=None if sure else "info",
+                          span=(0, len(rows["response"][i].as_py() or "")))
+    return found.table()
+
+
+def doubtful(asked: Sequence[str], labels: Sequence[str], *, seed: int = 0) -> tuple[list[str], np.ndarray, float] | None:
+    """Return (the better label or "" by row, its lead in probability, kappa of the head), None when the head is no judge.
+
+    Rows with the same text fall into one fold, so no row is judged by its own copy.
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import cohen_kappa_score
+    from sklearn.pipeline import make_pipeline
+
+    names = sorted(set(labels))
+    y = np.array([names.index(label) for label in labels])
+    _, owner = np.unique(np.array([fold(a) for a in asked], dtype=object).astype(str), return_inverse=True)
+    part = np.random.default_rng(seed).permutation(owner.max() + 1)[owner] % _FOLDS
+    x = HashingVectorizer(n_features=2**16, ngram_range=(1, 2), alternate_sign=False, norm=None).transform(asked)
+    p = np.zeros((len(y), len(names)))
+    for k in range(_FOLDS):
+        fit, held = np.flatnonzero(part != k)[:_HEAD_ROWS], np.flatnonzero(part == k)
+        if not len(held) or len(set(y[fit].tolist())) < len(names):
+            return None
+        head = make_pipeline(TfidfTransformer(sublinear_tf=True),
+                             LogisticRegression(C=10.0, max_iter=300))
+        p[held] = head.fit(x[fit], y[fit]).predict_proba(x[held])
+    kappa = float(cohen_kappa_score(y, p.argmax(axis=1)))
+    if kappa < _LEAST_KAPPA:
+        return None
+    line = np.arange(len(y))
+    threshold = np.array([p[y == k, k].mean() for k in range(len(names))])
+    other = p.copy()
+    other[line, y] = -1.0
+    best = other.argmax(axis=1)
+    known = threshold >= _KNOWN      # a class that the head cannot tell is no better answer
+    doubt = known[best] & (p[line, best] >= threshold[best]) & (p[line, best] > p[line, y])
+    return [names[b] if d else "" for b, d in zip(best, doubt)], p[line, best] - p[line, y], kappa
+
+
+# --- shape -----------------------------------------------------------------------------------------------------------
+
+_SHAPES: tuple[tuple[str, str, str], ...] = (       # name, what has it, what lacks it; patterns of RE2
+    ("list", "a list", r"(?m)^[ \t]*(?:[-*•–]|\d{1,3}[.)])[ \t]+\S"),
+    ("heading", "a markdown heading", r"(?m)^#{1,6} \S"),
+    ("bold", "bold text", r"\*\*[^*\s][^*]*\*\*"),
+    ("fence", "a code block", r"```"),
+    ("end", "a full stop at the end", r"[.!?…。！？][\"')\]”’*]*\s*$"),
+    ("lower", "a start in lower case", r"^\s*[\"'“‘(\[*]*\p{Ll}"),
+)
+
+
+@check("consistency.shape", reads=("instruction", "input", "response", "family"), severity="info", action="review",
+       scope="dataset")
+def shape(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, least: int = 50, uniform: float = 0.97,
+          spread: float = 4.5, min_family: float = 0.4) -> pa.Table:
+    """The response has another shape than its family: length, list, heading, bold, code block, final stop, first capital.
+
+    Why: style is learnt first; a family answered in two shapes is answered in a mixture.
+    Misses: families below `least` rows, and families that have no one shape. Limits the spec sets are constraint.length's.
+    False positives: families that mix subtasks. A drift is a fact, not a fault, so the flag is info until the spec gives
+    the check a severity of its own.
+    `uniform`: share of a family that must agree for the rest to be odd. `spread`: robust z-score (0.6745 (x - median) /
+    MAD, on log words) from which a length is odd; 3.5 is the usual mark (Iglewicz, Hoaglin 1993), lengths have long tails.
+    """
+    found = Findings(rows)
+    for shown, name, at in groups(rows, family, family_score, least=least, min_family=min_family):
+        sub = pc.fill_null(rows["response"].take(pa.array(at)), "")
+        empty = np.asarray(pc.equal(pc.utf8_trim_whitespace(sub), ""))
+        if (~empty).sum() < least:
+            continue
+        for kind, what, pattern in _SHAPES:
+            has = np.asarray(pc.match_substring_regex(sub, pattern))
+            share = has[~empty].mean()
+            if share >= uniform or share <= 1 - uniform:
+                odd = ~empty & (has != (share >= uniform))
+                common = max(share, 1 - share)
+                message = (f"No {what.removeprefix('a ')}; {common:.0%} of the {shown} have {what}." if share >= uniform else
+                           f"The response has {what}; {common:.0%} of the {shown} have none.")
+                for k in np.flatnonzero(odd).tolist():
+                    text = sub[k].as_py()
+                    found.add(int(at[k]), message, score=round(float(common), 3), span=_where(kind, pattern, text))
+        standard = standard_of(spec, name)
+        if standard.min_words is None and standard.max_words is None:
+            _lengths(found, at, sub, empty, shown, spread)
+    return found.table()
+
+
+def _where(kind: str, pattern: str, text: str) -> tuple[int, int]:
+    if kind == "end":
+        return max(0, len(text.rstrip()) - 20), len(text.rstrip())
+    if kind == "lower":
+        return 0, min(len(text), 20)
+    m = re.search(pattern, text)
+    return m.span() if m else (0, len(text))
+
+
+def _lengths(found: Findings, at: np.ndarray, sub: pa.ChunkedArray, empty: np.ndarray, shown: str, spread: float) -> None:
+    n = np.asarray(pc.count_substring_regex(sub, r"\S+"))
+    logs = np.log1p(n.astype(float))
+    middle = float(np.median(logs[~empty]))
+    mad = max(float(np.median(np.abs(logs[~empty] - middle))), 0.15)     # a family of one-word labels has a MAD of 0
+    z = 0.6745 * (logs - middle) / mad
+    for k in np.flatnonzero(~empty & (np.abs(z) > spread)).tolist():
+        found.add(int(at[k]), f"{n[k]} words; half of the {shown} have between {np.expm1(middle - mad):.0f} and "
+                  f"{np.expm1(middle + mad):.0f}.", score=round(min(1.0, abs(float(z[k])) / (2 * spread)), 3),
+                  span=(0, len(sub[k].as_py())))
+
+
+# --- boilerplate -----------------------------------------------------------------------------------------------------
+
+_MAKERS = r"(?:OpenAI|Anthropic|Google(?: DeepMind)?|Meta(?: AI)?|Microsoft|Mistral(?: AI)?|Alibaba|Cohere|DeepSeek|xAI)"
+_MACHINE = (r"(?:(?:large |conversational |virtual |digital |artificial |computer |text-based |intelligent |helpful |"
+            r"advanced |honest )*(?:AI\b(?:[- ](?:powered|based|driven))?|A\.I\.|artificial intelligence\b|language model\b|"
+            r"machine learning model\b|LLM\b|chat ?bot\b|GPT\b|(?:virtual|digital) assistant\b)"
+            r"(?: (?:large )?(?:language |chat ?)?(?:model|assistant|chat ?bot|bot|program|system|tool|agent|companion))?)")
+#: the response speaks of itself as a machine
+SELF = re.compile(
+    rf"\b(?:(?:as|being|since I(?: am|['’]m)|because I(?: am|['’]m)|given that I(?: am|['’]m)|although I(?: am|['’]m)|"
+    rf"while I(?: am|['’]m)|I(?: am|['’]m))(?: \w+ly)?(?: just| only| merely| simply)? an? {_MACHINE}"
+    rf"|I(?: am|['’]m) (?:Chat ?GPT|GPT-?\d|Claude|Bard|Gemini|LLaMA|Llama|Copilot|Bing)\b"
+    rf"|(?:I was|I am|I['’]m|model|assistant|AI),? (?:\w+ )?(?:trained|developed|created|made|built|designed) by {_MAKERS}"
+    rf"|as of my (?:last|latest|most recent|knowledge|training) (?:\w+ )?(?:update|cut-?off|training|data)"
+    rf"|my (?:knowledge|training)(?: data)? (?:cut-?off|only goes|ends|ended|was last|is limited|does not (?:go|extend|include))"
+    rf"|my (?:training data|programming) (?:only|does|did|was|is|do)"
+    rf"|I was last (?:updated|trained)"
+    rf"|(?:do not|don['’]t) have (?:access to )?(?:real-time|up-to-date|current) (?:information|data|access))", re.IGNORECASE)
+_QUICK_SELF = (
+    r"(?i)\b(?:AI|A\.I\.|artificial intelligence|language model|machine learning model|LLM|chat ?bot|(?:Chat ?)?GPT|assistant|"
+    r"Claude|Bard|Gemini|LLaMA|Copilot|Bing)\b|OpenAI|Anthropic|my (?:last|latest|knowledge|training|programming)|"
+    r"last (?:updated|trained)|(?:real-time|up-to-date|current) (?:information|data|access)")
+_ABOUT_AI = re.compile(
+    r"\b(?:AI|A\.I\.|artificial intelligence|chat ?bots?|language models?|LLMs?|GPT\S*|OpenAI|robots?|machine learning|"
+    r"virtual assistant|digital assistant|voice assistant|assistant|automat\w+|Claude|Gemini|Bard|who are you|what are you|"
+    r"your (?:name|creator|developer|training|purpose)|act as|pretend|role-?play|imagine you)\b", re.IGNORECASE)
+_TO_YOU = re.compile(r"\b(?:are|do|did|have|can|could|would|were|will) you\b(?! (?:please |kindly )?(?:write|give|tell|explain|"
+                     r"provide|help|list|make|create|describe|suggest|summari|recommend|generate|name|translate))|"
+                     r"\byour (?:favou?rite|opinion|thoughts?|view|day|dream|feelings?|experience|life|family)|"
+                     r"\byou (?:feel|think|believe|prefer|like|love|hate|remember|enjoy)\b", re.IGNORECASE)
+#: what follows the confession and starts the answer proper
+_TURN = re.compile(r",? (?:but|however|nevertheless|that said|still|yet),? (?:(?:I can (?:say|tell you|offer|share|provide)"
+                   r"(?: you)?(?: that)?|it is (?:generally|widely) (?:said|thought) that|here(?:'s| is| are))[,:]? )?"
+                   r"|,? I can (?:say|tell you|confirm|inform you)(?: that)?[,:]? ", re.IGNORECASE)
+_OPENERS = re.compile(
+    r"\A\s*(?:(?:sure|certainly|of course|absolutely|definitely|okay|ok|great question|good question|great|"
+    r"i(?:'d| would) be (?:happy|glad|delighted) to help(?: you)?(?: with that)?|happy to help|"
+    r"thank you for (?:your question|asking|reaching out)|glad you asked)"
+    r"(?: thing)?[!.,](?!\w)\s*)+(?=\S)", re.IGNORECASE)
+_CLOSERS = re.compile(
+    r"\s*(?:(?:i hope (?:this|that|it)(?: \w+)? (?:helps|helped|is helpful|answers your question)|"
+    r"(?:please )?(?:feel free to|don['’]t hesitate to|do not hesitate to) (?:ask|reach out|contact|let me know)[^.!?\n]{0,60}|"
+    r"(?:please )?let me know if you (?:have|need|would like|want|'d like)[^.!?\n]{0,60}|"
+    r"is there anything else (?:i can|you)[^.!?\n]{0,40}|if you (?:have|need) (?:any|more|further)[^.!?\n]{0,40}"
+    r"(?:feel free|let me know|don['’]t hesitate|just ask)[^.!?\n]{0,40})[.!?]?\s*)+\Z", re.IGNORECASE)
+HEAD = 200              # characters in which a confession counts as an opening (CHECKS 9)
+_REST_WORDS = 3         # words that must stay after a repair
+
+
+@check("consistency.boilerplate", reads=("instruction", "input", "response"), severity="warning", action="fix")
+def boilerplate(rows: pa.Table, refusal: pa.Array, *, fillers: bool = False) -> pa.Table:
+    """The response answers, but first confesses to be a machine, names its maker or its knowledge cut-off.
+
+    Why: five such rows in a hundred and the model opens everything with them.
+    Misses: personas other than a machine. Refusals are not looked at: refusal.style is about those.
+    False positives: characters in a story who are machines. Prompts about AI are left alone; prompts that ask "you" for
+    an opinion or a life are info, for there the confession may be the honest answer.
+    Source: CHECKS 9: phrases within the first 200 characters; later ones are info. `fillers`: also report "Sure!" and
+    "I hope this helps" (info, with a fix). The fix drops the confession where the answer proper begins at a clear turn.
+    """
+    found = Findings(rows)
+    mask = np.asarray(pc.fill_null(pc.match_substring_regex(rows["response"], _QUICK_SELF), False))
+    classes = refusal.to_pylist()
+    at = [i for i in np.flatnonzero(mask).tolist() if classes[i] in ("comply", "other_safe", "partial")]
+    sub = rows.take(pa.array(at, pa.int64()))
+    for i, instruction, given, response in zip(at, texts(sub, "instruction"), texts(sub, "input"), texts(sub, "response")):
+        m = SELF.search(response)
+        if m is None or _ABOUT_AI.search(instruction) or _ABOUT_AI.search(given[:500]) or _quoted(response, m.start()):
+            continue
+        early = m.start() < HEAD
+        fix = without_confession(response, m) if early else None
+        personal = _TO_YOU.search(instruction) is not None or (classes[i] != "comply" and fix is None)
+        found.add(i, f"The response speaks as a machine: {shorten(m.group(), 50)!r}.", span=m.span(),
+                  score=0.95 if early else 0.7, fix=fix, severity=None if early and not personal else "info")
+    if fillers:
+        _fillers(found, rows)
+    return found.table()
+
+
+def _quoted(text: str, at: int) -> bool:
+    """Return whether position `at` lies inside a quotation."""
+    before = text[:at]
+    return before.count('"') % 2 == 1 or before.count("“") > before.count("”")
+
+
+def without_confession(response: str, m: re.Match[str]) -> str | None:
+    """Return `response` from where the answer proper begins, None when no clear turn marks the place."""
+    if response[: m.start()].strip(" \n\"'“,") not in ("", "Sorry", "I'm sorry", "Please note that"):
+        return None
+    stop = re.search(r"[.!?](?:\s+|$)", response[m.end():])
+    end_of_sentence = m.end() + stop.end() if stop else len(response)
+    turn = _TURN.search(response, m.end(), end_of_sentence)
+    rest = response[turn.end():] if turn else response[end_of_sentence:]
+    rest = re.sub(r"\A(?:however|but|that said|nevertheless),? ", "", rest.lstrip(" :,\n"), flags=re.IGNORECASE)
+    if len(rest.split()) < _REST_WORDS or SELF.search(rest[:HEAD]):
+        return None
+    return rest[0].upper() + rest[1:]
+
+
+def _fillers(found: Findings, rows: pa.Table) -> None:
+    for i, response in enumerate(texts(rows, "response")):
+        for pattern, what in ((_OPENERS, "opens"), (_CLOSERS, "ends")):
+            m = pattern.search(response)
+            if m is None:
+                continue
+            rest = (response[m.end():] if what == "opens" else response[: m.start()]).strip()
+            if len(rest.split()) >= _REST_WORDS:
+                found.add(i, f"The response {what} with filler: {shorten(m.group(), 40)!r}.", span=m.span(), score=0.8,
+                          fix=rest[0].upper() + rest[1:], severity="info")
+
+
+# --- spelling, units, dates ------------------------------------------------------------------------------------------
+
+# Pairs US/UK. Words that are right in both (practice, program, check, meter, tire, draft, license as a verb) are left out.
+_PAIRS = dict(re.findall(r"(\S+)/(\S+)", """
+color/colour colors/colours colored/coloured coloring/colouring colorful/colourful favor/favour favors/favours favored/favoured
+favorite/favourite favorites/favourites favorable/favourable flavor/flavour flavors/flavours flavored/flavoured
+flavorful/flavourful honor/honour honors/honours honored/honoured honorable/honourable humor/humour labor/labour
+neighbor/neighbour neighbors/neighbours neighborhood/neighbourhood neighborhoods/neighbourhoods behavior/behaviour
+behaviors/behaviours behavioral/behavioural harbor/harbour rumor/rumour rumors/rumours savor/savour vapor/vapour vigor/vigour
+odor/odour odors/odours armor/armour endeavor/endeavour endeavors/endeavours center/centre centers/centres centered/centred
+theater/theatre theaters/theatres fiber/fibre fibers/fibres liter/litre liters/litres kilometer/kilometre kilometers/kilometres
+centimeter/centimetre centimeters/centimetres millimeter/millimetre millimeters/millimetres meters/metres
+defense/defence offense/offence pretense/pretence traveled/travelled traveling/travelling traveler/traveller
+travelers/travellers canceled/cancelled canceling/cancelling labeled/labelled labeling/labelling modeling/modelling
+modeled/modelled fueled/fuelled jewelry/jewellery skillful/skilful fulfill/fulfil enrollment/enrolment enroll/enrol
+gray/grey mold/mould plow/plough pajamas/pyjamas skeptical/sceptical skeptic/sceptic aluminum/aluminium
+maneuver/manoeuvre estrogen/oestrogen pediatric/paediatric anemia/anaemia encyclopedia/encyclopaedia
+organize/organise organizes/organises organized/organised organizing/organising organization/organisation
+organizations/organisations realize/realise realizes/realises realized/realised realizing/realising recognize/recognise
+recognizes/recognises recognized/recognised recognizing/recognising minimize/minimise minimizing/minimising
+maximize/maximise maximizing/maximising optimize/optimise optimizing/optimising optimization/optimisation
+summarize/summarise summarizes/summarises summarized/summarised emphasize/emphasise emphasizes/emphasises
+emphasized/emphasised prioritize/prioritise prioritizing/prioritising customize/customise customized/customised
+specialize/specialise specialized/specialised utilize/utilise utilizes/utilises utilized/utilised utilizing/utilising
+apologize/apologise analyze/analyse analyzes/analyses analyzed/analysed analyzing/analysing paralyzed/paralysed
+criticize/criticise criticized/criticised memorize/memorise revolutionize/revolutionise standardize/standardise
+visualize/visualise categorize/categorise categorized/categorised civilization/civilisation globalization/globalisation
+industrialization/industrialisation
+"""))
+del _PAIRS["analyzes"]      # "analyses" is also the plural noun, in both
+_TO_UK, _TO_US = dict(_PAIRS), {b: a for a, b in _PAIRS.items()}
+_US, _UK = (r"(?i)\b(?:" + "|".join(sorted(words, key=len, reverse=True)) + r")\b" for words in (_TO_UK, _TO_US))
+_MONTH = (r"(?:January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Mar|Apr|Jun|Jul|"
+          r"Aug|Sept?|Oct|Nov|Dec)")
+_NUMBER = r"\d[\d,.]*[ -]?"
+#: kind -> {variant: (RE2 pattern, what to call it)}
+_VARIANTS: dict[str, dict[str, tuple[str, str]]] = {
+    "spelling": {"us": (_US, "American spelling"), "uk": (_UK, "British spelling")},
+    "units": {
+        "metric": (rf"(?i){_NUMBER}(?:km|cm|mm|kg|kilomet(?:er|re)s?|centimet(?:er|re)s?|millimet(?:er|re)s?|met(?:er|re)s?|"
+                   r"kilograms?|grams?|lit(?:er|re)s?|ml|°C|degrees Celsius|km/h)(?:\b|$)", "metric units"),
+        "imperial": (rf"(?i){_NUMBER}(?:miles?|feet|foot|ft|inch(?:es)?|yards?|lbs?|pounds? (?:of|in weight)|ounces?|oz|gallons?|"
+                     r"°F|degrees Fahrenheit|mph|fl\.? oz|quarts?|pints?)(?:\b|$)", "imperial units")},
+    "dates": {
+        "day_first": (rf"\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\.?,? \d{{4}}\b", "dates like 3 June 1986"),
+        "month_first": (rf"\b{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}\b", "dates like June 3, 1986"),
+        "iso": (r"\b(?:1[5-9]|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])\b", "dates like 1986-06-03")},
+}
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+           "December")
+_CONVERTS = re.compile(r"\b(?:convert|conversion|how many|spell|british|american|UK|US|format|metric|imperial|translate|"
+                       r"iso|units?)\b", re.IGNORECASE)
+
+
+@check("consistency.terms", reads=("instruction", "input", "response", "family"), severity="info", action="fix", scope="dataset")
+def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, least: int = 20, majority: float = 0.9,
+          min_family: float = 0.4) -> pa.Table:
+    """The response spells, measures or dates in another way than the spec says, or than its family does.
+
+    Why: a reader notices "colour" beside "color" at once, and the model will produce both.
+    Misses: words not in the table of 130 pairs; numeric dates such as 03/04/2020, which cannot be told apart.
+    False positives: quotations and names ("Labour Party"): a capital inside a sentence is left alone, as are code and
+    prompts about spelling, formats or conversion, and variants that the prompt itself uses.
+    Source: CHECKS 10. With a word of the spec (standards.tone.spelling, units, dates) the flag is a warning; by
+    `majority` of at least `least` rows that use either, it is info. Spelling and written dates carry a fix.
+    """
+    found = Findings(rows)
+    parts = list(groups(rows, family, family_score, least=1, min_family=min_family))
+    response = pc.fill_null(rows["response"], "")
+    asked = pc.binary_join_element_wise(pc.fill_null(rows["instruction"], ""), pc.fill_null(rows["input"], ""), "\n")
+    apart = np.zeros(rows.num_rows, dtype=bool)
+    apart[np.flatnonzero(np.asarray(pc.match_substring_regex(response, "```")))] = True
+    whole = [("the set", "", np.arange(rows.num_rows))]
+    for kind, variants in _VARIANTS.items():
+        uses = {v: np.asarray(pc.match_substring_regex(response, p)) & ~apart for v, (p, _) in variants.items()}
+        some = np.zeros(rows.num_rows, dtype=bool)
+        for hit in uses.values():
+            some |= hit
+        stands = {v: np.asarray(pc.match_substring_regex(asked, p)) if uses[v].any() else uses[v]
+                  for v, (p, _) in variants.items()}
+        left = np.ones(rows.num_rows, dtype=bool)
+        for shown, name, at in [*parts, *whole]:
+            at = at[left[at]]
+            wanted = getattr(standard_of(spec, name).tone, kind)
+            enough = int(some[at].sum()) >= least
+            if wanted == "any" and not enough:
+                continue
+            left[at] = False
+            _variants(found, rows, at, kind, uses, stands, shown, wanted, majority)
+    return found.table()
+
+
+def _variants(found: Findings, rows: pa.Table, at: np.ndarray, kind: str, uses: dict[str, np.ndarray],
+              stands: dict[str, np.ndarray], shown: str, wanted: str, majority: float) -> None:
+    """Add a flag for each row of a group that uses another variant than the wanted or the commonest one."""
+    variants = _VARIANTS[kind]
+    counts = {v: int(uses[v][at].sum()) for v in variants}
+    total = sum(counts.values())
+    best = wanted if wanted != "any" else max(counts, key=lambda v: counts[v])
+    share = counts[best] / total if total else 0.0
+    if wanted == "any" and share < majority:
+        return
+    why = "the spec asks for" if wanted != "any" else f"{share:.0%} of the {shown.removeprefix('the ')} that use either have"
+    for v, (pattern, what) in variants.items():
+        if v == best:
+            continue
+        for i in at[uses[v][at] & ~stands[v][at]].tolist():
+            text = rows["response"][i].as_py()
+            if _CONVERTS.search(rows["instruction"][i].as_py() or ""):
+                continue
+            spans = [m.span() for m in re.finditer(pattern, text) if not _is_name(kind, text, m)]
+            if spans:
+                said = text[slice(*spans[0])]
+                found.add(i, f"{said!r}: {what}; {why} {variants[best][1]}.", span=spans[0],
+                          score=1.0 if wanted != "any" else round(share, 3), fix=_respelt(kind, best, text, spans),
+                          severity="warning" if wanted != "any" else None)
+
+
+def _is_name(kind: str, text: str, m: re.Match[str]) -> bool:
+    """Return whether a spelling is part of a name or a quotation: a capital that does not begin a sentence."""
+    if kind != "spelling":
+        return False
+    head = text[: m.start()].rstrip()
+    inside = m.group()[0].isupper() and bool(head) and head[-1] not in ".!?:\n-*•" and "\n" not in text[len(head): m.start()]
+    return inside or _quoted(text, m.start())
+
+
+def _respelt(kind: str, best: str, text: str, spans: Sequence[tuple[int, int]]) -> str | None:
+    """Return `text` with the spans in the wanted variant, None when that cannot be done with certainty."""
+    parts, at = [], 0
+    for start, end in spans:
+        new = _other(kind, best, text[start:end])
+        if new is None:
+            return None
+        parts += [text[at:start], new]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _other(kind: str, best: str, said: str) -> str | None:
+    if kind == "spelling":
+        new = (_TO_UK if best == "uk" else _TO_US)[said.lower()]
+        return new.upper() if said.isupper() else new.capitalize() if said[0].isupper() else new
+    if kind != "dates":
+        return None
+    year = re.search(r"\d{4}", said)
+    month = next((k for k, m in enumerate(_MONTHS) if re.search(rf"\b{m[:3]}", said)), None)
+    day = re.search(r"(?<!\d)\d{1,2}(?=\D|$)(?!\d)", said.replace(year.group(), "")) if year else None
+    if re.match(r"\d{4}-", said):
+        month, day = int(said[5:7]) - 1, re.search(r"\d\d$", said)
+    if year is None or month is None or day is None:
+        return None
+    d = int(day.group())
+    forms = {"day_first": f"{d} {_MONTHS[month]} {year.group()}", "month_first": f"{_MONTHS[month]} {d}, {year.group()}",
+             "iso": f"{year.group()}-{month + 1:02d}-{d:02d}"}
+    return forms[best]
+
+
+# --- language --------------------------------------------------------------------------------------------------------
+
+_ENGLISH = r"(?i)\b(?:the|and|of|to|is|in|a|for|that|with|are|it|you|on|as|this|be|was|by|or|an|from|not|have|at|can)\b"
+_LEAST_ENGLISH = 0.12   # share of English function words from which a text is taken for English without a closer look
+_LANGUAGE_WORDS = 15    # words below which no language is called (CHECKS 16)
+_TRANSLATES = re.compile(
+    r"\b(?:translat\w*|translation|in (?:\w+ )?(?:english|french|german|spanish|italian|portuguese|chinese|mandarin|japanese|"
+    r"korean|russian|arabic|hindi|dutch|polish|turkish|latin|greek|swedish|hebrew|vietnamese|indonesian|swahili|urdu|bengali|"
+    r"farsi|persian|thai|czech|finnish|danish|norwegian|hungarian|romanian|ukrainian|tamil|tagalog)|language|say\b.*\bin\b|"
+    r"french|german|spanish|italian|portuguese|chinese|japanese|korean|russian|latin|lorem)\b",
+    re.IGNORECASE)
+
+
+_OWN_SCRIPT = ("zh", "ja", "th", "ko", "ar", "fa", "ur", "he", "hi", "ru", "uk", "bg", "el")
+_NO_PROSE = re.compile(r"\S*[/@\\<>{}=_|]\S*|\S+\.\S+")     # addresses, code, tables
+_LONG_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def _prose(text: str) -> str:
+    """Return the lines of `text` that read on, without single letters; "" when they are too few: lists tell no language."""
+    lines = [_LONG_WORD.findall(_NO_PROSE.sub(" ", line)) for line in text.splitlines() if 4 * line.count(",") <= line.count(" ")]
+    running = [w for line in lines if len(line) >= 4 and sum(w[0].islower() for w in line[1:]) >= 0.5 * len(line) for w in line]
+    return " ".join(running) if len(running) >= 10 else ""
+
+
+def languages(column: pa.ChunkedArray) -> list[str]:
+    """Return the language of each text, "" when it is too short or unknown; plain English is seen without a closer look."""
+    text = pc.fill_null(column, "")
+    n = np.asarray(pc.count_substring_regex(text, r"\S+"))
+    english = np.asarray(pc.count_substring_regex(text, _ENGLISH)) >= _LEAST_ENGLISH * np.maximum(n, 1)
+    out = np.where(english & (n >= _LANGUAGE_WORDS), "en", "").astype(object)
+    dense = np.asarray(pc.utf8_length(text)) >= 40      # scripts without blanks have few "words"
+    for i in np.flatnonzero(~english & ((n >= _LANGUAGE_WORDS) | (dense & (n < _LANGUAGE_WORDS)))).tolist():
+        body = text[i].as_py()[:1000]
+        guess = guess_language(body)
+        if guess in _OWN_SCRIPT:
+            out[i] = guess
+        else:
+            prose = _prose(body)
+            out[i] = guess_language(prose) if prose else ""
+    return out.tolist()
+
+
+@check("consistency.language", reads=("instruction", "input", "response"), severity="warning", action="review")
+def language(rows: pa.Table, spec: Spec) -> pa.Table:
+    """The response is in a language that is neither its prompt's nor one of the spec's.
+
+    Why: a model that was shown answers in the wrong language switches languages.
+    Misses: texts below 15 words, and a wrong language among those that the spec allows.
+    False positives: lists of names, code and quotations. Prompts that name a language or ask for a translation are left
+    alone.
+    Source: CHECKS 16. English is told by its function words, other languages by script or function words.
+    """
+    found = Findings(rows)
+    allowed = {tag.split("-")[0].lower() for tag in spec.language}
+    said = languages(rows["response"])
+    at = [i for i, v in enumerate(said) if v and v not in allowed]
+    if not at:
+        return found.table()
+    sub = rows.take(pa.array(at, pa.int64()))
+    instructions, inputs = texts(sub, "instruction"), texts(sub, "input")
+    for i, instruction, given in zip(at, instructions, inputs):
+        asked = guess_language(instruction[:600])
+        held = guess_language(given[:600]) if given.strip() else ""
+        response = rows["response"][i].as_py()
+        if said[i] in (asked, held) or _TRANSLATES.search(instruction) or "```" in response:
+            continue
+        if not asked and len(instruction.split()) >= 4 and not held:
+            asked = "en" if instruction.isascii() else ""
+        if asked:
+            found.add(i, f"The prompt is in {asked!r}, the response in {said[i]!r}.", span=(0, len(response)), score=0.9)
+    return found.table()
+
+
+# --- the spec's tone guide -------------------------------------------------------------------------------------------
+
+HEDGES = re.compile(
+    r"\b(?:maybe|perhaps|possibly|probably|presumably|arguably|seemingly|apparently|it seems|it appears|"
+    r"it (?:may|might|could) be|"
+    r"might be|could be|may be|sort of|kind of|somewhat|more or less|in some (?:cases|ways)|to some extent|tends? to|"
+    r"it is possible that|i (?:think|believe|guess|suppose)|generally speaking|as far as i know)\b", re.IGNORECASE)
+INFORMAL = re.compile(
+    r"\b(?:gonna|wanna|gotta|kinda|sorta|ain't|y'all|dunno|lemme|yeah|yep|nope|hey|cool|awesome|guys|stuff|lol|omg|btw|tbh|"
+    r"super (?:easy|simple|fun|cool)|no worries|you bet|dude|folks)\b|!{2,}|[\U0001F300-\U0001FAFF\u2600-\u27BF]"
+    r"|\b\w+(?:n't|'ll|'re|'ve)\b|\b(?:it|that|there|here|what|who|let|i)'(?:s|m|d)\b", re.IGNORECASE)
+RUDE = re.compile(
+    r"\b(?:stupid (?:question|idea)|obviously you|you idiot|shut up|as i (?:already )?(?:said|told you)|you should know|"
+    r"that(?:'s| is) (?:a )?(?:dumb|stupid|ridiculous)|are you (?:serious|kidding)|whatever|figure it out|not my problem|"
+    r"google it|look it up yourself|read the manual)\b", re.IGNORECASE)
+_VOWELS = re.compile(r"[aeiouy]+")
+
+
+def reading_grade(text: str) -> float | None:
+    """Return the Flesch-Kincaid grade of `text`, None below 30 words or for text that is not plain prose."""
+    words = re.findall(r"[A-Za-z]+(?:['’][a-z]+)?", text)
+    if len(words) < 30 or len(words) < 0.7 * len(text.split()):
+        return None
+    stops = max(1, len([s for s in sentences(text) if len(s.split()) > 1]))
+    syllables = sum(_syllables(w.lower()) for w in words)
+    return 0.39 * len(words) / stops + 11.8 * syllables / len(words) - 15.59
+
+
+def _syllables(word: str) -> int:
+    n = len(_VOWELS.findall(word))
+    if word.endswith("e") and not word.endswith(("le", "ee")) and n > 1:
+        n -= 1
+    return max(1, n)
+
+
+@check("consistency.tone", reads=("instruction", "input", "response"), severity="warning", action="review")
+def tone(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, refusal: pa.Array, *, min_family: float = 0.4
+         ) -> pa.Table:
+    """The response breaks the spec's tone guide: preferred terms, register, politeness, hedging, reading level.
+
+    Why: the tone a product wants is decided once, in the spec, and every row teaches it.
+    Misses: what no word shows (irony, coldness). Without a tone guide in the spec the check does nothing.
+    False positives: quotations and dialogue in the response; reading level on lists of names. Refusals are left alone.
+    Source: standards.tone and families[].response.tone of the spec; the reading level is Flesch-Kincaid (1975), the
+    words for hedging, informal and rude speech stand in the check's file. Preferred terms carry a fix.
+    """
+    found = Findings(rows)
+    plain = ToneGuide()
+    if spec.standards.tone == plain and all(f.response.tone == plain for f in spec.families):
+        return found.table()
+    guides: dict[str, ToneGuide] = {}
+    classes = refusal.to_pylist()
+    for i, (name, score, response) in enumerate(zip(family.to_pylist(), family_score.to_pylist(), texts(rows, "response"))):
+        key = name if name and (score or 0.0) >= min_family else ""
+        if key not in guides:
+            guides[key] = standard_of(spec, key).tone
+        guide = guides[key]
+        if guide != plain and response.strip() and classes[i] == "comply":
+            for message, span, fix in tone_faults(response, guide):
+                found.add(i, message, span=span, fix=fix)
+    return found.table()
+
+
+def _cased(prefer: str, m: re.Match[str]) -> str:
+    return prefer[:1].upper() + prefer[1:] if m.group()[0].isupper() else prefer
+
+
+def tone_faults(response: str, guide: ToneGuide) -> Iterator[tuple[str, tuple[int, int] | None, str | None]]:
+    """Yield (message, span, fix) of each way in which `response` breaks the tone guide."""
+    for avoid, prefer in guide.prefer.items():
+        pattern = re.compile(rf"(?<!\w){re.escape(avoid)}(?!\w)", re.IGNORECASE)
+        m = pattern.search(response)
+        if m:
+            fix = re.sub(pattern, partial(_cased, prefer), response)
+            yield f"{m.group()!r}: the spec prefers {prefer!r}.", m.span(), fix
+    if guide.any_of and not any(re.search(re.escape(p), response, re.IGNORECASE) for p in guide.any_of):
+        yield f"None of the phrases the spec wants one of: {', '.join(map(repr, guide.any_of[:4]))}.", None, None
+    for wanted, pattern, why in ((guide.formality == "formal", INFORMAL, "is informal; the spec asks for a formal tone"),
+                                 (guide.polite, RUDE, "is impolite; the spec asks for politeness")):
+        m = pattern.search(response) if wanted else None
+        if m:
+            yield f"{m.group()!r} {why}.", m.span(), None
+    n = max(1, len(response.split()))
+    hedges = list(HEDGES.finditer(response)) if guide.max_hedges is not None else []
+    if guide.max_hedges is not None and len(hedges) > 1 and 100 * len(hedges) / n > guide.max_hedges:
+        yield (f"{len(hedges)} hedges in {n} words ({hedges[0].group()!r} ...); the spec allows {guide.max_hedges:g} in 100.",
+               hedges[0].span(), None)
+    grade = reading_grade(response) if guide.max_grade is not None else None
+    if grade is not None and guide.max_grade is not None and grade > guide.max_grade:
+        yield f"Reading level {grade:.1f} (Flesch-Kincaid grade); the spec allows {guide.max_grade:g}.", None, None
