@@ -20,7 +20,9 @@ from .spec import Spec
 from .store import Entry, Store
 from .text import shorten
 
-#: Name of a queue and what it holds. `failed` reads the files that `curation eval` leaves in queues/.
+#: Queues that runs leave as files queues/<name>-<run>.jsonl, and the verb that makes them.
+FROM_RUNS = {"failed": "curation eval", "hard": "curation train"}
+#: Name of a queue and what it holds.
 QUEUES = {
     "errors": "undecided rows with an error flag, most certain first",
     "warnings": "undecided rows with a warning flag, most certain first",
@@ -30,6 +32,7 @@ QUEUES = {
     "random": "a random draw of undecided rows, to measure what the checks miss",
     "dropped": "rows that the policy rejected, to check its judgement",
     "failed": "rows nearest to the probes that a run failed",
+    "hard": "rows whose answers training found hardest to believe: wrong answers gather here",
 }
 
 
@@ -40,8 +43,8 @@ def queue(store: Store, spec: Spec, name: str, limit: int = 100, *, seed: int = 
     """
     if name not in QUEUES:
         raise CurationError(f"{name!r} is not a queue", f"queues: {', '.join(QUEUES)}")
-    if name == "failed":
-        return failed(store)[:limit]
+    if name in FROM_RUNS:
+        return from_runs(store, name)[:limit]
     state = effective(store, spec)
     undecided = ~(state.rejected | state.accepted)
     uids = state.rows["uid"]
@@ -78,17 +81,17 @@ def _flagged(state: Effective, spec: Spec, name: str) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda r: (r["score"] if ascending else -r["score"], r["row"]))
 
 
-def failed(store: Store) -> list[dict[str, Any]]:
-    """Return the rows nearest to failed probes, from every file in queues/, best first, each row once."""
+def from_runs(store: Store, name: str) -> list[dict[str, Any]]:
+    """Return the rows that runs put into a queue, from every file of that queue, best first, each row once."""
     best: dict[str, dict[str, Any]] = {}
-    for path in sorted((store.path / "queues").glob("*.jsonl")):
+    for path in sorted((store.path / "queues").glob(f"{name}-*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 entry = json.loads(line)
                 entry["check"] = ""
                 uid = entry["uid"]
             except (json.JSONDecodeError, KeyError, TypeError) as e:
-                raise CurationError(f"{path}:{number}: not a queue entry ({e})", "run curation eval again") from e
+                raise CurationError(f"{path}:{number}: not a queue entry ({e})", f"run {FROM_RUNS[name]} again") from e
             if uid not in best or entry["score"] > best[uid]["score"]:
                 best[uid] = entry
     return sorted(best.values(), key=lambda e: (-e["score"], e["row"]))

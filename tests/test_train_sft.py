@@ -23,7 +23,12 @@ pytest.importorskip("transformers")
 
 import torch
 import transformers
+from curation.train import base as bases
 from curation.train import cli, runs, sft, tiny
+from curation.train import loss as lossy
+from curation.train import plan as plans
+from curation.train import settings as setting
+from curation.train.isolate import isolate
 from curation.train.runs import Recipe
 
 from curation.errors import CurationError
@@ -61,12 +66,12 @@ def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(set_dir: Path) -> sft.Prepared:
-    return sft.prepare(Recipe(set=str(set_dir)))
+def prepared(set_dir: Path) -> bases.Prepared:
+    return bases.prepare(Recipe(set=str(set_dir)))
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, prepared: sft.Prepared) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, prepared: bases.Prepared) -> Path:
     """A random Llama with grouped heads, saved as any local base is."""
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(1)
@@ -100,17 +105,17 @@ def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("order", [slice(0, 6), [0, 40, 3]], ids=["padded", "one by one"])
-def test_rows_laid_end_to_end_do_not_see_each_other(prepared: sft.Prepared, base: Path, order: Any) -> None:
+def test_rows_laid_end_to_end_do_not_see_each_other(prepared: bases.Prepared, base: Path, order: Any) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(base)
     lengths = prepared.train.lengths
     rows = np.argsort(lengths)[order] if isinstance(order, slice) else np.argsort(lengths)[[0, 1, 2, -1]]
-    batch = sft.lay(prepared.train, rows)
+    batch = plans.lay(prepared.train, rows)
     names = ("input_ids", "position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
     alone = []
     for i in rows:
         ids = prepared.train.ids[prepared.train.offsets[i] : prepared.train.offsets[i + 1]]
         alone.append(model(torch.from_numpy(ids.astype(np.int64))[None]).logits[0])
-    sft.isolate(model)
+    isolate(model)
     packed = model(**{name: batch[name] for name in names}).logits[0]
     assert torch.allclose(packed, torch.cat(alone), atol=1e-5)
     assert batch["input_ids"].shape[1] == int(lengths[rows].sum())
@@ -122,39 +127,40 @@ def test_rows_laid_end_to_end_do_not_see_each_other(prepared: sft.Prepared, base
     assert not torch.allclose(model(**plain).logits[0], torch.cat(alone), atol=1e-2)
 
 
-def test_the_loss_is_that_of_the_labelled_tokens(prepared: sft.Prepared) -> None:
+def test_the_loss_is_that_of_the_labelled_tokens(prepared: bases.Prepared) -> None:
     model = tiny.make_model(prepared.tokenizer, seed=0)
-    batch = sft.lay(prepared.train, np.array([3, 5]))
+    batch = plans.lay(prepared.train, np.array([3, 5]))
     expected = []
     for i in (3, 5):
         span = slice(prepared.train.offsets[i], prepared.train.offsets[i + 1])
         ids = torch.from_numpy(prepared.train.ids[span].astype(np.int64))[None]
         labels = torch.from_numpy(prepared.train.labels[span].astype(np.int64))[None]
         expected.append(model(input_ids=ids, labels=labels).loss.item())
-    sft.isolate(model)
-    losses, owner = sft.token_losses(model, batch)
-    assert sft.row_means(losses, owner, 2).tolist() == pytest.approx(expected, abs=1e-5)
-    means, _ = sft.losses_of(model, prepared.train)
+    isolate(model)
+    losses, owner, hit = lossy.token_losses(model, batch)
+    assert lossy.row_means(losses, owner, 2).tolist() == pytest.approx(expected, abs=1e-5)
+    assert hit.shape == losses.shape and bool((losses[hit] < np.log(len(prepared.tokenizer))).all())
+    means, _ = lossy.losses_of(model, prepared.train)
     assert means[[3, 5]].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_order_depends_on_seed_and_index_alone(set_dir: Path, prepared: sft.Prepared) -> None:
+def test_the_order_depends_on_seed_and_index_alone(set_dir: Path, prepared: bases.Prepared) -> None:
     recipe = Recipe(set=str(set_dir), steps=40, batch=16)
-    settings = sft.resolve(recipe, prepared, parameters=10**6, trainable=10**6, hidden=128, layers=4)
-    plan = sft.Plan(prepared.train, prepared.tokenizer, settings, seed=3)
+    settings = setting.resolve(recipe, prepared, parameters=10**6, trainable=10**6, hidden=128, layers=4)
+    plan = plans.Plan(prepared.train, prepared.tokenizer, settings, seed=3)
     forward = [plan.members(i).tolist() for i in range(40)]
-    again = sft.Plan(prepared.train, prepared.tokenizer, settings, seed=3)
+    again = plans.Plan(prepared.train, prepared.tokenizer, settings, seed=3)
     assert [again.members(i).tolist() for i in reversed(range(40))] == forward[::-1]
     first_epoch = [i for batch in forward for i in batch][: len(prepared.train)]
     assert sorted(first_epoch) == list(range(len(prepared.train)))
-    assert sft.Plan(prepared.train, prepared.tokenizer, settings, seed=4).members(0).tolist() != forward[0]
+    assert plans.Plan(prepared.train, prepared.tokenizer, settings, seed=4).members(0).tolist() != forward[0]
     assert torch.equal(plan[1]["input_ids"], again[1]["input_ids"])
 
 
-def test_packs_visit_every_row_once_an_epoch(set_dir: Path, prepared: sft.Prepared, base: Path) -> None:
+def test_packs_visit_every_row_once_an_epoch(set_dir: Path, prepared: bases.Prepared, base: Path) -> None:
     recipe = Recipe(set=str(set_dir), base=str(base), epochs=2, batch=8)
-    settings = sft.resolve(recipe, prepared, parameters=10**5, trainable=10**5, hidden=32, layers=2)
-    plan = sft.Plan(prepared.train, prepared.tokenizer, settings, seed=0)
+    settings = setting.resolve(recipe, prepared, parameters=10**5, trainable=10**5, hidden=32, layers=2)
+    plan = plans.Plan(prepared.train, prepared.tokenizer, settings, seed=0)
     packs = [plan.members(i) for i in range(len(plan))]
     assert all(prepared.train.lengths[pack].sum() <= settings["capacity"][0] for pack in packs)
     half = len(packs) // 2
@@ -162,7 +168,7 @@ def test_packs_visit_every_row_once_an_epoch(set_dir: Path, prepared: sft.Prepar
         assert sorted(np.concatenate(epoch).tolist()) == list(range(len(prepared.train)))
 
 
-def test_copy_practice_says_the_same_twice(prepared: sft.Prepared) -> None:
+def test_copy_practice_says_the_same_twice(prepared: bases.Prepared) -> None:
     ids, labels = tiny.copy_practice(prepared.tokenizer, seed=0, step=5, rows=3, length=7)
     assert (ids[:, :7] == ids[:, 8:15]).all() and (labels[:, :8] == -100).all() and (labels[:, 8:] == ids[:, 8:]).all()
     again = tiny.copy_practice(prepared.tokenizer, seed=0, step=5, rows=3, length=7)[0]
@@ -174,14 +180,14 @@ def test_copy_practice_says_the_same_twice(prepared: sft.Prepared) -> None:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory, set_dir: Path, prepared: sft.Prepared) -> Path:
+def straight(tmp_path_factory: pytest.TempPathFactory, set_dir: Path, prepared: bases.Prepared) -> Path:
     """A run of 12 steps that nothing interrupted."""
     run_dir = tmp_path_factory.mktemp("runs") / "straight"
     sft.train_run(run_dir, start(run_dir, set_dir, steps=12), prepared)
     return run_dir
 
 
-def test_a_run_leaves_a_model_a_card_and_row_losses(straight: Path, set_dir: Path, prepared: sft.Prepared) -> None:
+def test_a_run_leaves_a_model_a_card_and_row_losses(straight: Path, set_dir: Path, prepared: bases.Prepared) -> None:
     card = runs.read_json(straight / "run.json")
     assert card["state"] == "done" and card["label"] == tiny.LABEL and card["steps"] == 12
     assert card["set"]["hash"] == "ab" * 16 and card["tokens_fingerprint"] == prepared.report["fingerprint"]
@@ -192,7 +198,7 @@ def test_a_run_leaves_a_model_a_card_and_row_losses(straight: Path, set_dir: Pat
     assert set(lines[0]) == {"step", "loss", "lr", "tokens", "tokens_per_s", "seconds"}
     assert lines[-1]["tokens"] == card["tokens"] and lines[-1]["loss"] < lines[0]["loss"]
     losses = pq.read_table(straight / "row_losses.parquet")
-    assert losses.column_names == ["row", "uid", "train_loss_first", "train_loss_last", "loss_drop"]
+    assert losses.column_names[:6] == ["row", "uid", "losses", "hits", "train_loss_first", "train_loss_last"]
     seen = sum(x is not None for x in losses["train_loss_first"].to_pylist())
     assert losses.num_rows == 60 and seen == 48  # 12 steps of 4 rows, none twice in an epoch
     tokenizer = transformers.AutoTokenizer.from_pretrained(straight / "model")
@@ -236,7 +242,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(straight: Path, tmp
     assert pq.read_table(run_dir / "row_losses.parquet") == pq.read_table(straight / "row_losses.parquet")
 
 
-def test_sigterm_saves_and_stops(straight: Path, tmp_path: Path, set_dir: Path, prepared: sft.Prepared) -> None:
+def test_sigterm_saves_and_stops(straight: Path, tmp_path: Path, set_dir: Path, prepared: bases.Prepared) -> None:
     run_dir = tmp_path / "stopped"
     recipe = start(run_dir, set_dir, steps=12)
 
@@ -252,13 +258,13 @@ def test_sigterm_saves_and_stops(straight: Path, tmp_path: Path, set_dir: Path, 
     assert card["state"] == "done" and equal(weights(run_dir), weights(straight))
 
 
-def test_another_seed_gives_other_weights(straight: Path, tmp_path: Path, set_dir: Path, prepared: sft.Prepared) -> None:
+def test_another_seed_gives_other_weights(straight: Path, tmp_path: Path, set_dir: Path, prepared: bases.Prepared) -> None:
     run_dir = tmp_path / "other"
     sft.train_run(run_dir, start(run_dir, set_dir, steps=2, seed=1), prepared)
     assert not equal(weights(run_dir), weights(straight))
 
 
-def test_changed_tokens_are_refused_on_resume(tmp_path: Path, set_dir: Path, prepared: sft.Prepared) -> None:
+def test_changed_tokens_are_refused_on_resume(tmp_path: Path, set_dir: Path, prepared: bases.Prepared) -> None:
     run_dir = tmp_path / "run"
     recipe = start(run_dir, set_dir, steps=2)
     (run_dir / "compiled").mkdir()
@@ -269,7 +275,7 @@ def test_changed_tokens_are_refused_on_resume(tmp_path: Path, set_dir: Path, pre
 
 
 def test_a_loss_that_is_no_number_names_its_row(
-    tmp_path: Path, set_dir: Path, prepared: sft.Prepared, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, set_dir: Path, prepared: bases.Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = tmp_path / "run"
     recipe = start(run_dir, set_dir, steps=12)
@@ -277,12 +283,12 @@ def test_a_loss_that_is_no_number_names_its_row(
     blamed: list[int] = []
 
     def spoiled(model: Any, batch: dict[str, Any]) -> Any:
-        losses, owner = whole(model, batch)
+        losses, owner, hit = whole(model, batch)
         calls[0] += 1
         if calls[0] == 6:
             blamed.append(int(batch["members"][2]))
             losses = torch.where(owner == 2, torch.nan, losses)
-        return losses, owner
+        return losses, owner, hit
 
     monkeypatch.setattr(sft, "token_losses", spoiled)
     with pytest.raises(CurationError, match="the loss is not a number") as error:
@@ -293,7 +299,7 @@ def test_a_loss_that_is_no_number_names_its_row(
 
 
 def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays(
-    tmp_path: Path, set_dir: Path, prepared: sft.Prepared, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, set_dir: Path, prepared: bases.Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = tmp_path / "run"
     recipe = start(run_dir, set_dir, steps=12)
@@ -368,9 +374,9 @@ def test_a_base_that_is_not_there_is_said_at_once(tmp_path: Path, set_dir: Path,
         sft.train_runs([run_dir])
 
 
-def test_too_little_memory_is_said_before_training(set_dir: Path, prepared: sft.Prepared) -> None:
+def test_too_little_memory_is_said_before_training(set_dir: Path, prepared: bases.Prepared) -> None:
     with pytest.raises(CurationError, match=r"training 70.00 G parameters needs about .* GB are free") as error:
-        sft.resolve(
+        setting.resolve(
             Recipe(set=str(set_dir), base="big"), prepared, parameters=70 * 10**9, trainable=70 * 10**9, hidden=8192, layers=80
         )
     assert "--lora" in error.value.hint

@@ -60,10 +60,10 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--save-every", type=click.IntRange(1), help="Steps between checkpoints.")
 @click.option(
     "--row-losses",
-    type=click.Choice(["visits", "final", "off"]),
+    type=click.Choice(["visits", "final", "ifd", "off"]),
     default="visits",
     show_default=True,
-    help="Loss of each row when it was trained first and last (free); final: under the finished model.",
+    help="Loss of each row at each visit (free); final: also under the finished model; ifd: also of the answer alone.",
 )
 @click.option("--no-row-losses", is_flag=True, help="The same as --row-losses off.")
 @click.option(
@@ -187,10 +187,10 @@ def _result(run_dir: Path, card: dict[str, Any]) -> str:
 
 
 def _show_mask(recipe: Recipe, n: int) -> int:
+    from . import base
     from . import compile as compiler
-    from . import sft
 
-    prepared = sft.prepare(recipe)
+    prepared = base.prepare(recipe)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for row, parts in compiler.paint(prepared.train, prepared.tokenizer, n):
         click.echo(f"row {row}")
@@ -202,10 +202,10 @@ def _show_mask(recipe: Recipe, n: int) -> int:
 
 
 def _dry_run(recipe: Recipe, *, as_json: bool) -> int:
-    from . import sft
+    from . import base, settings
 
-    prepared = sft.prepare(recipe)
-    plan = sft.forecast(recipe, prepared)
+    prepared = base.prepare(recipe)
+    plan = settings.forecast(recipe, prepared)
     if as_json:
         click.echo(json.dumps(plan, indent=1, ensure_ascii=False))
         return 0

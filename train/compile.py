@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -113,6 +114,14 @@ class Renderer:
         )
         self.eot = self._end_of_turn()
         self.eot_text = tokenizer.decode([self.eot], skip_special_tokens=False)
+
+    def opening(self) -> list[int]:
+        """Return the tokens that the template puts before an answer, at least one."""
+        turns = [{"role": "user", "content": "zq question zq"}]
+        asked = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        opened = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        header = opened[len(_common(opened, asked)) :]
+        return self.tokenizer(header, add_special_tokens=False)["input_ids"] or [self.eot]
 
     def _end_of_turn(self) -> int:
         """Return the id of the special token that the template puts behind an answer."""
@@ -248,6 +257,18 @@ def cut(ids: list[int], mask: list[bool], *, max_length: int, eot: int) -> tuple
     return (ids[: ends[-1]], mask[: ends[-1]]) if ends else None
 
 
+def answers_alone(tokens: Tokens, renderer: Renderer) -> Tokens:
+    """Return the last answer of each row without what was asked: the answer's header, then its trained tokens."""
+    header = np.array(renderer.opening(), dtype=np.int32)
+    ids, labels = [], []
+    for start, end in pairwise(tokens.offsets.tolist()):
+        a, b = runs(tokens.labels[start:end] != IGNORE)[-1]
+        ids.append(np.concatenate([header, tokens.ids[start + a : start + b]]))
+        labels.append(np.concatenate([np.full(len(header), IGNORE, np.int32), tokens.labels[start + a : start + b]]))
+    offsets = np.concatenate([[0], np.cumsum([len(x) for x in ids])]).astype(np.int64)
+    return Tokens(np.concatenate(ids), np.concatenate(labels), offsets, tokens.row, tokens.uid)
+
+
 # ---- compiling a set ------------------------------------------------------------------------------------------------
 
 
@@ -287,8 +308,7 @@ def compile_table(
     progress: Progress | None = None,
 ) -> tuple[Tokens, list[LeftOut]]:
     """Return the tokens of a split and the rows that are not in them, or not whole."""
-    all_ids: list[int] = []
-    all_labels: list[int] = []
+    all_ids, all_labels = array("i"), array("i")  # four bytes a token, a list takes eight to forty
     offsets, rows, uids = [0], [], []
     left_out: list[LeftOut] = []
     done = 0
@@ -317,8 +337,8 @@ def compile_table(
         if progress:
             progress(done, table.num_rows)
     tokens = Tokens(
-        np.array(all_ids, dtype=np.int32),
-        np.array(all_labels, dtype=np.int32),
+        np.frombuffer(all_ids, dtype=np.int32) if all_ids else np.empty(0, np.int32),
+        np.frombuffer(all_labels, dtype=np.int32) if all_labels else np.empty(0, np.int32),
         np.array(offsets, dtype=np.int64),
         np.array(rows, dtype=np.int64),
         uids,

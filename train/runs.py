@@ -30,7 +30,7 @@ from curation.errors import CurationError
 
 TINY = "tiny"
 CHECKPOINT = re.compile(r"step-(\d{6,})")
-RowLosses = Literal["visits", "final", "off"]
+RowLosses = Literal["visits", "final", "ifd", "off"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Recipe:
     steps: int | None = None  # optimiser steps
     epochs: float | None = None  # passes over the set; used when steps is None
     lora: bool = False
+    qlora: bool = False  # LoRA over weights kept in four bits; CUDA only
     max_length: int | None = None  # tokens a row may have
     truncate: bool = False  # cut rows that are longer, instead of leaving them out
     lr: float | None = None
@@ -51,6 +52,12 @@ class Recipe:
     log_every: int = 10  # steps
     save_every: int | None = None  # steps between checkpoints
     row_losses: RowLosses = "visits"
+    eval_every: int | None = None  # steps between looks at the held-out loss
+    patience: int | None = None  # looks without a better one before the run stops; 0 = never
+    devices: int = 1  # processes that share each step
+    shard: bool = False  # spread weights and optimizer over the devices (FSDP2)
+    compile: bool = False  # torch.compile each block; CUDA only
+    tensorboard: bool = False
 
     def compile_key(self) -> tuple[Any, ...]:
         """Return what the compiled tokens depend on: runs with equal keys share them."""
@@ -197,8 +204,8 @@ def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in found)
 
 
-def publish_checkpoint(run_dir: Path, staged: Path, step: int, *, keep: int = 2) -> None:
-    """Give a fully written checkpoint its name, and drop all but the newest `keep`."""
+def publish_checkpoint(run_dir: Path, staged: Path, step: int, *, keep: int = 2, best: int | None = None) -> None:
+    """Give a fully written checkpoint its name, and drop all but the newest `keep` and the one of step `best`."""
     for path in sorted(staged.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
@@ -207,8 +214,9 @@ def publish_checkpoint(run_dir: Path, staged: Path, step: int, *, keep: int = 2)
     shutil.rmtree(target, ignore_errors=True)
     staged.rename(target)
     sync_folder(target.parent)
-    for _, old in checkpoints(run_dir)[:-keep]:
-        shutil.rmtree(old)
+    for number, old in checkpoints(run_dir)[:-keep]:
+        if number != best:
+            shutil.rmtree(old)
 
 
 def sync_folder(folder: Path) -> None:
@@ -220,24 +228,39 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the metric lines of a run, oldest first; a last line that a kill cut off is left out."""
+    path = run_dir / "metrics.jsonl"
+    kept: list[dict[str, Any]] = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        try:
+            kept.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return kept
+
+
 def cut_metrics(run_dir: Path, step: int) -> dict[str, Any]:
     """Drop the metric lines behind `step`, as they will be written again; return the last line kept, or {}."""
     path = run_dir / "metrics.jsonl"
     if not path.exists():
         return {}
-    kept: list[dict[str, Any]] = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            break  # the line that a kill cut off
-        if entry["step"] > step:
-            break
-        kept.append(entry)
+    kept = [entry for entry in read_metrics(run_dir) if entry["step"] <= step]
     part = path.with_name("metrics.jsonl.part")
     part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
     part.replace(path)
     return kept[-1] if kept else {}
+
+
+def looks(run_dir: Path) -> list[tuple[float, int]]:
+    """Return (held-out loss, step) of every look at the held-out rows, oldest first."""
+    return [(e["held_out_loss"], e["step"]) for e in read_metrics(run_dir) if e.get("held_out_loss") is not None]
+
+
+def folder_of(run_dir: Path) -> Path | None:
+    """Return the dataset folder whose runs/ holds this run, None for a run that lies elsewhere."""
+    home = run_dir.resolve().parent
+    return home.parent if home.name == "runs" and (home.parent / "rows").is_dir() else None
 
 
 def newest_vetted(folder: Path) -> Path:

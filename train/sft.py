@@ -7,17 +7,15 @@ holds depends on (seed, step) alone, so a run that was killed goes on to the sam
 
 from __future__ import annotations
 
+import gc
 import json
-import math
-import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,533 +27,30 @@ if __name__ == "__main__":  # what torch reads at import must be set before
     runs.prepare_environment(threads=_recipe.threads, base=_recipe.base)
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import torch.nn.functional as F
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
-from curation.errors import CurationError
+from curation.errors import CurationError, needs
 
 from . import compile as compiler
-from . import tiny
-from .compile import IGNORE, Tokens
+from . import plots, sensor, tiny, world
+from .base import Prepared, families_of, load_model, prepare, size_of
+from .compile import IGNORE
+from .isolate import isolate, unisolate
+from .loss import held_out, losses_of, token_losses
+from .meter import Meter
+from .plan import Plan
 from .runs import TINY, Recipe
+from .settings import Settings, rate, resolve
 
 Say = Callable[[dict[str, Any]], None]
-Settings = dict[str, tuple[Any, str]]  # name -> (value, reason)
-
-
-# ---- base -----------------------------------------------------------------------------------------------------------
-
-
-def load_tokenizer(recipe: Recipe) -> Any:
-    """Return the tokenizer of the base; that of `tiny` is trained on the training rows of the set."""
-    if recipe.base == TINY:
-        table = compiler.read_split(Path(recipe.set), "train")
-        contents = pa.compute.struct_field(pa.compute.list_flatten(table.column("messages")), "content")
-        return tiny.make_tokenizer(text for text in contents.to_pylist() if text)
-    with _base_errors(recipe.base):
-        return AutoTokenizer.from_pretrained(recipe.base)
-
-
-def load_model(recipe: Recipe, tokenizer: Any, *, seed: int) -> Any:
-    """Return the model to train: fp32 for full training and on CPU, bf16 under LoRA on a GPU."""
-    if recipe.base == TINY:
-        return tiny.make_model(tokenizer, seed=seed)
-    half = recipe.lora and torch.cuda.is_available()
-    torch.manual_seed(seed)
-    model: Any
-    with _base_errors(recipe.base):
-        model = AutoModelForCausalLM.from_pretrained(recipe.base, dtype=torch.bfloat16 if half else torch.float32)
-    places = int(model.get_input_embeddings().num_embeddings)
-    if len(tokenizer) > places:
-        raise CurationError(
-            f"{recipe.base}: the tokenizer has {len(tokenizer)} tokens, the model {places}",
-            "model and tokenizer of this base do not belong together",
-        )
-    if recipe.lora:
-        from peft import LoraConfig, get_peft_model
-
-        model = get_peft_model(
-            model, LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-        )
-    return model
-
-
-@contextmanager
-def _base_errors(base: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        offline = os.environ.get("HF_HUB_OFFLINE") == "1" and not Path(base).exists()
-        told = "no such folder, and no hub can be reached from here" if offline else str(error).splitlines()[0]
-        raise CurationError(
-            f"base {base!r} cannot be loaded: {told}", "use --base tiny, or a folder with a saved model"
-        ) from None
-
-
-def context_of(recipe: Recipe) -> int:
-    """Return how many tokens the base can see at once."""
-    if recipe.base == TINY:
-        return tiny.CONTEXT
-    with _base_errors(recipe.base):
-        config = AutoConfig.from_pretrained(recipe.base)
-    return int(getattr(config, "max_position_embeddings", None) or 4096)
-
-
-# ---- tokens ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What runs with the same set, base and length share: the tokenizer and the compiled tokens."""
-
-    tokenizer: Any
-    train: Tokens
-    held: Tokens
-    left_out: list[compiler.LeftOut]
-    report: dict[str, Any]
-    families: list[str]  # of the held-out rows
-
-
-def prepare(recipe: Recipe, *, progress: compiler.Progress | None = None) -> Prepared:
-    """Compile the set of a recipe for its base."""
-    tokenizer = load_tokenizer(recipe)
-    context = context_of(recipe)
-    max_length = recipe.max_length or min(context, 4096)
-    if not 8 <= max_length <= context:
-        raise CurationError(f"--max-length {max_length}: this base takes 8 to {context} tokens", f"--max-length {context}")
-    train, held, left_out, report = compiler.compile_set(
-        Path(recipe.set), tokenizer, max_length=max_length, truncate=recipe.truncate, progress=progress
-    )
-    return Prepared(tokenizer, train, held, left_out, report, _families(Path(recipe.set), held))
-
-
-def _families(set_dir: Path, held: Tokens) -> list[str]:
-    table = compiler.read_split(set_dir, "validation")
-    if "family" not in table.column_names:
-        return [""] * len(held)
-    known = dict(zip(table.column("row").to_pylist(), table.column("family").to_pylist()))
-    return [known.get(int(row)) or "" for row in held.row]
-
-
-# ---- settings -------------------------------------------------------------------------------------------------------
-
-
-def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: int, hidden: int, layers: int) -> Settings:
-    """Return every setting with its reason, from the recipe, the data, the model and the memory."""
-    small = recipe.base == TINY
-    lengths = prepared.train.lengths
-    s: Settings = {
-        "max_length": (prepared.report["max_length"], _why(recipe.max_length, "what the base sees, at most 4096")),
-        "batch": (
-            recipe.batch or (8 if small else 16),
-            _why(recipe.batch, "rows a step; from scratch many small steps teach more" if small else "rows a step, usual"),
-        ),
-        "lr": _learning_rate(recipe),
-        "threads": (recipe.threads, "CPU threads; two on a busy two-core machine ran 15 times slower than one"),
-        "save_every": (recipe.save_every or 100, _why(recipe.save_every, "at most this many steps are lost")),
-    }
-    if small:
-        s["device"] = ("cpu", "one million parameters: quick there, and the same bits each time")
-        s["layout"] = ("rows", "mixed at random: batches of like length held one family each and learned worse")
-        s["capacity"], s["accumulation"] = (0, "whole batches"), (1, "whole batches")
-        s["copy_practice"] = (True, "a model from scratch must first learn to carry values over")
-    else:
-        cuda = torch.cuda.is_available()
-        s["device"] = ("cuda", "a GPU is there") if cuda else ("cpu", "no GPU is there")
-        longest, mean = int(lengths.max()), float(lengths.mean())
-        capacity = max(longest, min(16384 if cuda else 2048, round(s["batch"][0] * mean)))
-        s["layout"] = ("packs", "best fit, rows kept apart; no token is padding")
-        s["capacity"] = (capacity, f"tokens a pack; the longest row has {longest}, the mean is {mean:.0f}")
-        s["accumulation"] = (max(1, round(s["batch"][0] * mean / capacity)), "packs a step, to reach the batch")
-        s["copy_practice"] = (False, "a pretrained base can copy")
-    cuda = s["device"][0] == "cuda"
-    s["precision"] = ("bf16", "autocast, twice as fast here") if cuda else ("fp32", "exact, and fastest on a CPU")
-    s["steps"] = _steps(recipe, s, len(prepared.train), lengths)
-    s["warmup"] = (20, "steps") if small else (max(1, round(0.03 * s["steps"][0])), "3 % of the steps")
-    s["hold"] = (0.3 if small else 0.03, "share of the steps at the full rate; then down in a line to 2 %")
-    s["memory_gb"], s["gradient_checkpointing"] = _memory(
-        s,
-        parameters=parameters,
-        trainable=trainable,
-        per_token=layers * hidden,
-        layers=layers,
-        mean=float(lengths.mean()),
-    )
-    return s
-
-
-def _why(asked: object, otherwise: str) -> str:
-    return "asked for" if asked else otherwise
-
-
-def _learning_rate(recipe: Recipe) -> tuple[float, str]:
-    if recipe.lr:
-        return recipe.lr, "asked for"
-    if recipe.base == TINY:
-        return 3e-3, "from scratch; 6e-3 was worse"
-    return (2e-4, "LoRA takes ten times the rate of full training") if recipe.lora else (2e-5, "usual for full training")
-
-
-def _steps(recipe: Recipe, s: Settings, n_rows: int, lengths: np.ndarray) -> tuple[int, str]:
-    if recipe.steps:
-        return recipe.steps, "asked for"
-    if recipe.base == TINY and not recipe.epochs:
-        return 700, "labels, form, conflicts and refusals are learned by then; far longer runs learn rows by heart"
-    epochs = recipe.epochs or 3.0
-    if s["layout"][0] == "rows":
-        steps = math.ceil(epochs * n_rows / s["batch"][0])
-    else:
-        packs = len(compiler.best_fit(lengths, s["capacity"][0]))
-        steps = math.ceil(epochs * packs / s["accumulation"][0])
-    return max(1, steps), f"{epochs:g} epochs" + ("" if recipe.epochs else ", the usual number")
-
-
-def _memory(
-    s: Settings, *, parameters: int, trainable: int, per_token: int, layers: int, mean: float
-) -> tuple[tuple[float, str], tuple[bool, str]]:
-    """Return memory_gb and gradient_checkpointing; raise a CurationError when even that does not fit."""
-    bf16 = s["precision"][0] == "bf16"
-    available = _available(s["device"][0]) / 1e9
-    frozen = (parameters - trainable) * (2 if bf16 else 4)
-    weights = (frozen + trainable * 16) / 1e9  # fp32 weight, gradient and two moments
-    tokens = s["capacity"][0] or round(s["batch"][0] * (mean + 42))  # with copy practice
-    # 34 bytes a token, layer and hidden unit in half precision (Korthikanti et al. 2022, attention by tiles)
-    activations = tokens * per_token * (34 if bf16 else 68) / 1e9
-    whole, thrifty = weights + activations, weights + 2 * activations / layers
-    free = f"{available:.1f} GB are free"
-    if whole <= 0.9 * available:
-        return (round(whole, 2), f"estimate; {free}"), (False, "not needed: it would cost a fifth of the speed")
-    if thrifty <= 0.9 * available:
-        return (round(thrifty, 2), f"estimate; {free}"), (True, f"without it {whole:.1f} GB")
-    raise CurationError(
-        f"training {parameters / 1e9:.2f} G parameters needs about {thrifty:.1f} GB, {free}",
-        "use --lora, a smaller --base, a smaller --batch or a shorter --max-length",
-    )
-
-
-def _available(device: str) -> int:
-    """Return the bytes that are free for us on the device."""
-    if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():  # counts what the page cache would give back
-        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def forecast(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
-    """Return what a run would do: settings, steps, tokens, and estimates of its time and memory."""
-    model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
-    size = _size(model)
-    settings = resolve(recipe, prepared, **size)
-    steps, batch = settings["steps"][0], settings["batch"][0]
-    lengths = prepared.train.lengths
-    a_step = settings["capacity"][0] * settings["accumulation"][0] or batch * float(lengths.mean())
-    tokens = steps * a_step
-    practised = steps / 4 * batch * 42 if settings["copy_practice"][0] else 0
-    flops = (4 if recipe.lora else 6) * size["parameters"] * (tokens + practised)
-    return {
-        "splits": prepared.report["splits"],
-        "left_out": [asdict(entry) for entry in prepared.left_out],
-        "settings": {name: {"value": value, "reason": reason} for name, (value, reason) in settings.items()},
-        "steps": steps,
-        "tokens": round(tokens),
-        "epochs": round(tokens / len(prepared.train.ids), 2),
-        "seconds": round(flops / _speed(settings["device"][0]), 1),
-        "memory_gb": settings["memory_gb"][0],
-    }
-
-
-def _speed(device: str) -> float:
-    """Return a rate in FLOP/s that training reaches here: 0.6 of a matrix product timed for a fraction of a second."""
-    size = 4096 if device == "cuda" else 512
-    kind = torch.bfloat16 if device == "cuda" else torch.float32
-    a = torch.ones(size, size, device=device, dtype=kind)
-    rates = []
-    for _ in range(8):
-        started = time.perf_counter()
-        (a @ a)[0, 0].item()
-        rates.append(2 * size**3 / (time.perf_counter() - started))
-    return 0.6 * sorted(rates)[len(rates) // 2]
-
-
-# ---- order: what a batch holds is a function of (seed, index) -------------------------------------------------------
-
-
-class Plan(torch.utils.data.Dataset):
-    """Every micro batch of a run, by its index. Nothing is drawn, so nothing has to be remembered to resume."""
-
-    def __init__(self, tokens: Tokens, tokenizer: Any, settings: Settings, *, seed: int) -> None:
-        self.tokens, self.tokenizer, self.seed = tokens, tokenizer, seed
-        self.steps: int = settings["steps"][0]
-        self.batch: int = settings["batch"][0]
-        self.capacity: int = settings["capacity"][0]
-        self.accumulation: int = settings["accumulation"][0]
-        self.practice: bool = settings["copy_practice"][0]
-        self._epochs: dict[int, list[np.ndarray]] = {}
-
-    def __len__(self) -> int:
-        return self.steps * self.accumulation
-
-    def _epoch(self, epoch: int) -> list[np.ndarray]:
-        """Return the packs of one epoch, or its rows in order, one array each."""
-        if epoch not in self._epochs:
-            random = np.random.default_rng([self.seed, epoch])
-            order = random.permutation(len(self.tokens))
-            if self.capacity:
-                packs = compiler.best_fit(self.tokens.lengths[order], self.capacity)
-                made = [order[pack] for pack in packs]
-                made = [made[i] for i in random.permutation(len(made))]
-            else:
-                made = [order]
-            self._epochs = {k: v for k, v in self._epochs.items() if k >= epoch - 1} | {epoch: made}
-        return self._epochs[epoch]
-
-    def members(self, index: int) -> np.ndarray:
-        """Return the positions of the rows in micro batch `index`."""
-        if self.capacity:
-            # Every epoch has equally many packs: best fit depends on the lengths alone.
-            n = len(self._epoch(0)) if not self._epochs else len(next(iter(self._epochs.values())))
-            return self._epoch(index // n)[index % n]
-        n = len(self.tokens)
-        at = np.arange(index * self.batch, (index + 1) * self.batch)
-        return np.array([self._epoch(int(p) // n)[0][p % n] for p in at], dtype=np.int64)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        rows = self.members(index)
-        practice = None
-        if self.practice and index % 2 and index < len(self) // 2:
-            practice = tiny.copy_practice(self.tokenizer, seed=self.seed, step=index, rows=self.batch)
-        return lay(self.tokens, rows, practice=practice)
-
-
-def lay(tokens: Tokens, rows: np.ndarray, *, practice: tuple[np.ndarray, np.ndarray] | None = None) -> dict[str, Any]:
-    """Return rows laid end to end as one sequence of length T, with what attention needs to keep them apart.
-
-    input_ids, labels, position_ids (1, T) int64; cu_seq_lens int32; `owner` (T,) the place of each token's row in
-    `rows`, len(rows) for practice.
-    """
-    spans = [slice(int(tokens.offsets[i]), int(tokens.offsets[i + 1])) for i in rows]
-    ids, labels = [tokens.ids[span] for span in spans], [tokens.labels[span] for span in spans]
-    if practice is not None:
-        ids, labels = [*ids, *practice[0]], [*labels, *practice[1]]
-    lengths = np.array([len(x) for x in ids])
-    ends = np.concatenate([[0], np.cumsum(lengths)])
-    total = int(ends[-1])
-    cu = torch.from_numpy(ends.astype(np.int32))
-    position = np.arange(total) - np.repeat(ends[:-1], lengths)
-    batch: dict[str, Any] = {
-        "input_ids": torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],
-        "labels": torch.from_numpy(np.concatenate(labels).astype(np.int64))[None],
-        "position_ids": torch.from_numpy(position)[None],
-        "cu_seq_lens_q": cu,
-        "cu_seq_lens_k": cu,
-        "max_length_q": int(lengths.max()),
-        "max_length_k": int(lengths.max()),
-        "owner": torch.from_numpy(np.repeat(np.minimum(np.arange(len(ids)), len(rows)), lengths)),
-        "members": torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-    }
-    return batch
-
-
-# ---- attention: each row sees itself only ---------------------------------------------------------------------------
-
-
-def isolated_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    max_length_q: int = 0,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each row of one laid-out sequence; query, key, value are (1, heads, T, size)."""
-    assert cu_seq_lens_q is not None, "isolated attention needs cu_seq_lens_q: batches come from lay()"
-    groups = query.shape[1] // key.shape[1]
-    if query.is_cuda:
-        from torch.nn.attention.varlen import varlen_attn
-
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        # Under autocast the rotation leaves q and k in fp32; the kernel wants all three in one half type.
-        half = torch.float16 if value.dtype == torch.float16 else torch.bfloat16
-        q, k, v = (x[0].transpose(0, 1).to(half).contiguous() for x in (query, key, value))
-        longest = max_length_q
-        out: Any = varlen_attn(q, k, v, cu_seq_lens_q, cu_seq_lens_q, longest, longest, scale=scaling, window_size=(-1, 0))
-        return out[None].to(value.dtype), None
-    lengths = cu_seq_lens_q.diff()
-    n, total = len(lengths), query.shape[2]
-    if n * max_length_q <= 2 * total:  # rows of like length: one padded call is faster than many small ones
-        inside = torch.arange(max_length_q)[None] < lengths[:, None]
-        place = (cu_seq_lens_q[:-1, None] + torch.arange(max_length_q)[None]).where(inside, 0).flatten()
-
-        def spread(x: torch.Tensor) -> torch.Tensor:
-            return x[0].index_select(1, place).view(x.shape[1], n, max_length_q, x.shape[3]).transpose(0, 1)
-
-        out = F.scaled_dot_product_attention(
-            spread(query), spread(key), spread(value), is_causal=True, scale=scaling, enable_gqa=groups > 1
-        )
-        back = inside.flatten().nonzero()[:, 0]
-        out = out.transpose(1, 2).reshape(n * max_length_q, -1).index_select(0, back)
-        return out.view(1, total, query.shape[1], query.shape[3]), None
-    cu = cu_seq_lens_q.tolist()
-    parts = [
-        F.scaled_dot_product_attention(
-            query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True, scale=scaling, enable_gqa=groups > 1
-        )
-        for a, b in pairwise(cu)
-    ]
-    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register("curation_isolated", isolated_attention)
-AttentionMaskInterface.register("curation_isolated", lambda *args, **kwargs: None)
-
-#: Architectures whose attention is plain causal softmax; the others take torch's block-diagonal mask from position_ids.
-PLAIN = {"llama", "qwen2", "qwen3", "smollm3", "olmo2", "granite", "phi3", "stablelm", "helium"}
-
-
-def isolate(model: Any) -> None:
-    """Make attention keep rows of one sequence apart: our function where the architecture allows, else a mask."""
-    config = model.config.get_text_config()
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    plain = config.model_type in PLAIN and not windowed
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.set_attn_implementation("curation_isolated" if plain else "sdpa")
-
-
-def unisolate(model: Any) -> None:
-    """Give the model ordinary attention back, as `generate` sends plain batches."""
-    model.set_attn_implementation("sdpa")
-
-
-# ---- loss -----------------------------------------------------------------------------------------------------------
-
-
-def token_losses(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (loss of each labelled token, its owner): logits exist at those positions only."""
-    labels, owner = batch["labels"][0], batch["owner"]
-    at = (labels[1:] != IGNORE).nonzero()[:, 0]  # position t says token t + 1
-    names = ("input_ids", "position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
-    logits = model(**{name: batch[name] for name in names}, logits_to_keep=at, use_cache=False).logits[0]
-    if logits.shape[0] != at.shape[0]:  # an architecture that ignores logits_to_keep
-        logits = logits[at]
-    return F.cross_entropy(logits.float(), labels[at + 1], reduction="none"), owner[at + 1]
-
-
-def row_means(losses: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tensor:
-    """Return the mean token loss of each of the first `n` owners, (n,) float32."""
-    sums = torch.zeros(n + 1, device=losses.device).index_add_(0, owner, losses.float())
-    counts = torch.zeros(n + 1, device=losses.device).index_add_(0, owner, torch.ones_like(losses, dtype=torch.float32))
-    return (sums / counts)[:n]
-
-
-@torch.no_grad()
-def losses_of(model: Any, tokens: Tokens, *, capacity: int = 2048) -> tuple[np.ndarray, np.ndarray]:
-    """Return (mean loss of each row, its labelled tokens) under the model as it is, in row order."""
-    model.eval()
-    device = next(model.parameters()).device
-    means = np.full(len(tokens), np.nan, dtype=np.float32)
-    counts = np.zeros(len(tokens), dtype=np.int64)
-    longest = int(tokens.lengths.max()) if len(tokens) else 0
-    for pack in compiler.best_fit(tokens.lengths, max(capacity, longest)):
-        batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in lay(tokens, np.array(pack)).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            losses, owner = token_losses(model, batch)
-        means[pack] = row_means(losses, owner, len(pack)).cpu().numpy()
-        counts[pack] = torch.bincount(owner, minlength=len(pack)).cpu().numpy()
-    return means, counts
-
-
-def held_out(model: Any, prepared: Prepared) -> dict[str, Any]:
-    """Return the mean token loss on the validation rows, whole and by family."""
-    if not len(prepared.held):
-        return {"loss": None, "rows": 0, "families": {}}
-    means, counts = losses_of(model, prepared.held)
-    families = np.array(prepared.families)
-    by_family = {
-        str(name): round(float(np.average(means[families == name], weights=counts[families == name])), 4)
-        for name in sorted(set(prepared.families))
-    }
-    return {"loss": round(float(np.average(means, weights=counts)), 4), "rows": len(means), "families": by_family}
+#: A pack that does not fit is divided into at most this many parts before the run gives up.
+MOST_PARTS = 16
 
 
 # ---- trainer --------------------------------------------------------------------------------------------------------
-
-
-class Meter:
-    """What is measured between two logged steps, and the loss of each row at its first and its newest visit."""
-
-    def __init__(self, n_rows: int) -> None:
-        self.first = np.full(n_rows, np.nan, dtype=np.float32)
-        self.last = np.full(n_rows, np.nan, dtype=np.float32)
-        self.tokens = 0  # of rows, since the start of the run
-        self.supervised = 0
-        self.pending: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        self.loss_sum, self.loss_count = 0.0, 0
-
-    def note(self, batch: dict[str, Any], losses: torch.Tensor, owner: torch.Tensor) -> None:
-        """Keep what one micro batch showed; read later, because reading waits for the device."""
-        self.pending.append((batch["members"], losses.detach(), owner))
-        self.tokens += int((batch["owner"] < len(batch["members"])).sum()) if not losses.is_cuda else batch["owner"].numel()
-
-    def read(self, tokens: Tokens) -> None:
-        """Take in what is pending; raise a CurationError naming the rows when a loss is not a number."""
-        for members, losses, owner in self.pending:
-            rows = members.cpu().numpy()
-            if not bool(torch.isfinite(losses).all()):
-                bad = sorted({int(i) for i in owner[~torch.isfinite(losses)].tolist() if i < len(rows)})
-                named = [int(tokens.row[rows[i]]) for i in bad] or [int(tokens.row[i]) for i in rows]
-                raise CurationError(
-                    f"the loss is not a number; rows of that batch: {', '.join(map(str, named[:32]))}",
-                    "look at them with: curation show; or take a smaller --lr. The last checkpoint is untouched.",
-                )
-            means = row_means(losses, owner, len(rows)).cpu().numpy()
-            fresh = np.isnan(self.first[rows])
-            self.first[rows[fresh]] = means[fresh]
-            self.last[rows] = means
-            real = owner < len(rows)
-            self.loss_sum += float(losses[real].sum())
-            self.loss_count += int(real.sum())
-            self.supervised += int(real.sum())
-        self.pending.clear()
-
-    def drain(self) -> float:
-        """Return the mean token loss since the last call."""
-        loss = self.loss_sum / max(1, self.loss_count)
-        self.loss_sum, self.loss_count = 0.0, 0
-        return loss
-
-    def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as arrays."""
-        numbers = np.array([self.tokens, self.supervised, self.loss_count], dtype=np.int64)
-        return {"first": self.first, "last": self.last, "numbers": numbers, "loss_sum": np.array(self.loss_sum)}
-
-    def restore(self, path: Path) -> None:
-        """Take back the state that a checkpoint holds."""
-        with np.load(path) as saved:
-            self.first, self.last = saved["first"], saved["last"]
-            self.tokens, self.supervised, self.loss_count = (int(x) for x in saved["numbers"])
-            self.loss_sum = float(saved["loss_sum"])
 
 
 class Steps(Trainer):
@@ -572,17 +67,19 @@ class Steps(Trainer):
         return torch.utils.data.DataLoader(self.plan, batch_size=1, shuffle=False, collate_fn=_only)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        if self.plan.world > 1:  # what the other processes see counts too, and the plan knows it
+            return self.plan.labels_of(self.state.global_step)
         return sum(int((batch["labels"] != IGNORE).sum()) for batch in batch_samples)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """Return the sum of the token losses over the labels of the step, so that accumulation changes nothing."""
-        losses, owner = token_losses(model, inputs)
-        self.meter.note(inputs, losses, owner)
+        losses, owner, hit = token_losses(model, inputs)
+        self.meter.note(inputs, losses, owner, hit)
         if not losses.is_cuda:
             self.meter.read(self.plan.tokens)
-        return losses.sum() / num_items_in_batch
+        return losses.sum() / num_items_in_batch * self.plan.world  # the processes' gradients are averaged
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: the Trainer would count parameters at each step to report a number that we do not use."""
@@ -599,16 +96,12 @@ class Steps(Trainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Return the schedule: up in a line, level, then down in a line to 2 %."""
+        """Return the schedule of the settings; it depends on the step alone."""
         if self.lr_scheduler is None:
-            warmup, hold = self.settings["warmup"][0], self.settings["hold"][0]
-
-            def rate(step: int) -> float:
-                done = step / num_training_steps
-                return min(1.0, (step + 1) / warmup) * (max(0.02, 1 - done) if done > hold else 1.0)
-
             chosen: Any = optimizer or self.optimizer
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, rate)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                chosen, lambda step: rate(step, num_training_steps, self.settings)
+            )
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -618,15 +111,22 @@ class Steps(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint under another name, and rename it when it is whole and on disk."""
         self.meter.read(self.plan.tokens)
+        self.meter.gather()
         step = self.state.global_step
         staging = self.run_dir / "checkpoints" / "unfinished"
-        shutil.rmtree(staging, ignore_errors=True)
         with disk_errors(self.run_dir, f"the checkpoint of step {step}", staging):
-            staging.mkdir(parents=True)
+            if world.first():
+                shutil.rmtree(staging, ignore_errors=True)
+                staging.mkdir(parents=True)
+            world.wait()
             super()._save_checkpoint(model, trial)
-            np.savez(staging / f"checkpoint-{step}" / "meter.npz", **self.meter.state())
-            runs.publish_checkpoint(self.run_dir, staging / f"checkpoint-{step}", step)
-        shutil.rmtree(staging, ignore_errors=True)
+            world.wait()
+            if world.first():
+                np.savez(staging / f"checkpoint-{step}" / "meter.npz", **self.meter.state())
+                best = min(runs.looks(self.run_dir), default=(0.0, None))[1]
+                runs.publish_checkpoint(self.run_dir, staging / f"checkpoint-{step}", step, best=best)
+                shutil.rmtree(staging, ignore_errors=True)
+        world.wait()
 
 
 def _only(batch: list[dict[str, Any]]) -> dict[str, Any]:
@@ -656,29 +156,28 @@ def disk_errors(run_dir: Path, what: str, *partial: Path) -> Iterator[None]:
 
 
 class Watch(TrainerCallback):
-    """Logs, asks for checkpoints, and stops when a signal came."""
+    """Logs, looks at the held-out rows, asks for checkpoints, and stops when a signal came or nothing gets better."""
 
-    def __init__(self, run_dir: Path, plan: Plan, meter: Meter, recipe: Recipe, settings: Settings, say: Say | None) -> None:
-        self.run_dir, self.plan, self.meter, self.recipe, self.settings, self.say = (
-            run_dir,
-            plan,
-            meter,
-            recipe,
-            settings,
-            say,
-        )
+    def __init__(
+        self, run_dir: Path, plan: Plan, meter: Meter, recipe: Recipe, settings: Settings, prepared: Prepared, say: Say | None
+    ) -> None:
+        self.run_dir, self.plan, self.meter, self.recipe = run_dir, plan, meter, recipe
+        self.settings, self.prepared, self.say = settings, prepared, say
         self.signal = 0
+        self.stopped_early = False
         self.before: dict[str, Any] = {}  # the last metrics line before a resume
         self.started = self.window = time.perf_counter()
-        self.window_tokens = 0
+        self.tokens = 0.0  # of all processes, at the last metrics line
+        self.board = _board(run_dir) if recipe.tensorboard and world.first() else None
 
     def resume(self, last: dict[str, Any]) -> None:
         """Go on counting seconds from the last metrics line that was kept."""
         self.before = last
-        self.window_tokens = self.meter.tokens
+        self.tokens = world.total(self.meter.tokens)[0]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the clock."""
+        self.tokens = world.total(self.meter.tokens)[0]
         self.started = self.window = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
@@ -686,25 +185,55 @@ class Watch(TrainerCallback):
         step = state.global_step
         last = step >= state.max_steps
         if step % self.recipe.log_every == 0 or last:
-            self.meter.read(self.plan.tokens)
-            now = time.perf_counter()
-            line = {
-                "step": step,
-                "loss": round(self.meter.drain(), 6),
-                "lr": rest["lr_scheduler"].get_last_lr()[0],
-                "tokens": self.meter.tokens,
-                "tokens_per_s": round((self.meter.tokens - self.window_tokens) / max(1e-9, now - self.window)),
-                "seconds": round(self.before.get("seconds", 0.0) + now - self.started, 2),
-            }
-            self.window, self.window_tokens = now, self.meter.tokens
+            self._log(step, state.max_steps, rest["lr_scheduler"].get_last_lr()[0], rest["model"])
+            self.stopped_early = not last and self._no_better(step)
+        self.signal = round(world.total(self.signal)[0]) if world.size() > 1 else self.signal
+        if self.signal or self.stopped_early:
+            control.should_training_stop = True
+        best = (min(runs.looks(self.run_dir), default=(0.0, -1))[1] == step) if self._looks(step) else False
+        due = bool(self.signal) or step % self.settings["save_every"][0] == 0 or best
+        control.should_save = due and not (last and not best)
+
+    def _looks(self, step: int) -> bool:
+        every = self.settings["eval_every"][0]
+        return bool(every) and step % every == 0
+
+    def _no_better(self, step: int) -> bool:
+        """Return whether the last `patience` looks at the held-out rows found nothing better than before them."""
+        patience = self.settings["patience"][0]
+        losses = [loss for loss, _ in runs.looks(self.run_dir)] if patience and self._looks(step) else []
+        return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+    def _log(self, step: int, steps: int, lr: float, model: Any) -> None:
+        """Write one metrics line; every process takes part, the first one writes."""
+        self.meter.read(self.plan.tokens)
+        now = time.perf_counter()
+        loss, tokens = self.meter.drain(), world.total(self.meter.tokens)[0]
+        per_s = (tokens - self.tokens) / max(1e-9, now - self.window)
+        line = {
+            "step": step,
+            "loss": round(loss, 6),
+            "lr": lr,
+            "tokens": round(tokens),
+            "tokens_per_s": round(per_s),
+            "seconds": round(self.before.get("seconds", 0.0) + now - self.started, 2),
+        }
+        if self.settings["peak_flops"][0]:
+            reached = per_s * self.settings["flops_per_token"][0] / (self.settings["peak_flops"][0] * world.size())
+            line["mfu"] = round(reached, 4)
+        if self._looks(step):
+            line["held_out_loss"] = held_out(model, self.prepared)["loss"]
+        self.window, self.tokens = time.perf_counter(), tokens
+        if world.first():
             with disk_errors(self.run_dir, "metrics.jsonl"), (self.run_dir / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            runs.write_state(self.run_dir, "running", step=step, steps=state.max_steps)
+            runs.write_state(self.run_dir, "running", step=step, steps=steps)
+            for name in ("loss", "lr", "tokens_per_s", "held_out_loss", "mfu") if self.board else ():
+                if name in line:
+                    self.board.add_scalar(name, line[name], step)
             if self.say:
-                self.say({"event": "step", "steps": state.max_steps, **line})
-        if self.signal:
-            control.should_training_stop = True
-        control.should_save = not last and (bool(self.signal) or step % self.settings["save_every"][0] == 0)
+                self.say({"event": "step", "steps": steps, **line})
+        world.wait()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -724,6 +253,14 @@ class Watch(TrainerCallback):
                 signal.signal(number, handler)
 
 
+def _board(run_dir: Path) -> Any:
+    """Return a TensorBoard writer into the run folder."""
+    needs("tensorboard", "train")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run_dir / "tensorboard"))
+
+
 # ---- run ------------------------------------------------------------------------------------------------------------
 
 
@@ -738,7 +275,7 @@ def train_runs(run_dirs: list[Path], *, resume: bool = False, say: Say | None = 
         key = recipe.compile_key()
         if key not in shared:
             torch.set_num_threads(recipe.threads)
-            runs.write_state(run_dir, "running", step=0, steps=0)
+            _write_state(run_dir, "running", step=0, steps=0)
             with noted(run_dir):
                 started = time.perf_counter()
                 shared[key] = prepare(recipe)
@@ -749,6 +286,11 @@ def train_runs(run_dirs: list[Path], *, resume: bool = False, say: Say | None = 
         if card["state"] == "stopped":
             break
     return cards
+
+
+def _write_state(run_dir: Path, state: str, *, step: int, steps: int, why: str = "") -> None:
+    if world.first():
+        runs.write_state(run_dir, state, step=step, steps=steps, why=why)
 
 
 @contextmanager
@@ -765,48 +307,111 @@ def noted(run_dir: Path) -> Iterator[None]:
 def train_run(
     run_dir: Path, recipe: Recipe, prepared: Prepared, *, resume: bool = False, say: Say | None = None
 ) -> dict[str, Any]:
-    """Train one run folder from its recipe, or go on from its newest complete checkpoint; return the run card."""
+    """Train one run folder from its recipe, or go on from its newest complete checkpoint; return the run card.
+
+    When memory runs out every pack is divided and the run goes on from its newest checkpoint: a step holds the same
+    rows and gives the same gradient, in smaller pieces.
+    """
     torch.set_num_threads(recipe.threads)
     disable_progress_bar()  # ours says more, and a log file keeps every redraw of theirs
+    parts = 1
     with noted(run_dir):
-        model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
-        settings = resolve(recipe, prepared, **_size(model))
-        if say:
-            say({"event": "settings", "run": str(run_dir), "settings": settings})
+        while True:
+            try:
+                return _train_run(run_dir, recipe, prepared, parts=parts, resume=resume, say=say)
+            except torch.OutOfMemoryError as error:
+                parts *= 2
+                if world.size() > 1 or parts > MOST_PARTS or recipe.base == TINY:
+                    raise CurationError(
+                        f"the memory of the device does not hold a pack: {str(error).splitlines()[0]}",
+                        "use --lora, a smaller --base, a smaller --batch or a shorter --max-length",
+                    ) from error
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            resume = True
+            if say:
+                say({"event": "memory", "run": str(run_dir), "parts": parts})
+
+
+def _train_run(
+    run_dir: Path, recipe: Recipe, prepared: Prepared, *, parts: int, resume: bool, say: Say | None
+) -> dict[str, Any]:
+    model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
+    settings = resolve(recipe, prepared, **size_of(model))
+    if say and parts == 1:
+        say({"event": "settings", "run": str(run_dir), "settings": settings})
+    if world.first():
         _keep_tokens(run_dir, prepared, resume=resume)
-        plan = Plan(prepared.train, prepared.tokenizer, settings, seed=recipe.seed)
-        meter = Meter(len(prepared.train))
-        watch = Watch(run_dir, plan, meter, recipe, settings, say)
-        trainer = _trainer(run_dir, recipe, model, plan, meter, settings, watch)
-        found = runs.checkpoints(run_dir) if resume else []
-        step, checkpoint = found[-1] if found else (0, None)
-        last = runs.cut_metrics(run_dir, step)
-        if checkpoint:
+    plan = Plan(
+        prepared.train, prepared.tokenizer, settings, seed=recipe.seed, parts=parts, rank=world.rank(), world=world.size()
+    )
+    meter = Meter()
+    watch = Watch(run_dir, plan, meter, recipe, settings, prepared, say)
+    trainer = _trainer(run_dir, recipe, model, plan, meter, settings, watch)
+    found = runs.checkpoints(run_dir) if resume else []
+    step, checkpoint = found[-1] if found else (0, None)
+    world.wait()
+    last = runs.cut_metrics(run_dir, step) if world.first() else {}
+    if checkpoint:
+        if world.first():
             meter.restore(checkpoint / "meter.npz")
-            watch.resume(last)
-        runs.write_state(run_dir, "running", step=step, steps=plan.steps)
-        isolate(model)
-        with watch.listening():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        meter.read(prepared.train)
-        card = _card(run_dir, recipe, prepared, settings, meter, trainer.state.global_step)
-        if trainer.state.global_step < plan.steps:
-            runs.write_state(run_dir, "stopped", step=trainer.state.global_step, steps=plan.steps, why=f"signal {watch.signal}")
-            card["state"] = "stopped"
-            runs.write_json(run_dir / "run.json", card)
-            return card
-        return _finish(run_dir, recipe, prepared, model, meter, card)
+        watch.resume(last)
+    _write_state(run_dir, "running", step=step, steps=plan.steps)
+    isolate(model)
+    if recipe.compile and settings["device"][0] == "cuda":
+        for block in model.get_decoder().layers:
+            block.compile(dynamic=True)
+    with watch.listening():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    meter.read(prepared.train)
+    meter.gather()
+    if recipe.shard and world.size() > 1:
+        model = _whole(trainer, recipe, prepared)
+    if not world.first():
+        world.wait()
+        return {"run": run_dir.name, "state": "stopped" if watch.signal else "done"}
+    step = trainer.state.global_step
+    card = _card(run_dir, recipe, prepared, settings, meter, step)
+    card["parts"], card["stopped_early"] = plan.parts, watch.stopped_early
+    if step < plan.steps and not watch.stopped_early:
+        runs.write_state(run_dir, "stopped", step=step, steps=plan.steps, why=f"signal {watch.signal}")
+        card["state"] = "stopped"
+        runs.write_json(run_dir / "run.json", card)
+    else:
+        card["best_step"] = _take_best(run_dir, model, settings, step)
+        card = _finish(run_dir, recipe, prepared, model, meter, card)
+    world.wait()
+    return card
 
 
-def _size(model: Any) -> dict[str, int]:
-    """Return the numbers that the settings depend on."""
-    config = model.config.get_text_config()
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "hidden": int(config.hidden_size),
-        "layers": int(config.num_hidden_layers),
-    }
+def _whole(trainer: Steps, recipe: Recipe, prepared: Prepared) -> Any:
+    """Return a model with the weights that the processes hold in shards; a call that all processes make."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not world.first():
+        return None
+    model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
+    model.load_state_dict(state)
+    isolate(model)
+    return model
+
+
+def _take_best(run_dir: Path, model: Any, settings: Settings, step: int) -> int:
+    """Load the weights of the best look at the held-out rows when the run may stop early; return their step."""
+    best = min(runs.looks(run_dir), default=(0.0, step))[1]
+    checkpoint = run_dir / "checkpoints" / f"step-{best:06d}"
+    if not settings["patience"][0] or best == step or not checkpoint.is_dir():
+        return step
+    if (checkpoint / "adapter_model.safetensors").exists():
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+    else:
+        from safetensors.torch import load_model as load_into
+
+        load_into(model, checkpoint / "model.safetensors")
+    return best
 
 
 def _keep_tokens(run_dir: Path, prepared: Prepared, *, resume: bool) -> None:
@@ -833,6 +438,8 @@ def _trainer(run_dir: Path, recipe: Recipe, model: Any, plan: Plan, meter: Meter
         max_steps=plan.steps,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=plan.accumulation,
+        fsdp=recipe.shard and plan.world > 1,
+        ddp_find_unused_parameters=False,
         learning_rate=settings["lr"][0],
         max_grad_norm=1.0,
         seed=recipe.seed,
@@ -872,7 +479,8 @@ def _card(run_dir: Path, recipe: Recipe, prepared: Prepared, settings: Settings,
         "state": "running",
         "label": tiny.LABEL if recipe.base == TINY else "",
         "base": recipe.base,
-        "method": "lora" if recipe.lora else "full",
+        "method": "qlora" if recipe.qlora else "lora" if recipe.lora else "full",
+        "devices": world.size(),
         "seed": recipe.seed,
         "set": {key: manifest.get(key, "") for key in ("name", "hash", "spec_hash", "gate", "counts")},
         "tokens_fingerprint": prepared.report["fingerprint"],
@@ -898,35 +506,35 @@ def _finish(run_dir: Path, recipe: Recipe, prepared: Prepared, model: Any, meter
     """Measure, save the model and the row losses, write the card; then the checkpoints are no longer needed."""
     started = time.perf_counter()
     card["held_out"] = held_out(model, prepared)
-    if recipe.row_losses == "final":
-        meter.last = losses_of(model, prepared.train)[0]
     if recipe.row_losses != "off":
-        _save_row_losses(run_dir, prepared.train, meter)
+        _save_row_losses(run_dir, recipe, prepared, model, meter)
     _save_model(run_dir, recipe, prepared.tokenizer, model)
     card["closing_seconds"] = round(time.perf_counter() - started, 2)
     card["state"] = "done"
     runs.write_json(run_dir / "run.json", card)
+    plots.draw(run_dir)
     runs.write_state(run_dir, "done", step=card["steps"], steps=card["steps"])
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
     return card
 
 
-def _save_row_losses(run_dir: Path, train: Tokens, meter: Meter) -> None:
-    """Write the mean token loss of each row at its first and at its last visit; null = never visited."""
-    first = pa.array(meter.first, pa.float32(), from_pandas=True)
-    last = pa.array(meter.last, pa.float32(), from_pandas=True)
-    drop = pa.array(meter.first - meter.last, pa.float32(), from_pandas=True)
-    columns = {
-        "row": pa.array(train.row),
-        "uid": pa.array(train.uid, pa.string()),
-        "train_loss_first": first,
-        "train_loss_last": last,
-        "loss_drop": drop,
-    }
+def _save_row_losses(run_dir: Path, recipe: Recipe, prepared: Prepared, model: Any, meter: Meter) -> None:
+    """Write row_losses.parquet: what each row showed at each visit, and what `--row-losses` asks for beside it."""
+    train = prepared.train
+    final = losses_of(model, train)[0] if recipe.row_losses in ("final", "ifd") else None
+    alone = None
+    if recipe.row_losses == "ifd":
+        alone = losses_of(model, compiler.answers_alone(train, compiler.Renderer(prepared.tokenizer)))[0]
+    table = sensor.table(train.row, train.uid, meter.seen(), final=final, alone=alone)
     part = run_dir / "row_losses.parquet.part"
     with disk_errors(run_dir, "row_losses.parquet"):
-        pq.write_table(pa.table(columns), part)
+        pq.write_table(table, part)
         part.replace(run_dir / "row_losses.parquet")
+    folder = runs.folder_of(run_dir)
+    if folder is not None and len(meter.seen()) >= sensor.VISITS * len(train):
+        hard = sensor.queue(table, families_of(Path(recipe.set), "train", train), run_dir.name)
+        with disk_errors(run_dir, "the queue of hard rows"):
+            sensor.write_queue(folder, run_dir.name, hard)
 
 
 def _save_model(run_dir: Path, recipe: Recipe, tokenizer: Any, model: Any) -> None:

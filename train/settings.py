@@ -1,0 +1,213 @@
+"""Every setting of a run with its reason: from the recipe, the data, the model and the memory that is free."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from curation.errors import CurationError
+
+from . import compile as compiler
+from .base import Prepared, load_model, size_of
+from .runs import TINY, Recipe
+
+Settings = dict[str, tuple[Any, str]]  # name -> (value, reason)
+
+#: Most tokens of a pack: enough to fill the device, few enough for its caches.
+GPU_PACK, CPU_PACK = 16384, 2048
+
+
+def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: int, hidden: int, layers: int) -> Settings:
+    """Return every setting with its reason, from the recipe, the data, the model and the memory."""
+    small = recipe.base == TINY
+    lengths = prepared.train.lengths
+    s: Settings = {
+        "max_length": (prepared.report["max_length"], _why(recipe.max_length, "what the base sees, at most 4096")),
+        "batch": (
+            recipe.batch or (8 if small else 16),
+            _why(recipe.batch, "rows a step; from scratch many small steps teach more" if small else "rows a step, usual"),
+        ),
+        "lr": _learning_rate(recipe),
+        "threads": (recipe.threads, "CPU threads; two on a busy two-core machine ran 15 times slower than one"),
+        "save_every": (recipe.save_every or 100, _why(recipe.save_every, "at most this many steps are lost")),
+    }
+    if small:
+        s["device"] = ("cpu", "one million parameters: quick there, and the same bits each time")
+        s["layout"] = ("rows", "mixed at random: batches of like length held one family each and learned worse")
+        s["capacity"], s["accumulation"] = (0, "whole batches"), (1, "whole batches")
+        s["copy_practice"] = (True, "a model from scratch must first learn to carry values over")
+    else:
+        cuda = torch.cuda.is_available()
+        s["device"] = ("cuda", "a GPU is there") if cuda else ("cpu", "no GPU is there")
+        longest, mean = int(lengths.max()), float(lengths.mean())
+        capacity = max(longest, min(GPU_PACK if cuda else CPU_PACK, round(s["batch"][0] * mean)))
+        s["layout"] = ("packs", "best fit, rows kept apart; no token is padding")
+        s["capacity"] = (capacity, f"tokens a pack; the longest row has {longest}, the mean is {mean:.0f}")
+        s["accumulation"] = (max(1, round(s["batch"][0] * mean / capacity)), "packs a step, to reach the batch")
+        s["copy_practice"] = (False, "a pretrained base can copy")
+    cuda = s["device"][0] == "cuda"
+    s["precision"] = ("bf16", "autocast, twice as fast here") if cuda else ("fp32", "exact, and fastest on a CPU")
+    s["steps"] = _steps(recipe, s, len(prepared.train), lengths)
+    s["warmup"] = (20, "steps") if small else (max(1, round(0.03 * s["steps"][0])), "3 % of the steps")
+    s["schedule"] = (
+        ("linear", "level for 0.3 of the steps, then down in a line to 2 %; from scratch it learns longer at the full rate")
+        if small
+        else ("cosine", "down to 2 %, usual")
+    )
+    s["eval_every"], s["patience"] = _early_stop(recipe, s["steps"][0], len(prepared.held))
+    s["flops_per_token"] = (_flops(parameters, trainable, layers, hidden, lengths), "forward and backward, attention counted")
+    s["peak_flops"] = _peak(cuda)
+    s["memory_gb"], s["gradient_checkpointing"] = _memory(
+        s,
+        parameters=parameters,
+        trainable=trainable,
+        per_token=layers * hidden,
+        layers=layers,
+        mean=float(lengths.mean()),
+        quantised=recipe.qlora,
+        shards=recipe.devices if recipe.shard else 1,
+    )
+    return s
+
+
+def _why(asked: object, otherwise: str) -> str:
+    return "asked for" if asked else otherwise
+
+
+def _learning_rate(recipe: Recipe) -> tuple[float, str]:
+    if recipe.lr:
+        return recipe.lr, "asked for"
+    if recipe.base == TINY:
+        return 3e-3, "from scratch; 6e-3 was worse"
+    return (2e-4, "LoRA takes ten times the rate of full training") if recipe.lora else (2e-5, "usual for full training")
+
+
+def _steps(recipe: Recipe, s: Settings, n_rows: int, lengths: np.ndarray) -> tuple[int, str]:
+    if recipe.steps:
+        return recipe.steps, "asked for"
+    if recipe.base == TINY and not recipe.epochs:
+        return 700, "labels, form, conflicts and refusals are learned by then; far longer runs learn rows by heart"
+    epochs = recipe.epochs or 3.0
+    if s["layout"][0] == "rows":
+        steps = math.ceil(epochs * n_rows / s["batch"][0])
+    else:
+        packs = len(compiler.best_fit(lengths, s["capacity"][0]))
+        steps = math.ceil(epochs * packs / s["accumulation"][0])
+    return max(1, steps), f"{epochs:g} epochs" + ("" if recipe.epochs else ", the usual number")
+
+
+def _early_stop(recipe: Recipe, steps: int, held: int) -> tuple[tuple[int, str], tuple[int, str]]:
+    """Return eval_every (steps, 0 = never) and patience (evaluations without a better one, 0 = never stop early)."""
+    if not held:
+        return (0, "no held-out rows"), (0, "no held-out rows")
+    if recipe.base == TINY and recipe.patience is None and recipe.eval_every is None:
+        return (0, "the steps of tiny are set by what it learns"), (0, "not asked for")
+    every = recipe.eval_every or max(recipe.log_every, steps // 10)
+    every = math.ceil(every / recipe.log_every) * recipe.log_every
+    patience = recipe.patience if recipe.patience is not None else 3
+    return (every, _why(recipe.eval_every, "ten looks a run")), (patience, _why(recipe.patience is not None, "usual; 0 = never"))
+
+
+def rate(step: int, steps: int, settings: Settings) -> float:
+    """Return the share of the highest learning rate at `step` of `steps`: up in a line, then by the schedule to 2 %."""
+    warmup, done = settings["warmup"][0], step / steps
+    up = min(1.0, (step + 1) / warmup)
+    if settings["schedule"][0] == "cosine":
+        return up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+    return up * (max(0.02, 1 - done) if done > 0.3 else 1.0)
+
+
+#: Dense bf16 products a second, from the makers' data sheets.
+PEAKS = {"H200": 989e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2250e12}
+
+
+def _peak(cuda: bool) -> tuple[float, str]:
+    name = torch.cuda.get_device_name() if cuda else ""
+    known = next((peak for part, peak in PEAKS.items() if part in name), 0.0)
+    return known, (f"{name}, dense bf16" if known else "unknown here, so no MFU is given")
+
+
+def _flops(parameters: int, trainable: int, layers: int, hidden: int, lengths: np.ndarray) -> float:
+    """Return FLOP a token: 6 a trained parameter, 4 a frozen one, 6 a layer and hidden unit for each token seen.
+
+    Causal attention inside a row of n tokens sees n / 2 on average (PaLM, appendix B, halved for the mask).
+    """
+    seen = float((lengths.astype(np.float64) ** 2).sum() / max(1, lengths.sum())) / 2
+    return 4.0 * parameters + 2.0 * trainable + 12.0 * layers * hidden * seen
+
+
+def _memory(
+    s: Settings, *, parameters: int, trainable: int, per_token: int, layers: int, mean: float, quantised: bool, shards: int
+) -> tuple[tuple[float, str], tuple[bool, str]]:
+    """Return memory_gb and gradient_checkpointing; raise a CurationError when even that does not fit."""
+    bf16 = s["precision"][0] == "bf16"
+    available = _available(s["device"][0]) / 1e9
+    frozen = (parameters - trainable) * (0.6 if quantised else 2 if bf16 else 4)
+    weights = (frozen + trainable * 16) / 1e9 / shards  # fp32 weight, gradient and two moments
+    tokens = s["capacity"][0] or round(s["batch"][0] * (mean + 42))  # with copy practice
+    # 34 bytes a token, layer and hidden unit in half precision (Korthikanti et al. 2022, attention by tiles)
+    activations = tokens * per_token * (34 if bf16 else 68) / 1e9
+    whole, thrifty = weights + activations, weights + 2 * activations / layers
+    free = f"{available:.1f} GB are free"
+    if whole <= 0.9 * available:
+        return (round(whole, 2), f"estimate; {free}"), (False, "not needed: it would cost a fifth of the speed")
+    if thrifty <= 0.9 * available:
+        return (round(thrifty, 2), f"estimate; {free}"), (True, f"without it {whole:.1f} GB")
+    raise CurationError(
+        f"training {parameters / 1e9:.2f} G parameters needs about {thrifty:.1f} GB, {free}",
+        "use --lora, a smaller --base, a smaller --batch or a shorter --max-length",
+    )
+
+
+def _available(device: str) -> int:
+    """Return the bytes that are free for us on the device."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():  # counts what the page cache would give back
+        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def forecast(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
+    """Return what a run would do: settings, steps, tokens, and estimates of its time and memory."""
+    model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
+    size = size_of(model)
+    settings = resolve(recipe, prepared, **size)
+    steps, batch = settings["steps"][0], settings["batch"][0]
+    lengths = prepared.train.lengths
+    a_step = settings["capacity"][0] * settings["accumulation"][0] or batch * float(lengths.mean())
+    tokens = steps * a_step
+    practised = steps / 4 * batch * 42 if settings["copy_practice"][0] else 0
+    flops = settings["flops_per_token"][0] * (tokens + practised)
+    return {
+        "splits": prepared.report["splits"],
+        "left_out": [asdict(entry) for entry in prepared.left_out],
+        "settings": {name: {"value": value, "reason": reason} for name, (value, reason) in settings.items()},
+        "steps": steps,
+        "tokens": round(tokens),
+        "epochs": round(tokens / len(prepared.train.ids), 2),
+        "seconds": round(flops / _speed(settings["device"][0]), 1),
+        "memory_gb": settings["memory_gb"][0],
+    }
+
+
+def _speed(device: str) -> float:
+    """Return a rate in FLOP/s that training reaches here: 0.6 of a matrix product timed for a fraction of a second."""
+    size = 4096 if device == "cuda" else 512
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    a = torch.ones(size, size, device=device, dtype=kind)
+    rates = []
+    for _ in range(8):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()
+        rates.append(2 * size**3 / (time.perf_counter() - started))
+    return 0.6 * sorted(rates)[len(rates) // 2]
