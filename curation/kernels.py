@@ -1,0 +1,794 @@
+"""Kernels of the near-duplicate search: shingle hashes, MinHash, band chains, set similarity, joins, union-find.
+
+Plain numba: they read Arrow string buffers through addresses, hold no interpreter lock and run over ranges of rows, so
+that any thread or process may call them and the result does not depend on how the ranges are cut. What they compute is
+said in `shingles` (texts, hashes, sets) and `sketch` (pairs). Each is compiled once, into a cache on disk.
+"""
+
+# mypy: disable-error-code="call-arg,var-annotated,assignment,no-untyped-def"
+# The kernels are typed by numba when they are compiled; mypy knows neither its intrinsics nor its integer widths.
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+U32, U64 = np.uint32, np.uint64
+K0, K1, K2 = U64(0x9E3779B97F4A7C15), U64(0xBF58476D1CE4E5B9), U64(0x94D049BB133111EB)
+ONE = U64(1)
+LANES = 64              # permutations a pass of the inner loop; their number is rounded up to it, never down
+GLIMPSE = 64            # low bytes of the first minima kept a row: enough to tell a chance collision from a pair
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_V16 = ir.VectorType(_I32, 16)
+_V64 = ir.VectorType(_I8, 64)
+
+# ------------------------------------------------------------------ vector instructions that numba has no words for
+def _at(builder: Any, address: Any, type_: Any) -> Any:
+    return builder.inttoptr(address, ir.PointerType(type_))
+
+
+@intrinsic
+def _load64(_context, address):
+    """Eight bytes at any address, little-endian."""
+    def codegen(context, builder, signature, args):
+        x = builder.load(_at(builder, args[0], _I64))
+        x.align = 1
+        return x
+    return types.uint64(types.intp), codegen
+
+
+@intrinsic
+def _load8(_context, address):
+    def codegen(context, builder, signature, args):
+        return builder.zext(builder.load(_at(builder, args[0], _I8)), _I64)
+    return types.uint64(types.intp), codegen
+
+
+@intrinsic
+def _trailing_zeros(_context, x):
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def _ones(_context, x):
+    """Number of bits set."""
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def _agree64(_context, one, two):
+    """How many of the 64 bytes at two addresses are equal."""
+    def codegen(context, builder, signature, args):
+        x, y = (builder.load(_at(builder, a, _V64)) for a in args)
+        x.align = y.align = 1
+        return builder.ctpop(builder.bitcast(builder.icmp_unsigned("==", x, y), _I64))
+    return types.uint64(types.intp, types.intp), codegen
+
+
+@intrinsic
+def _lower64(_context, source, target):
+    """Store 64 bytes ASCII lower-cased at `target`; return the mask of white space (what str.split splits on)."""
+    def splat(value):
+        return ir.Constant(_V64, [value] * 64)
+
+    def codegen(context, builder, signature, args):
+        x = builder.load(_at(builder, args[0], _V64))
+        x.align = 1
+
+        def between(low, n):
+            return builder.icmp_unsigned("<", builder.sub(x, splat(low)), splat(n))
+        blank = builder.or_(builder.icmp_unsigned("==", x, splat(32)), builder.or_(between(9, 5), between(28, 4)))
+        y = builder.select(between(65, 26), builder.add(x, splat(32)), x)
+        builder.store(y, _at(builder, args[1], _V64)).align = 1
+        return builder.bitcast(blank, _I64)
+    return types.uint64(types.intp, types.intp), codegen
+
+
+@intrinsic
+def _minima64(_context, hashes, n, a, b, minima):
+    """minima[j] = min(minima[j], h * a[j] + b[j] mod 2^32 over n hashes h) for 64 permutations, kept in registers."""
+    def codegen(context, builder, signature, args):
+        hashes, n, a, b, minima = args
+
+        def vectors(base):
+            out = []
+            for k in range(4):
+                v = builder.load(_at(builder, builder.add(base, _I64(k * 64)), _V16))
+                v.align = 4
+                out.append(v)
+            return out
+        va, vb, v0 = vectors(a), vectors(b), vectors(minima)
+        entry = builder.block
+        loop, body, done = (builder.append_basic_block("minhash." + x) for x in ("loop", "body", "done"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i = builder.phi(_I64)
+        i.add_incoming(_I64(0), entry)
+        best = [builder.phi(_V16) for _ in range(4)]
+        for x, y in zip(best, v0, strict=True):
+            x.add_incoming(y, entry)
+        builder.cbranch(builder.icmp_signed("<", i, n), body, done)
+        builder.position_at_end(body)
+        h = builder.load(_at(builder, builder.add(hashes, builder.mul(i, _I64(4))), _I32))
+        undefined = ir.Constant(_V16, ir.Undefined)
+        spread = builder.shuffle_vector(builder.insert_element(undefined, h, _I32(0)), undefined,
+                                        ir.Constant(_V16, [0] * 16))
+        for k in range(4):
+            v = builder.add(builder.mul(spread, va[k]), vb[k])
+            best[k].add_incoming(builder.select(builder.icmp_unsigned("<", v, best[k]), v, best[k]), body)
+        i.add_incoming(builder.add(i, _I64(1)), body)
+        builder.branch(loop)
+        builder.position_at_end(done)
+        for k in range(4):
+            builder.store(best[k], _at(builder, builder.add(minima, _I64(k * 64)), _V16)).align = 4
+        return context.get_dummy_value()
+    return types.void(types.intp, types.intp, types.intp, types.intp, types.intp), codegen
+
+
+# ------------------------------------------------------------------ kernels
+@njit(inline="always")
+def _mix(x):
+    x = (x ^ (x >> U64(32))) * K0
+    return x ^ (x >> U64(29))
+
+
+@njit(inline="always")
+def _fmix32(x):
+    """MurmurHash3's finaliser: the pre-mix of datasketch's "affine32" scheme."""
+    x = U32(U32(x ^ (x >> U32(16))) * U32(0x85EBCA6B))
+    x = U32(U32(x ^ (x >> U32(13))) * U32(0xC2B2AE35))
+    return U32(x ^ (x >> U32(16)))
+
+
+@njit(nogil=True)
+def _word_hash(p, k):
+    """64-bit hash of the k >= 1 bytes at address p; 16 bytes behind them must be readable."""
+    x0 = _load64(p)
+    x1 = _load64(p + 8)
+    if k <= 16:
+        first = min(k, 8)
+        rest = max(k - 8, 0)
+        x0 = x0 & ~((~U64(0) << U64(8 * first - 1)) << ONE)
+        if rest < 8:
+            x1 = x1 & ~(~U64(0) << U64(8 * rest))
+        return _mix((x0 ^ K1) * K2 + (x1 ^ (U64(k) << U64(56))) * K0)
+    h = (x0 ^ K1) * K2 + (x1 ^ (U64(k) << U64(56))) * K0
+    q = 16
+    while q + 8 <= k:
+        h = _mix(h ^ _load64(p + q))
+        q += 8
+    if q < k:
+        h = _mix(h ^ (_load64(p + q) & ((ONE << U64(8 * (k - q))) - ONE)))
+    return _mix(h)
+
+
+@njit(nogil=True)
+def _words(address, size, low, edges, out):
+    """Hash every word of the text into `out`, return their number. `low`, `edges`: scratch."""
+    n = 0
+    before = U64(0)
+    base = low.ctypes.data
+    for i in range(0, size, 64):
+        solid = ~_lower64(address + i, base + i)
+        if size - i < 64:
+            solid &= (ONE << U64(size - i)) - ONE
+        turn = solid ^ ((solid << ONE) | before)
+        before = solid >> U64(63)
+        while turn != U64(0):
+            edges[n] = i + np.int64(_trailing_zeros(turn))
+            n += 1
+            turn &= turn - ONE
+    if n & 1:
+        edges[n] = size
+        n += 1
+    n >>= 1
+    for j in range(n):
+        start = np.int64(edges[2 * j])
+        out[j] = _word_hash(base + start, np.int64(edges[2 * j + 1]) - start)
+    return n
+
+
+@njit(nogil=True)
+def _chars(address, size, low, out):
+    """Code points of the text, white space collapsed and stripped, ASCII lower-cased, into `out`; their number."""
+    n = 0
+    base = low.ctypes.data
+    pending = False
+    skip = 0
+    for i in range(0, size, 64):
+        blank = _lower64(address + i, base + i)
+        for j in range(min(64, size - i)):
+            if skip > 0:
+                skip -= 1
+                continue
+            if (blank >> U64(j)) & ONE:
+                pending = n > 0
+                continue
+            if pending:
+                out[n] = U64(32)
+                n += 1
+                pending = False
+            c = U64(low[i + j])
+            if c >= U64(128):
+                skip = 1 if c < U64(0xE0) else (2 if c < U64(0xF0) else 3)
+                c &= U64(0x1F) if skip == 1 else (U64(0x0F) if skip == 2 else U64(0x07))
+                for k in range(skip):
+                    c = (c << U64(6)) | (_load8(address + i + j + 1 + k) & U64(0x3F))
+            out[n] = c
+            n += 1
+    return n
+
+
+@njit(nogil=True)
+def _shingles(address, size, unit, ngram, tag, low, edges, parts, out):
+    """64-bit hashes of the text's shingles, in order, with repeats, into `out`; their number.
+
+    `tag` > 0 sets the shingles of one column apart from those of another.
+    """
+    if unit == 0:
+        n = _words(address, size, low, edges, parts)
+    else:
+        n = _chars(address, size, low, parts)
+    if n == 0:
+        return 0
+    width = min(n, ngram)
+    m = n - width + 1
+    salt = U64(tag) * K2
+    if width == 5:      # independent products instead of the rolling chain
+        c2 = K1 * K1
+        c3 = c2 * K1
+        c4 = c3 * K1
+        for i in range(m):
+            out[i] = _mix((parts[i] * c4 + parts[i + 1] * c3 + parts[i + 2] * c2 + parts[i + 3] * K1 + parts[i + 4])
+                          ^ salt)
+        return m
+    power = ONE
+    for _ in range(width - 1):
+        power *= K1
+    h = U64(0)
+    for i in range(width - 1):
+        h = h * K1 + parts[i]
+    for i in range(m):
+        h = h * K1 + parts[i + width - 1]
+        out[i] = _mix(h ^ salt)
+        h -= parts[i] * power
+    return m
+
+
+@njit(nogil=True)
+def _longest(size, rows, lo, hi):
+    """Bytes of the longest text, and of the longest row over all columns."""
+    top = 0
+    whole = 0
+    for i in range(lo, hi):
+        row = 0
+        for c in range(size.shape[0]):
+            top = max(top, size[c, rows[i]])
+            row += size[c, rows[i]]
+        whole = max(whole, row)
+    return top, whole
+
+
+@njit(nogil=True, cache=True)
+def sketch(address, size, rows, lo, hi, unit, ngram, a, b, perms, width, keys, signature, glimpse, identity, count):
+    """MinHash of rows[lo:hi]: signatures, band keys, identity of the shingle sets, shingle counts.
+
+    address, size: (columns, rows) int64. a, b: permutations, a multiple of 64; `perms` minima are wanted. They are dealt
+    in turn to the columns of the row that have a shingle: with one column they are its MinHash signature; with two,
+    minimum 0 is the first of the first column, minimum 1 the first of the second, minimum 2 the second of the first ...
+    keys: (bands, rows) uint32, of `width` minima each and of which columns are empty. signature: (rows, perms) uint32 or
+    (rows, 0). glimpse: (rows, GLIMPSE) uint8 or (rows, 0): low bytes of the first minima, 0 where there are fewer.
+    identity: (rows, 2) uint64, equal for rows with the same shingles in every column. count: (columns, rows) int32.
+    """
+    columns = size.shape[0]
+    top, whole = _longest(size, rows, lo, hi)
+    low = np.empty(top + 192, np.uint8)
+    edges = np.empty(top + 80 if unit == 0 else 1, np.int32)
+    room = (top // 2 if unit == 0 else top) + 16
+    parts = np.empty(room, np.uint64)
+    hashes = np.empty(room, np.uint64)
+    mixed = np.empty(whole + 16 * columns, np.uint32)
+    first = np.empty(columns + 1, np.int64)
+    minima = np.empty((columns, a.size), np.uint32)
+    dealt = np.empty(perms, np.uint32)
+    for i in range(lo, hi):
+        r = rows[i]
+        total = U64(0)
+        squares = U64(0)
+        pattern = U64(0)
+        filled = 0
+        first[0] = 0
+        for c in range(columns):
+            n = _shingles(address[c, r], size[c, r], unit, ngram, c + 1 if columns > 1 else 0, low, edges, parts, hashes)
+            count[c, r] = n
+            if n == 0:
+                continue
+            at = first[filled]
+            for j in range(n):
+                h = hashes[j]
+                mixed[at + j] = _fmix32(U32(h))
+                total += h
+                squares += h * (h | ONE)
+            pattern |= ONE << U64(c)
+            filled += 1
+            first[filled] = at + n
+        identity[r, 0] = total
+        identity[r, 1] = squares
+        for f in range(filled):
+            wanted = (perms - f + filled - 1) // filled
+            minima[f] = U32(0xFFFFFFFF)
+            for j in range(0, wanted, LANES):
+                _minima64(mixed.ctypes.data + 4 * first[f], first[f + 1] - first[f], a.ctypes.data + 4 * j,
+                          b.ctypes.data + 4 * j, minima.ctypes.data + 4 * (f * a.size + j))
+            for j in range(wanted):
+                dealt[j * filled + f] = minima[f, j]
+        if filled == 0:
+            for j in range(perms):
+                dealt[j] = U32(0xFFFFFFFF)
+        for j in range(signature.shape[1]):
+            signature[r, j] = dealt[j]
+        for j in range(glimpse.shape[1]):
+            glimpse[r, j] = dealt[j] & U32(255) if j < perms else U32(0)
+        for t in range(keys.shape[0]):
+            h = U64(t + 1) ^ (pattern << U64(32))
+            for j in range(width):
+                h = (h ^ U64(dealt[t * width + j])) * K0
+                h ^= h >> U64(29)
+            keys[t, r] = U32(h >> U64(32))
+
+
+@njit(nogil=True)
+def _sorted_unique(x, n, tmp, heads):
+    """Sort x[:n] (hashes, so evenly spread) in place and drop repeats; the number left. tmp, heads: scratch >= n."""
+    bits = 1
+    while (1 << bits) < n:
+        bits += 1
+    shift = U64(64 - bits)
+    for i in range((1 << bits) + 1):
+        heads[i] = 0
+    for i in range(n):
+        heads[np.int64(x[i] >> shift) + 1] += 1
+    for i in range(1 << bits):
+        heads[i + 1] += heads[i]
+    for i in range(n):
+        k = np.int64(x[i] >> shift)
+        tmp[heads[k]] = x[i]
+        heads[k] += 1
+    m = 0
+    for i in range(n):
+        h = tmp[i]
+        j = i
+        while j > 0 and tmp[j - 1] > h:
+            tmp[j] = tmp[j - 1]
+            j -= 1
+        tmp[j] = h
+    for i in range(n):
+        if i == 0 or tmp[i] != tmp[i - 1]:
+            x[m] = tmp[i]
+            m += 1
+    return m
+
+
+@njit(nogil=True, cache=True)
+def sets(address, size, rows, lo, hi, unit, ngram, start, flat, count):
+    """Sorted shingle sets of rows[lo:hi]; set (c, i) goes to flat[start[c, i]:][:count[c, i]]."""
+    top, _ = _longest(size, rows, lo, hi)
+    low = np.empty(top + 192, np.uint8)
+    edges = np.empty(top + 80 if unit == 0 else 1, np.int32)
+    room = (top // 2 if unit == 0 else top) + 16
+    parts = np.empty(room, np.uint64)
+    hashes = np.empty(room, np.uint64)
+    heads = np.empty(2 * room + 2, np.int32)
+    columns = size.shape[0]
+    for i in range(lo, hi):
+        r = rows[i]
+        for c in range(columns):
+            n = _shingles(address[c, r], size[c, r], unit, ngram, c + 1 if columns > 1 else 0, low, edges, parts, hashes)
+            n = _sorted_unique(hashes, n, parts, heads)
+            for j in range(n):
+                flat[start[c, i] + j] = hashes[j]
+            count[c, i] = n
+
+
+@njit(nogil=True, cache=True)
+def first_equal(identity, first):
+    """first[i] = the first row with the identity of row i."""
+    n = identity.shape[0]
+    bits = 4
+    while (1 << bits) < 2 * n:
+        bits += 1
+    table = np.full(1 << bits, -1, np.int32)
+    for i in range(n):
+        p = np.int64(_mix(identity[i, 0] ^ (identity[i, 1] * K1)) >> U64(64 - bits))
+        while True:
+            q = table[p]
+            if q < 0:
+                table[p] = i
+                first[i] = i
+                break
+            if identity[q, 0] == identity[i, 0] and identity[q, 1] == identity[i, 1]:
+                first[i] = q
+                break
+            p = (p + 1) & ((1 << bits) - 1)
+
+
+@njit(nogil=True, cache=True)
+def link(keys, use, first, before):
+    """before[i] = the row before i with the same band key, or -1; rows with use[i] == 0 are left out.
+
+    With `first` > 0 only rows that share a key with one from `first` on are filled in: what the chains of those meet.
+    """
+    n = keys.size
+    bits = 4
+    while (1 << bits) < 2 * (n - first):
+        bits += 1
+    wanted = np.zeros(1 << bits if first else 1, np.uint8)
+    if first:
+        for i in range(first, n):
+            wanted[np.int64((U64(keys[i]) * K0) >> U64(64 - bits))] = 1
+    taken = np.empty(n, np.int32)
+    m = 0
+    for i in range(n):
+        if use[i] and (first == 0 or wanted[np.int64((U64(keys[i]) * K0) >> U64(64 - bits))]):
+            taken[m] = i
+            m += 1
+        elif first == 0:
+            before[i] = -1
+    bits = 4
+    while (1 << bits) < 2 * m:
+        bits += 1
+    table = np.full(1 << bits, -1, np.int32)
+    for x in range(m):
+        i = taken[x]
+        before[i] = -1
+        p = np.int64((U64(keys[i]) * K0) >> U64(64 - bits))
+        while True:
+            q = table[p]
+            if q < 0:
+                break
+            if keys[q] == keys[i]:
+                before[i] = q
+                break
+            p = (p + 1) & ((1 << bits) - 1)
+        table[p] = i
+
+
+@njit(nogil=True)
+def _wider(x, n, room):
+    out = np.empty(room, np.uint64)
+    for i in range(n):
+        out[i] = x[i]
+    return out
+
+
+@njit(nogil=True, cache=True)
+def collect(before, use, glimpse, least, lo, hi, chain, steps, hot):
+    """Distinct candidates of rows [lo, hi) as row << 32 | earlier row: up to `chain` earlier members of each bucket.
+
+    before: (bands, rows) of `link`. Members with fewer than `least` equal bytes of their glimpses met by chance and do
+    not count. hot[i] = 1 where a chain was cut short after `chain` members, 2 where after `steps` looked at.
+    """
+    bands = before.shape[0]
+    base = glimpse.ctypes.data
+    out = np.empty(1 << 12, np.uint64)
+    n = 0
+    seen = np.empty(bands * chain, np.int32)
+    for i in range(lo, hi):
+        if use[i] == 0:
+            continue
+        m = 0
+        for t in range(bands):
+            j = before[t, i]
+            d = 0
+            step = 0
+            while j >= 0:
+                if d == chain or step == steps:
+                    hot[i] = max(hot[i], 1 if d == chain else 2)
+                    break
+                step += 1
+                known = False
+                for x in range(m):
+                    if seen[x] == j:
+                        known = True
+                        break
+                if known:
+                    d += 1
+                elif _agree64(base + GLIMPSE * i, base + GLIMPSE * j) >= least:
+                    seen[m] = j
+                    m += 1
+                    d += 1
+                j = before[t, j]
+        if n + m > out.size:
+            out = _wider(out, n, 2 * out.size + m)
+        for x in range(m):
+            out[n] = (U64(i) << U64(32)) | U64(seen[x])
+            n += 1
+    return out[:n]
+
+
+@njit(nogil=True)
+def _common(flat, s, n, t, m):
+    """Size of the intersection of the sorted sets flat[s:s+n] and flat[t:t+m]."""
+    i = 0
+    j = 0
+    c = 0
+    while i < n and j < m:
+        x = flat[s + i]
+        y = flat[t + j]
+        c += x == y
+        i += x <= y
+        j += y <= x
+    return c
+
+
+@njit(nogil=True, cache=True)
+def jaccard(left, right, lo, hi, flat, start, count, floor, fields, score):
+    """Exact Jaccard of pairs [lo, hi), column by column; score = the smallest of them.
+
+    Two empty columns count as equal (1.0), one empty one as 0. A pair that falls below `floor` is left at score -1.
+    """
+    for p in range(lo, hi):
+        u = left[p]
+        v = right[p]
+        worst = 1.0
+        for c in range(count.shape[0]):
+            n = np.int64(count[c, u])
+            m = np.int64(count[c, v])
+            if max(n, m) == 0:
+                s = 1.0
+            elif min(n, m) < floor * max(n, m):
+                s = 0.0
+            else:
+                k = _common(flat, start[c, u], n, start[c, v], m)
+                s = k / (n + m - k)
+            fields[p, c] = s
+            worst = min(worst, s)
+            if worst < floor:
+                worst = -1.0
+                break
+        score[p] = worst
+
+
+@njit(nogil=True)
+def _holds(flat, start, count, u, v, floor):
+    """Whether every column of sets u and v has Jaccard >= floor."""
+    for c in range(count.shape[0]):
+        n = np.int64(count[c, u])
+        m = np.int64(count[c, v])
+        if max(n, m) == 0:
+            continue
+        if min(n, m) < floor * max(n, m):
+            return False
+        k = _common(flat, start[c, u], n, start[c, v], m)
+        if k < floor * (n + m - k):
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def share_rare(shingle, owner, glimpse, least, flat, start, count, floor):
+    """Pairs of sets that hold the same shingle and whose columns all have Jaccard >= floor: larger << 32 | smaller.
+
+    shingle: sorted, each held by few sets; owner: the set of each. Two alike sets meet at hundreds of shingles, so a
+    table of the pairs met last keeps most repeats out.
+    """
+    met = np.zeros(1 << 20, np.uint64)
+    base = glimpse.ctypes.data
+    out = np.empty(1 << 12, np.uint64)
+    n = 0
+    for x in range(shingle.size):
+        i = owner[x]
+        y = x - 1
+        while y >= 0 and shingle[y] == shingle[x]:
+            j = owner[y]
+            y -= 1
+            pair = (U64(max(i, j)) << U64(32)) | U64(min(i, j))
+            slot = np.int64((pair * K0) >> U64(44))
+            if i == j or met[slot] == pair:
+                continue
+            met[slot] = pair
+            if _agree64(base + GLIMPSE * i, base + GLIMPSE * j) >= least and _holds(flat, start, count, i, j, floor):
+                if n == out.size:
+                    out = _wider(out, n, 2 * n)
+                out[n] = pair
+                n += 1
+    return out[:n]
+
+
+@njit(nogil=True)
+def _same_bits(bits, i, j):
+    differ = U64(0)
+    for w in range(bits.shape[1]):
+        differ += _ones(bits[i, w] ^ bits[j, w])
+    return 64 * bits.shape[1] - np.int64(differ)
+
+
+@njit(nogil=True)
+def _too_unlike(size, common, other_size, other_common, floor):
+    """Whether two sets of these sizes cannot reach `floor` by their common shingles alone; other_size <= size."""
+    needed = floor / (1.0 + floor) * (size + other_size) - 1e-9
+    return other_size < floor * size - 1e-9 or min(common, other_common) < needed
+
+
+@njit(nogil=True, cache=True)
+def share_common(row, size, common, bits, least, lo, hi, budget, most, flat, start, count, floor, left_out):
+    """Pairs of sets whose columns all have Jaccard >= floor, among sets that common shingles alone may make alike.
+
+    row: sets in order of (size, common); size: shingles of each over all columns; common: how many of these many others
+    have. bits: (sets, words) uint64, one bit of each minimum; two sets with fewer than `least` equal bits are not looked
+    at. Sets [lo, hi) are held against all before them, one class (size, common) at a
+    time: a class whose sizes or common shingles cannot reach `floor` is passed over whole. A set stops after `most`
+    partners. `budget`: comparisons a set may spend, a similarity counted as 64; what is beyond is counted in left_out, by
+    set.
+    """
+    classes = np.empty(row.size + 1, np.int64)
+    n_classes = 0
+    for i in range(row.size):
+        if i == 0 or size[i] != size[i - 1] or common[i] != common[i - 1]:
+            classes[n_classes] = i
+            n_classes += 1
+    classes[n_classes] = row.size
+    out = np.empty(1 << 12, np.uint64)
+    n = 0
+    for i in range(lo, hi):
+        partners = 0
+        spent = 0
+        for k in range(n_classes):
+            first = classes[k]
+            if first >= i:
+                break
+            if _too_unlike(size[i], common[i], size[first], common[first], floor):
+                continue
+            last = min(i, classes[k + 1])
+            if spent > budget:
+                left_out[i] += last - first
+                continue
+            spent += last - first
+            for j in range(first, last):
+                if _same_bits(bits, i, j) < least:
+                    continue
+                spent += 64
+                u = row[i]
+                v = row[j]
+                if _holds(flat, start, count, u, v, floor):
+                    if n == out.size:
+                        out = _wider(out, n, 2 * n)
+                    out[n] = (U64(max(u, v)) << U64(32)) | U64(min(u, v))
+                    n += 1
+                    partners += 1
+                    if partners == most:
+                        break
+            if partners == most:
+                break
+    return out[:n]
+
+
+@njit(nogil=True, cache=True)
+def rarest_first(flat, start, count, bits):
+    """Re-key every set so that its rarest shingles come first, in one order for all sets."""
+    table = np.zeros(1 << bits, np.uint8)
+    shift = U64(64 - bits)
+    for r in range(count.size):
+        for i in range(start[r], start[r] + count[r]):
+            k = np.int64(flat[i] >> shift)
+            if table[k] < 255:
+                table[k] += 1
+    slot = np.empty(257, np.int32)
+    tmp = np.empty(count.max() if count.size else 0, np.uint64)
+    for r in range(count.size):     # a set is sorted already: a stable counting sort by frequency is enough
+        s = start[r]
+        n = np.int64(count[r])
+        for k in range(257):
+            slot[k] = 0
+        for i in range(n):
+            h = flat[s + i]
+            f = np.int64(table[np.int64(h >> shift)])
+            slot[f + 1] += 1
+            tmp[i] = (U64(f) << U64(56)) | (h >> U64(8))     # keeps the order of the hashes
+        for k in range(256):
+            slot[k + 1] += slot[k]
+        for i in range(n):
+            f = np.int64(tmp[i] >> U64(56))
+            flat[s + slot[f]] = tmp[i]
+            slot[f] += 1
+
+
+@njit(nogil=True, cache=True)
+def prefix_join(flat, start, count, order, threshold, bits):
+    """All pairs with Jaccard >= threshold as larger row << 32 | smaller row: prefix, length and position filters.
+
+    Sets are taken from small to large (`order`); each looks up its prefix in an inverted index of the prefixes of the
+    smaller ones, and what survives the filters is verified.
+    """
+    n = count.size
+    head = np.full(1 << bits, -1, np.int64)
+    shift = U64(64 - bits)
+    room = 0
+    for r in range(n):
+        room += np.int64(count[r]) - np.int64(math.ceil(2 * threshold / (1 + threshold) * count[r] - 1e-9)) + 1
+    after = np.empty(room, np.int64)
+    owner = np.empty(room, np.int32)
+    place = np.empty(room, np.int32)
+    shingle = np.empty(room, np.uint64)
+    last = np.full(n, -1, np.int64)
+    overlap = np.zeros(n, np.int32)
+    found = np.empty(n, np.int32)
+    out = np.empty(1 << 12, np.uint64)
+    n_out = 0
+    used = 0
+    for q in range(n):
+        r = order[q]
+        k = np.int64(count[r])
+        if k == 0:
+            continue
+        s = start[r]
+        shortest = np.int64(math.ceil(threshold * k - 1e-9))
+        n_found = 0
+        for i in range(k - shortest + 1):
+            h = flat[s + i]
+            p = head[np.int64((h * K0) >> shift)]
+            while p >= 0:
+                o = np.int64(owner[p])
+                if shingle[p] == h and count[o] >= shortest:
+                    if last[o] != q:
+                        last[o] = q
+                        overlap[o] = 0
+                        found[n_found] = o
+                        n_found += 1
+                    if overlap[o] >= 0:
+                        need = math.ceil(threshold / (1 + threshold) * (k + count[o]) - 1e-9)
+                        most = overlap[o] + 1 + min(k - i - 1, np.int64(count[o]) - place[p] - 1)
+                        overlap[o] = overlap[o] + 1 if most >= need else -1
+                p = after[p]
+        for x in range(n_found):
+            o = np.int64(found[x])
+            if overlap[o] <= 0:
+                continue
+            m = np.int64(count[o])
+            need = math.ceil(threshold / (1 + threshold) * (k + m) - 1e-9)
+            if _common(flat, s, k, start[o], m) >= need:
+                if n_out == out.size:
+                    out = _wider(out, n_out, 2 * n_out)
+                out[n_out] = (U64(max(r, o)) << U64(32)) | U64(min(r, o))
+                n_out += 1
+        for i in range(k - np.int64(math.ceil(2 * threshold / (1 + threshold) * k - 1e-9)) + 1):
+            h = flat[s + i]
+            b = np.int64((h * K0) >> shift)
+            shingle[used] = h
+            owner[used] = r
+            place[used] = i
+            after[used] = head[b]
+            head[b] = used
+            used += 1
+    return out[:n_out]
+
+
+
+# ------------------------------------------------------------------ clusters
+@njit(nogil=True, cache=True)
+def join(left, right, root):
+    """Union-find: root[i] = the smallest row that is joined to i by the pairs. root comes in as 0, 1, 2, ..."""
+    for p in range(left.size):
+        a = left[p]
+        while root[a] != a:
+            root[a] = root[root[a]]
+            a = root[a]
+        b = right[p]
+        while root[b] != b:
+            root[b] = root[root[b]]
+            b = root[b]
+        if a < b:
+            root[b] = a
+        elif b < a:
+            root[a] = b
+    for i in range(root.size):
+        root[i] = root[root[i]]
