@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,28 @@ from .errors import CurationError
 log = logging.getLogger(__name__)
 
 
+#: Verbs in files of their own beside this one, loaded when asked for: {verb: module}.
+ELSEWHERE = {
+    "coverage": "cli_selection",
+    "map": "cli_selection",
+    "select": "cli_selection",
+}
+
+
 class Verbs(click.Group):
-    """The verbs of this file plus those registered under the entry-point group `curation.verbs`."""
+    """The verbs of this file, those ELSEWHERE, and those registered under the entry-point group `curation.verbs`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *(e.name for e in entry_points(group="curation.verbs"))})
+        return sorted({*super().list_commands(ctx), *ELSEWHERE, *(e.name for e in entry_points(group="curation.verbs"))})
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         found = super().get_command(ctx, name)
         if found is not None:
             return found
+        if name in ELSEWHERE:
+            module = import_module(f"{__package__}.{ELSEWHERE[name]}")
+            own: click.Command = getattr(module, f"{name}_" if hasattr(module, f"{name}_") else name)
+            return own
         for entry in entry_points(group="curation.verbs"):
             if entry.name == name:
                 try:

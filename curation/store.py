@@ -358,8 +358,8 @@ CREATE INDEX IF NOT EXISTS entries_uid ON entries (uid);
 CREATE INDEX IF NOT EXISTS entries_action ON entries (action);
 """
 
-#: Kinds of action, weakest first: a person's verdict outranks an accepted fix, a fix outranks the policy.
-KINDS = ("policy", "fix", "person")
+#: Kinds of action, weakest first: a person's verdict outranks a selection, that an accepted fix, a fix the policy.
+KINDS = ("policy", "fix", "selection", "person")
 
 
 @dataclass(frozen=True)
@@ -516,7 +516,7 @@ class VerdictLog:
         return [r for r in rows if r[0] not in dead]
 
     def decisions(self) -> dict[str, Decision]:
-        """Return what holds for each uid now. A person outranks a fix, a fix the policy; then the later one holds.
+        """Return what holds for each uid now. The kind that comes last in KINDS decides; of one kind the later one.
 
         `edit` counts as accept of the edited row; `clear` takes the earlier verdicts of its own kind away.
         """

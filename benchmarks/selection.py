@@ -1,0 +1,190 @@
+"""Does a choice of N rows cover more held-out tasks than N random rows, or the N longest? And does it train better?
+
+    python benchmarks/selection.py DATA            # DATA: folder with the JSONL files of the test beds below
+    python benchmarks/selection.py DATA --train    # the tiny trainer on the sample data, see --steps and --seeds
+    python benchmarks/selection.py DATA --large 1000000
+
+Writes results/selection.json. Test beds:
+
+- `t0`: 1,536 of the T0 rows to choose from, the other fifth held out. A held-out template (a way to ask for a task) is
+  covered when a chosen row is of that template. `t0-skewed`: the same, but template r keeps about 1/r of its rows, as in
+  sets that grew without a plan.
+- `dolly`: four fifths to choose from, one fifth held out.
+- `alpaca-seeds`: a draw of alpaca rows to choose from, the 175 hand-written Self-Instruct seed tasks and the Dolly rows held out.
+
+Of held-out rows: the mean cosine to the nearest chosen row and the share with one at .6 or more. All by MiniLM embeddings of
+the prompts, the same that the choice is made with, so nearness favours the choice; the templates do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from curation.facility import Reach, choose, neighbours_for
+from curation.neighbours import nearest
+from curation.vectors import Vectors
+
+HERE = Path(__file__).parent
+ALPACA = 6000       # rows drawn: embedding all 34,694 takes many minutes on a CPU
+TEMP = Path(tempfile.gettempdir()) / "curation-selection"
+RANDOM = 20         # random choices; the interval is over them
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.open(encoding="utf-8")]
+
+
+def mark(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def prompt(row: dict[str, Any]) -> str:
+    return f"{row['instruction']}\n{row['input']}" if row.get("input") else row["instruction"]
+
+
+def embedded(rows: list[dict[str, Any]], cache: Path) -> np.ndarray:
+    texts = [prompt(r) for r in rows]
+    return np.asarray(Vectors(cache).of([f"{mark(t):016x}" for t in texts], texts))
+
+
+def beds(data: Path, cache: Path) -> dict[str, dict[str, Any]]:
+    """Return {name: pool rows and vectors, held-out vectors, and task labels where there are some}."""
+    out: dict[str, dict[str, Any]] = {}
+    t0 = read(data / "t0_task_families.jsonl")
+    space = embedded(t0, cache)
+    task = np.array([r["template"] for r in t0])
+    held = np.array([mark(f"held{r['id']}{r['instruction']}") % 5 == 0 for r in t0])
+    out["t0"] = bed(t0, space, held, task)
+    order = {name: k for k, name in enumerate(sorted(set(task), key=mark))}
+    rare = np.array([mark(f"rare{r['instruction']}") / 2**64 < 8 / (1 + order[r["template"]]) for r in t0])
+    keep = np.flatnonzero(held | rare)
+    out["t0-skewed"] = bed([t0[i] for i in keep], space[keep], held[keep], task[keep])
+    dolly = read(data / "dolly_3k.jsonl")
+    far = embedded(dolly, cache)
+    out["dolly"] = bed(dolly, far, np.array([mark(f"held{prompt(r)}") % 5 == 0 for r in dolly]), None)
+    alpaca = sorted(read(data / "alpaca_original.jsonl"), key=lambda r: mark(prompt(r)))[:ALPACA]
+    seeds = embedded(read(data / "selfinstruct_seeds.jsonl"), cache)
+    out["alpaca-seeds"] = {"rows": alpaca, "space": embedded(alpaca, cache), "held": seeds, "task": None, "held_task": None}
+    out["alpaca-dolly"] = {**out["alpaca-seeds"], "held": far}
+    return out
+
+
+def bed(rows: list[dict[str, Any]], space: np.ndarray, held: np.ndarray, task: np.ndarray | None) -> dict[str, Any]:
+    return {
+        "rows": [r for r, h in zip(rows, held) if not h],
+        "space": np.ascontiguousarray(space[~held]),
+        "held": np.ascontiguousarray(space[held]),
+        "task": None if task is None else task[~held],
+        "held_task": None if task is None else task[held],
+    }
+
+
+def score(b: dict[str, Any], chosen: np.ndarray) -> dict[str, float]:
+    near = nearest(b["space"][chosen], 1, b["held"])[1].ravel()
+    out = {"mean_cosine": float(near.mean()), "near_60": float((near >= 0.6).mean())}
+    if b["task"] is not None:
+        have = set(b["task"][chosen])
+        wanted = sorted(set(b["held_task"]) & set(b["task"]))
+        out["tasks"] = sum(t in have for t in wanted) / len(wanted)
+    return out
+
+
+def spread(scores: list[dict[str, float]]) -> dict[str, Any]:
+    """Return mean and the 2.5 and 97.5 percentiles of each number."""
+    return {
+        k: {"mean": float(np.mean([s[k] for s in scores])),
+            "interval": [float(x) for x in np.quantile([s[k] for s in scores], (0.025, 0.975))]}
+        for k in scores[0]
+    }
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    low, high = value["interval"]
+    return f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def length(row: dict[str, Any]) -> int:
+    return len(row.get("output") or "")
+
+
+def held_out(data: Path, cache: Path) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, b in beds(data, cache).items():
+        n = len(b["rows"])
+        for share in (0.1, 0.2):
+            size = round(share * n)
+            rng = np.random.default_rng(0)
+            picked = choose(Reach(b["space"], neighbours_for(n, size)), size)
+            longest = np.argsort([-length(r) for r in b["rows"]], kind="stable")[:size]
+            arms = {
+                "select": score(b, picked.rows),
+                "longest": score(b, longest),
+                "random": spread([score(b, rng.permutation(n)[:size]) for _ in range(RANDOM)]),
+            }
+            out[f"{name} {size} of {n}"] = arms
+            print(f"{name} {size} of {n}")
+            for arm, numbers in arms.items():
+                print(f"  {arm:8}", "  ".join(f"{k} {shown(v)}" for k, v in numbers.items()))
+    return out
+
+
+def large(n: int, size: int) -> dict[str, Any]:
+    """Time and memory of a choice among `n` made-up unit vectors of 384 numbers in 2,000 crowds of unlike size."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(2000, 384)).astype(np.float32)
+    of = np.minimum((2000 * rng.random(n) ** 2).astype(int), 1999)
+    space = np.empty((n, 384), np.float32)
+    for start in range(0, n, 65536):
+        part = slice(start, min(start + 65536, n))
+        space[part] = centres[of[part]] + 0.8 * rng.normal(size=(len(of[part]), 384)).astype(np.float32)
+        space[part] /= np.linalg.norm(space[part], axis=1, keepdims=True)
+    steps: dict[str, float] = {}
+
+    def timed(name: str, call: Callable[[], Any]) -> Any:
+        wall, cpu = time.monotonic(), time.process_time()
+        value = call()
+        steps[name] = time.monotonic() - wall
+        steps[f"{name}_cpu"] = time.process_time() - cpu
+        print(f"{name}: {steps[name]:.0f} s ({steps[f'{name}_cpu']:.0f} CPU s)")
+        return value
+
+    reach = timed("neighbours", lambda: Reach(space, neighbours_for(n, size)))
+    picked = timed("choose", lambda: choose(reach, size))
+    other = reach.objective(rng.permutation(n)[:size])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"rows": n, "size": size, "neighbours": reach.k, "seconds": steps, "objective": picked.objective, "random": other,
+            "of_the_best_at_least": picked.objective / picked.bound, "crowds": len(set(of[picked.rows].tolist())),
+            "peak_gb": round(peak, 2), "vectors_gb": round(space.nbytes / 2**30, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, default=TEMP, help="where embeddings stay")
+    parser.add_argument("--large", type=int, metavar="ROWS", help="time a choice among this many vectors")
+    parser.add_argument("--size", type=int, default=100_000, help="rows chosen with --large")
+    args = parser.parse_args()
+    path = HERE / "results" / "selection.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    if args.large:
+        result["large"] = large(args.large, args.size)
+        print(json.dumps(result["large"], indent=1))
+    else:
+        result["held_out"] = held_out(args.data, args.cache)
+    path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
