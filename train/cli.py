@@ -6,16 +6,17 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from curation.errors import CurationError, needs
+from curation.store import atomic
 
-from . import runs
+from . import launch, runs
 from .runs import Recipe
+from .say import compiled, speaker
 
 STOPPED = 130  # exit code of a run that a signal ended; its checkpoint is kept
 
@@ -49,6 +50,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     "--out", type=click.Path(path_type=Path), help="Run folder (with --seeds: its beginning, -s0 ... is added)."
 )
 @click.option("--lora", is_flag=True, help="Train a small adapter instead of all weights.")
+@click.option("--qlora", is_flag=True, help="The same over weights kept in four bits (CUDA, bitsandbytes).")
 @click.option(
     "--max-length", type=click.IntRange(8), help="Tokens a row may have; longer ones are listed and left out."
 )
@@ -65,6 +67,16 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     show_default=True,
     help="Loss of each row at each visit (free); final: also under the finished model; ifd: also of the answer alone.",
 )
+@click.option("--eval-every", type=click.IntRange(1), help="Steps between looks at the held-out loss.")
+@click.option(
+    "--patience", type=click.IntRange(0), help="Looks without a better one before the run stops and takes its best (0: never)."
+)
+@click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Processes that share each step.")
+@click.option("--shard", is_flag=True, help="Spread weights and optimizer over the devices (FSDP2).")
+@click.option("--compile", is_flag=True, help="torch.compile each block (CUDA).")
+@click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard.")
+@click.option("--detach", is_flag=True, help="Train in the background; curation runs attach RUN watches.")
+@click.option("--emit", type=click.Choice(list(launch.KINDS)), help="Write the text of another launcher, train nothing.")
 @click.option("--no-row-losses", is_flag=True, help="The same as --row-losses off.")
 @click.option(
     "--resume", is_flag=True, help="Go on from the newest complete checkpoint, or start if there is no run yet."
@@ -88,17 +100,13 @@ def train(
     show_mask: int | None,
     as_json: bool,
     no_row_losses: bool,
+    detach: bool,
+    emit: str | None,
     **asked: Any,
 ) -> int:
     """Fine-tune a model on a vetted set: the tiny built-in base on a CPU, or any base by folder or hub id."""
-    if asked["steps"] and asked["epochs"]:
-        raise CurationError("--steps and --epochs were both given", "keep one of them")
-    for package in ("torch", "transformers", *(("peft",) if asked["lora"] else ())):
-        needs(package, "train")
-    if asked["lora"] and base == runs.TINY:
-        raise CurationError(
-            "--lora needs a pretrained base; tiny is trained from scratch", "drop --lora or name a --base"
-        )
+    asked["lora"] = asked["lora"] or asked["qlora"]
+    _refuse(base, asked)
     wanted = seeds or [seed]
     looking = dry_run or show_mask is not None
     where = out or (Path("-") if looking else None)  # looking needs no run folder
@@ -111,14 +119,16 @@ def train(
     runs.prepare_environment(threads=recipes[0].threads, base=base)
     if looking:
         return _show_mask(recipes[0], show_mask) if show_mask is not None else _dry_run(recipes[0], as_json=as_json)
+    if emit:
+        return _emit(emit, run_dirs, recipes)
     for run_dir, recipe in zip(run_dirs, recipes):
         if resume and (run_dir / "recipe.json").exists():
             runs.check_resumable(run_dir)
         else:
             runs.create(run_dir, recipe, overwrite=overwrite)
-    from . import sft
-
-    cards = sft.train_runs(run_dirs, resume=resume, say=_speaker())
+    if detach:
+        return _detach(run_dirs, recipes[0].devices)
+    cards = _train(run_dirs, recipes[0].devices, resume=resume)
     if as_json:
         click.echo(json.dumps(cards if seeds else cards[0], indent=1, ensure_ascii=False))
     else:
@@ -129,49 +139,57 @@ def train(
     return 0
 
 
-# ---- what is said on the way, on stderr -----------------------------------------------------------------------------
+def _train(run_dirs: list[Path], devices: int, *, resume: bool) -> list[dict[str, Any]]:
+    if devices > 1:
+        return launch.run(run_dirs, devices)
+    from . import sft
+
+    return sft.train_runs(run_dirs, resume=resume, say=speaker())
 
 
-def _speaker() -> Callable[[dict[str, Any]], None]:
-    """Return the function that prints what a run says: each logged step on a tty, elsewhere about every 50 steps."""
-    tty = sys.stderr.isatty()
-    shown = {"step": 0}
-
-    def say(event: dict[str, Any]) -> None:
-        if event["event"] == "compiled":
-            click.echo(_compiled(event), err=True)
-            return
-        if event["event"] == "settings":
-            shown["step"] = 0
-            click.echo(f"run {event['run']}", err=True)
-            for name, (value, reason) in event["settings"].items():
-                click.echo(f"  {name:<22} {value!s:<8} {reason}", err=True)
-            return
-        last = event["step"] == event["steps"]
-        if tty or last or event["step"] - shown["step"] >= 50:
-            shown["step"] = event["step"]
-            click.echo(_step_line(event), err=True)
-
-    return say
+def _detach(run_dirs: list[Path], devices: int) -> int:
+    pid = launch.detach(run_dirs, devices)
+    click.echo(f"process {pid} trains {', '.join(map(str, run_dirs))}")
+    click.echo(f"next: curation runs attach {run_dirs[0]}   or: curation runs stop {run_dirs[0]}")
+    return 0
 
 
-def _step_line(event: dict[str, Any]) -> str:
-    left = event["seconds"] / event["step"] * (event["steps"] - event["step"])
-    return (
-        f"step {event['step']:>6}/{event['steps']}  loss {event['loss']:7.4f}  lr {event['lr']:.1e}  "
-        f"{event['tokens_per_s']:>7,} tok/s  {event['seconds']:6.1f} s  left {left:5.0f} s"
-    )
+def _refuse(base: str, asked: dict[str, Any]) -> None:
+    """Raise a CurationError for options that do not go together, or need what is not there."""
+    if asked["steps"] and asked["epochs"]:
+        raise CurationError("--steps and --epochs were both given", "keep one of them")
+    for package in ("torch", "transformers", *(("peft",) if asked["lora"] else ())):
+        needs(package, "train")
+    if base == runs.TINY:
+        _not_for_tiny(asked)
+    if asked["shard"] and asked["devices"] == 1:
+        raise CurationError("--shard spreads a model over several devices", "add --devices N")
 
 
-def _compiled(report: dict[str, Any]) -> str:
-    lines = []
-    for split, n in report["splits"].items():
-        reasons = ", ".join(f"{count} {reason}" for reason, count in n["reasons"].items())
-        lines.append(
-            f"{split}: {n['used']:,} of {n['rows']:,} rows, {n['tokens']:,} tokens, {n['supervised_share']:.1%} trained"
-            + (f"; not whole or left out: {reasons}" if reasons else "")
-        )
-    return "\n".join(lines)
+def _not_for_tiny(asked: dict[str, Any]) -> None:
+    """Raise a CurationError for what needs a pretrained base: tiny is a million parameters, trained from scratch."""
+    for name, why in (
+        ("lora", "tiny is trained from scratch"),
+        ("shard", "tiny fits on every device"),
+        ("compile", "tiny trains on the CPU"),
+    ):
+        if asked[name]:
+            raise CurationError(f"--{name} needs a pretrained base; {why}", f"drop --{name} or name a --base")
+    if asked["devices"] > 1:
+        raise CurationError("tiny trains on one process: its batches are a few hundred tokens", "drop --devices")
+
+
+def _emit(kind: str, run_dirs: list[Path], recipes: list[Recipe]) -> int:
+    """Write the launcher texts into the run folders and say where."""
+    for run_dir, recipe in zip(run_dirs, recipes):
+        texts = launch.emit(kind, run_dir.resolve(), recipe)
+        if not (run_dir / "recipe.json").exists():
+            runs.create(run_dir, recipe)
+        for name, text in texts.items():
+            with atomic(run_dir / name, "w") as file:
+                file.write(text)
+            click.echo(str(run_dir / name))
+    return 0
 
 
 def _result(run_dir: Path, card: dict[str, Any]) -> str:
@@ -209,7 +227,7 @@ def _dry_run(recipe: Recipe, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(plan, indent=1, ensure_ascii=False))
         return 0
-    click.echo(_compiled(prepared.report))
+    click.echo(compiled(prepared.report))
     for split in ("train", "validation"):
         for reason, _ in Counter(entry.reason for entry in prepared.left_out if entry.split == split).most_common():
             first = next(entry for entry in prepared.left_out if entry.split == split and entry.reason == reason)

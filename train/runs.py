@@ -6,7 +6,8 @@ left_out.jsonl    every row that was left out or cut, with the reason
 metrics.jsonl     one line a logged step
 checkpoints/      step-000100/ ... complete ones only; the newest two
 model/            the trained model, loadable with AutoModelForCausalLM
-row_losses.parquet
+row_losses.parquet  what each row showed at each visit; loss.png
+log               what a run in the background said
 run.json          the run card
 state.json        running | done | stopped | failed
 """
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -62,6 +64,10 @@ class Recipe:
     def compile_key(self) -> tuple[Any, ...]:
         """Return what the compiled tokens depend on: runs with equal keys share them."""
         return (self.set, self.base, self.max_length, self.truncate)
+
+
+#: Fields of a recipe that are options of `curation train`, by the same names.
+OPTIONS = tuple(f.name for f in fields(Recipe) if f.name not in ("set", "compile_key"))
 
 
 def prepare_environment(*, threads: int, base: str = TINY) -> None:
@@ -188,6 +194,24 @@ def _not_running(run_dir: Path) -> None:
             f"{run_dir} is being trained by process {state['pid']} (step {state['step']} of {state['steps']})",
             f"wait, or stop it with: kill {state['pid']}",
         )
+
+
+def stop(run_dir: Path, *, seconds: float = 120.0) -> dict[str, Any]:
+    """Ask a running run to write a checkpoint and end; wait for it; return its state.
+
+    Raises CurationError when nothing runs here, or when it has not ended in `seconds`.
+    """
+    state = read_state(run_dir)
+    if state["state"] != "running":
+        raise CurationError(f"{run_dir} is not running ({state['state']})", "curation runs FOLDER lists the runs")
+    os.kill(int(state["pid"]), signal.SIGTERM)
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        state = read_state(run_dir)
+        if state["state"] != "running":
+            return state
+        time.sleep(0.2)
+    raise CurationError(f"{run_dir} has not ended within {seconds:.0f} s", f"kill {state['pid']} ends it without a checkpoint")
 
 
 def check_resumable(run_dir: Path) -> None:

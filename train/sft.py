@@ -43,6 +43,7 @@ from .loss import held_out, losses_of, token_losses
 from .meter import Meter
 from .plan import Plan
 from .runs import TINY, Recipe
+from .say import speaker
 from .settings import Settings, rate, resolve
 
 Say = Callable[[dict[str, Any]], None]
@@ -387,6 +388,7 @@ def _train_run(
 
 def _whole(trainer: Steps, recipe: Recipe, prepared: Prepared) -> Any:
     """Return a model with the weights that the processes hold in shards; a call that all processes make."""
+    assert all(hasattr(p, "device_mesh") for p in trainer.model_wrapped.parameters()), "the weights were not sharded"
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not world.first():
         return None
@@ -565,11 +567,13 @@ def _save_model(run_dir: Path, recipe: Recipe, tokenizer: Any, model: Any) -> No
 def main(arguments: list[str]) -> int:
     """Train the run folders named on the command line (made by `curation train`), resuming where they stand."""
     try:
-        train_runs([Path(argument) for argument in arguments], resume=True)
+        cards = train_runs([Path(argument) for argument in arguments], resume=True, say=speaker() if world.first() else None)
     except CurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return 0
+    finally:
+        world.leave()
+    return 130 if any(card["state"] == "stopped" for card in cards) else 0
 
 
 if __name__ == "__main__":

@@ -51,3 +51,9 @@ def wait() -> None:
     """Return when every process has come here."""
     if _joined():
         dist.barrier()
+
+
+def leave() -> None:
+    """End the connection, so that no process waits for one that has gone."""
+    if _joined():
+        dist.destroy_process_group()
