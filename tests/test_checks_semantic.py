@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from curation import engine, vectors
+from curation import cosine, engine, vectors
 from curation.checks import leaks, semantic
 from curation.errors import CurationError
+from curation.past import NoPast, Past, hashes, same_rows
 from curation.spec import parse
 from curation.store import Store
 
@@ -30,6 +33,7 @@ class Axes:
         return out / np.linalg.norm(out, axis=1, keepdims=True)
 
 
+NO_PAST = NoPast(100)
 ASKED = [
     {"instruction": "How is pasta cooked?", "response": PASTA},
     {"instruction": "Name a colour.", "response": "Blue."},
@@ -44,7 +48,7 @@ def found(flags):
 
 # ------------------------------------------------------------------ dup.semantic
 def test_semantic_flags_the_later_row_and_no_copy():
-    flags = semantic.semantic(make_rows(ASKED), Axes(), on=True)
+    flags = semantic.semantic(make_rows(ASKED), Axes(), NO_PAST, on=True)
     score = flags["score"][0].as_py()
     assert found(flags) == [(2, [0], f"says in other words ({score:.2f}) what row 0 says")]
     assert 0.99 < score < semantic.COPY and flags["field"].to_pylist() == ["row"]
@@ -54,9 +58,9 @@ def test_semantic_other_numbers_lower_the_score():
     rows = make_rows([{"instruction": "Give two pasta recipes.", "response": PASTA},
                       {"instruction": "Give three pasta recipes, please.", "response": PASTA},
                       {"instruction": "Give 2 pasta recipes, please.", "response": PASTA}])
-    assert found(semantic.semantic(rows, Axes(), on=True, threshold=0.95)) == [
+    assert found(semantic.semantic(rows, Axes(), NO_PAST, on=True, threshold=0.95)) == [
         (2, [0], "says in other words (1.00) what row 0 says")]
-    loose = semantic.semantic(rows, Axes(), on=True, threshold=0.8)
+    loose = semantic.semantic(rows, Axes(), NO_PAST, on=True, threshold=0.8)
     assert [(f["row"], f["related"]) for f in loose.to_pylist()] == [(1, [0]), (2, [0, 1])]
 
 
@@ -64,20 +68,87 @@ def test_semantic_leaves_out_rows_with_earlier_turns():
     said = ("user", "Hello"), ("assistant", "Hi"), ("user", "How is pasta cooked? please"), ("assistant", PASTA)
     turns = [{"role": r, "content": c} for r, c in said]
     vectors = Axes()
-    assert found(semantic.semantic(make_rows([*ASKED[:2], {"messages": turns}]), vectors, on=True)) == []
+    assert found(semantic.semantic(make_rows([*ASKED[:2], {"messages": turns}]), vectors, NO_PAST, on=True)) == []
     assert vectors.asked and not any("How is pasta cooked? please" in t for t in vectors.asked)
 
 
-def test_semantic_in_blocks_equals_in_one(monkeypatch):
-    rng = np.random.default_rng(0)
-    space = rng.normal(size=(60, 3)).astype(np.float32)
-    space /= np.linalg.norm(space, axis=1, keepdims=True)
-    numbers = [frozenset({str(k % 2)}) for k in range(60)]
-    whole = semantic._alike(space, numbers, 0.9)
-    assert len(whole[0]) > 10
-    monkeypatch.setattr(semantic, "BLOCK", 7)
-    parts = semantic._alike(space, numbers, 0.9)
-    assert {*zip(*(x.tolist() for x in whole[:2]))} == {*zip(*(x.tolist() for x in parts[:2]))}
+class Places:
+    """Vectors drawn by the text: a number in it names a direction, `x` and `y` bend it a little."""
+
+    def of(self, uids, texts, model=""):
+        return np.stack([self.one(t) for t in texts]).astype(np.float32)
+
+    @staticmethod
+    def one(text):
+        base = np.random.default_rng(int("0" + "".join(c for c in text if c.isdigit()))).normal(size=12)
+        base += 0.5 * text.count("x") * np.eye(12)[0] + 0.5 * text.count("y") * np.eye(12)[1]
+        return base / np.linalg.norm(base)
+
+
+WORDS = st.tuples(st.integers(1, 3), st.sampled_from(["", "x", "xx", "y", "xy", "xxx", "yy"]))
+MOVES = st.tuples(st.sampled_from(["append", "remove", "edit", "swap"]), st.integers(0, 99), WORDS)
+
+
+def moved(rows, moves):
+    rows = list(rows)
+    for what, at, row in moves:
+        k = at % len(rows)
+        if what == "append":
+            rows.append(row)
+        elif what == "remove" and len(rows) > 1:
+            del rows[k]
+        elif what == "edit":
+            rows[k] = row
+        else:
+            rows[k], rows[0] = rows[0], rows[k]
+    return rows
+
+
+def alike_rows(rows):
+    return make_rows([{"instruction": f"a {n}", "response": f"b {n} {w}"} for n, w in rows])
+
+
+@pytest.mark.parametrize(("exact", "most"), [(100, 64), (0, 64), (0, 3)])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=st.lists(WORDS, min_size=1, max_size=14), rounds=st.lists(st.lists(MOVES, max_size=3), min_size=1, max_size=2))
+def test_semantic_with_a_past_equals_without(first, rounds, exact, most, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("past")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cosine, "EXACT", exact)
+        patch.setattr(cosine, "MOST", most)
+        rows, old = first, None
+        for moves in [[], *rounds]:
+            rows = moved(rows, moves)
+            table = alike_rows(rows)
+            mine = hashes(table["response"])
+            past = Past(folder, "dup.semantic@1-0", {}, lambda _, now=mine, then=old: same_rows(now, then), table.num_rows)
+            whole = semantic.semantic(table, Places(), NO_PAST, on=True, threshold=0.97)
+            assert semantic.semantic(table, Places(), past, on=True, threshold=0.97).to_pylist() == whole.to_pylist()
+            old = mine
+
+
+def test_semantic_asks_only_for_what_is_new_and_what_it_may_resemble(tmp_path: Path):
+    asked: list[str] = []
+
+    class Noted(Places):
+        def of(self, uids, texts, model=""):
+            asked.extend(texts)
+            return super().of(uids, texts)
+
+    rows = [(k, "") for k in range(40)]
+    one, two = alike_rows(rows), alike_rows([*rows, (7, "x")])
+    semantic.semantic(one, Noted(), Past(tmp_path, "a", {}, lambda _: None, 40), on=True, threshold=0.97)
+    asked.clear()
+    grown = Past(tmp_path, "a", {}, lambda _: np.r_[np.arange(40), -1], 41)
+    flags = semantic.semantic(two, Noted(), grown, on=True, threshold=0.97)
+    assert [(f["row"], f["related"]) for f in flags.to_pylist()] == [(40, [7])]
+    assert set(asked) == {"a 7", "b 7 ", "b 7 x"}
+
+
+def test_a_copy_of_a_row_that_says_the_same_is_flagged_with_it():
+    rows = make_rows([ASKED[0], ASKED[2], ASKED[1], ASKED[2], ASKED[0]])
+    flags = semantic.semantic(rows, Axes(), NO_PAST, on=True).to_pylist()
+    assert [(f["row"], f["related"]) for f in flags] == [(1, [0]), (3, [0])]
 
 
 def test_semantic_is_lazy_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -92,7 +163,7 @@ def test_semantic_is_lazy_unless_asked_for(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(vectors.Vectors, "of", of)
     assert engine.check(store, engine.spec_of(store)).flags["dup.semantic"] == 0 and not asked
     assert engine.check(store, engine.spec_of(store), checks=["dup.semantic"]).flags == {"dup.semantic": 1}
-    assert asked == [store.path] * 3
+    assert asked == [store.path]
     assert engine.check(store, parse("checks:\n  dup.semantic: {on: true}\n")).flags["dup.semantic"] == 1
     off = engine.check(store, engine.spec_of(store), checks=["dup.semantic"], overrides={"dup.semantic": {"on": False}})
     assert off.flags == {"dup.semantic": 0}
@@ -107,7 +178,7 @@ def test_calibrate():
 
 
 @pytest.mark.parametrize("call", [
-    lambda rows: semantic.semantic(rows, Axes(), threshold=0.0), lambda rows: leaks.leak(rows, threshold=1.5)])
+    lambda rows: semantic.semantic(rows, Axes(), NO_PAST, threshold=0.0), lambda rows: leaks.leak(rows, threshold=1.5)])
 def test_bad_thresholds(call):
     with pytest.raises(CurationError, match=r"threshold (0.0|1.5) is not a similarity"):
         call(make_rows(ASKED))
