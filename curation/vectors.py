@@ -312,9 +312,11 @@ class Vectors:
         """Return (n, dim) float32 vectors of unit length.
 
         `model`: "full" (the default model), "static" (the table distilled from it), the folder of another model, or ""
-        for the full model unless it would take more than half an hour here: then the table.
+        for the full model unless it would take more than half an hour here: then the table. Later calls with "" keep to
+        what was chosen first, so that their vectors can be compared.
         """
-        self.used, self.why = self._chosen(uids, texts, model)
+        if model or self.used is None:
+            self.used, self.why = self._chosen(uids, texts, model)
         log.info("embedding with %s", self.why)
         if self.folder is None:
             return self.used.encode(texts, self.progress)

@@ -29,7 +29,7 @@ FLOORS = {
     "refusal": 4,
     "families": 4,
     "clustering": 4,
-    "asks": 4,
+    "manner": 4,
     "distilled": 4,
     "diversity": 7,
     "neighbours": 4,
