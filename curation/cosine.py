@@ -10,6 +10,8 @@ import numpy as np
 
 #: Dimensions that pairs are looked for in; the score is computed from the vectors themselves.
 DIM = 256
+#: The first dimensions of these rule out most pairs of a cell at half the cost.
+SIFT = 128
 #: Up to this many distinct rows every pair is looked at: 12 s on one core.
 EXACT = 25_000
 #: A pair exactly at the threshold shares a cell with this probability.
@@ -100,29 +102,34 @@ def candidates(points: np.ndarray, cells: np.ndarray, ask: np.ndarray, threshold
     bool. A pair at the threshold is found with probability RECALL or more, a closer one more surely; pairs that do not
     reach the threshold may come along.
     """
-    floor = threshold - SLACK * (1.0 - threshold**2) / math.sqrt(DIM) - 0.002  # float16 keeps three digits
     if not cells.shape[1]:
-        return _within(points, np.arange(len(points)), ask, floor)
+        return _within(points, np.arange(len(points)), ask, threshold)
     found, full = np.zeros(0, np.int64), False
     for cell in cells.T:
         order = np.argsort(cell, kind="stable")
         ends = np.flatnonzero(np.r_[np.diff(cell[order]) != 0, True]) + 1
         parts = [found]
         for start, end in zip(np.r_[0, ends[:-1]].tolist(), ends.tolist(), strict=True):
-            pairs = _within(points, order[start:end], ask, floor)
+            pairs = _within(points, order[start:end], ask, threshold)
             full |= pairs.full
             parts.append(pairs.left * len(points) + pairs.right)
         found = np.unique(np.concatenate(parts))
     return Pairs(found // len(points), found % len(points), full)
 
 
-def _within(points: np.ndarray, members: np.ndarray, ask: np.ndarray, floor: float) -> Pairs:
-    """Return the pairs of `members` (ascending) at or above `floor`, at most MOST earlier ones a row, earliest first."""
+def _floor(threshold: float, dim: int) -> float:
+    """Return the cosine in `dim` random dimensions from which on a pair may have `threshold` in all of them."""
+    return threshold - SLACK * (1.0 - threshold**2) / math.sqrt(dim) - 0.002  # float16 keeps three digits
+
+
+def _within(points: np.ndarray, members: np.ndarray, ask: np.ndarray, threshold: float) -> Pairs:
+    """Return pairs of `members` (ascending) that may reach the threshold, at most MOST earlier ones a row, earliest first."""
     out, full = [(np.zeros(0, np.int64), np.zeros(0, np.int64))], False
     asked = ask[members]
     if len(members) < 2 or not asked.any():
         return Pairs(*out[0], False)
     mine = points[members].astype(np.float32)
+    sift = mine[:, :SIFT] / np.maximum(np.linalg.norm(mine[:, :SIFT], axis=1, keepdims=True), 1e-6)
     for r in range(0, len(members), BLOCK):
         rights = np.arange(r, min(r + BLOCK, len(members)))
         count = np.zeros(len(rights), np.int64)
@@ -132,9 +139,13 @@ def _within(points: np.ndarray, members: np.ndarray, ask: np.ndarray, floor: flo
                 some = some[count[some - r] < MOST]
                 if not len(some) or not len(others):
                     continue
-                b, a = np.nonzero(mine[some] @ mine[others].T >= floor)
+                b, a = np.nonzero(sift[some] @ sift[others].T >= _floor(threshold, SIFT))
                 a, b = others[a], some[b]
                 a, b = a[a < b], b[a < b]
+                held = np.concatenate([
+                    np.einsum("ij,ij->i", mine[a[k : k + BLOCK]], mine[b[k : k + BLOCK]])
+                    for k in range(0, len(a) + 1, BLOCK)]) >= _floor(threshold, DIM)
+                a, b = a[held], b[held]
                 nth = np.arange(len(b)) - np.searchsorted(b, b) + count[b - r]
                 a, b, nth = a[nth < MOST], b[nth < MOST], nth[nth < MOST]
                 full |= bool((nth >= MOST // 2 - 1).any())
