@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
 
 from curation.checks import CHECKS
-from curation.checks.privacy import KINDS, find, mask, pii
+from curation.checks.privacy import KINDS, find, find_names, find_secrets, mask, names, pii, secret
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -31,6 +31,12 @@ SHARED = Path(__file__).parents[1].parent / "shared" / "data"
     ("Send it to GB33BUKB20201555555555 now", "iban", "GB33BUKB20201555555555"),
     ("Tom Lee, SSN 393-40-1232, agreed.", "ssn", "393-40-1232"),
     ("Logged in from 86.121.97.248 again", "ip", "86.121.97.248"),
+    ("Meet me at 34151 Nybyvägen 65 Apt. 392", "address", "34151 Nybyvägen 65 Apt. 392"),
+    ("Write to Unit 5022 Box 1225\nDPO AE 44085.", "address", "Unit 5022 Box 1225\nDPO AE 44085"),
+    ("She lives on Rue Blanche 130 with Tom.", "address", "Rue Blanche 130"),
+    ("Send it to the corner of Hill Road and Mill Lane. On Monday", "address", "the corner of Hill Road and Mill Lane"),
+    ("DOB: 03/04/1980", "birth", "03/04/1980"), ("I was born on 3 June 1986.", "birth", "3 June 1986"),
+    ("Passport number: X12345678", "id", "X12345678"),
     ("Ship it to 219 Pine Street, Springfield, IL 62742, attn. Ann", "address", "219 Pine Street, Springfield, IL 62742"),
 ])
 def test_found(text, kind, value):
@@ -42,7 +48,9 @@ def test_found(text, kind, value):
     "Order number 661-365-3477 has shipped.", "Released as version 10.2.3.4 in May.", "Set the mask to 255.255.255.0.",
     "The gateway is 192.168.0.1.", "Between 1939-1945 and 2010-2015", "About 1 000 000 people", "ISBN 978-3-16-148410-0",
     "It costs $1,234,567 in total.", "On 2021-05-04 at 10:30", "user@localhost", "pi is 3.14159265358979",
-    "tracking 1234567890123456", "The code is 0011100000.", "@ann said hi", "12:30:45", "a::b", "2 + 2 = 4 - 0",
+    "tracking 1234567890123456", "The code is 0011100000.", "@ann said hi", "12:30:45", "a::b", "Born on a sunny day in 1980",
+    "In World War 2 and Act 3 Scene 4", "It rained at 12 Noon",
+    "He ran 100 Miles in May", "account for 12345 people", "2 + 2 = 4 - 0",
 ])
 def test_near_misses(text):
     assert [h for h in find(text) if not h.fictional] == []
@@ -63,6 +71,68 @@ def test_made_up_values_are_info_without_a_fix():
     flags = pii(rows).to_pylist()
     assert [(f["severity"], f["fix"], f["field"]) for f in flags] == [("info", None, "instruction")] * len(flags)
     assert flags
+
+
+def test_what_is_public_is_info():
+    for text, kind in (("Nadal (born 3 June 1986) plays.", "birth"), ("The shop is located at 9 Hill Road.", "address"),
+                       ("My zip code is 3910", "postcode")):
+        hits = find(text)
+        assert [(h.kind, h.sure) for h in hits] == [(kind, False)]
+        flags = pii(make_rows([{"instruction": "Who?", "response": text}])).to_pylist()
+        assert [(f["severity"], f["fix"]) for f in flags] == [("info", mask(text, hits))]
+
+
+def test_a_doubtful_value_is_not_masked_by_the_fix_of_a_sure_one():
+    text = "Nadal, born 3 June 1986, is at ann.lee@yahoo.com."
+    flags = pii(make_rows([{"instruction": "Who?", "response": text}])).to_pylist()
+    assert {f["severity"]: f["fix"] for f in flags} == {
+        None: "Nadal, born 3 June 1986, is at [EMAIL].", "info": "Nadal, born [BIRTH], is at [EMAIL]."}
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("Sam said that Laura Carvalho left for Kenosha.", ["Laura Carvalho", "Kenosha"]),
+    ("My name is Aantje Mourik.", ["Aantje Mourik"]), ("Mrs. Jennifer Alcaraz was here", ["Jennifer Alcaraz"]),
+    ("It rained on Monday. Then I went home.", []), ("NEVER DO THIS AGAIN PLEASE", []),
+])
+def test_names(text, found):
+    assert [text[h.start:h.end] for h in find_names(text)] == found
+    rows = make_rows([{"instruction": "Who?", "response": text}])
+    assert names(rows).num_rows == 0
+    assert len(names(rows, on=True)) == len(found)
+
+
+@pytest.mark.parametrize(("text", "kind", "value"), [
+    ("key: AKIAIOSFODNN7EXAMPLE", "AWS Access Key", "AKIAIOSFODNN7EXAMPLE"),
+    ("postgres://admin:0solb3rjar@db.corp.net:5432/prod", "Basic Auth Credentials", "0solb3rjar"),
+    ('export DB_PASSWORD="ubsKopo1qfU6Bq"', "Password or key", "ubsKopo1qfU6Bq"),
+    ("-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\n-----END RSA PRIVATE KEY-----", "Private Key", None),
+    ("token ghp_" + "a1B2" * 9, "GitHub Token", None),
+])
+def test_secrets_are_found_and_masked(text, kind, value):
+    hits = find_secrets(text)
+    assert [h[0] for h in hits] == [kind] and not hits[0][3]
+    if value:
+        assert text[hits[0][1]: hits[0][2]] == value
+    flags = secret(make_rows([{"instruction": "Show", "response": text}])).to_pylist()
+    assert [(f["severity"], f["message"]) for f in flags] == [
+        (None, f"The response holds a secret ({kind}); mask it as [SECRET].")]
+    assert flags[0]["fix"] == text[: hits[0][1]] + "[SECRET]" + text[hits[0][2]:]
+
+
+@pytest.mark.parametrize("text", [
+    "Your password should be long.", "password: hunter", "token = tokenizer.encode(text)", "https://example.com/a:b",
+    "supercalifragilisticexpialidocious", "The secret: be kind to everybody", "api_key = os.environ['KEY']", 
+    "password = getpass()",
+    "2f" * 3 + " a hash",
+])
+def test_no_secret(text):
+    flags = secret(make_rows([{"instruction": "Show", "response": text}])).to_pylist()
+    assert [f for f in flags if f["severity"] != "info"] == [], text
+
+
+def test_a_placeholder_is_info():
+    flags = secret(make_rows([{"instruction": "Show", "response": "mysql://root:password123@host/db"}])).to_pylist()
+    assert [(f["severity"], f["fix"]) for f in flags] == [("info", None)]
 
 
 def test_earlier_turns_are_read():
@@ -98,9 +168,22 @@ def test_presidio_bar():
     for line in (SHARED / "presidio_pii.jsonl").open(encoding="utf-8"):
         row = json.loads(line)
         gold = any(s["type"] in kinds for s in row["spans"])
-        hit = any(h.kind != "address" for h in find(row["text"]))
+        hit = any(h.kind in kinds.values() for h in find(row["text"]))
         wanted += gold
         right += gold and hit
         wrong += hit and not gold
     assert right / (right + wrong) >= 0.95
     assert right / wanted >= 0.90
+
+
+@pytest.mark.skipif(not (SHARED / "presidio_pii.jsonl").exists(), reason="labelled data is not beside the checkout")
+def test_rows_with_identifiers_bar():
+    """Rows that hold a number, an address or a postcode; the flags that are warnings."""
+    kinds = {"EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "IP_ADDRESS", "STREET_ADDRESS", "ZIP_CODE",
+             "DOMAIN_NAME"}
+    rows = [json.loads(line) for line in (SHARED / "presidio_pii.jsonl").open(encoding="utf-8")]
+    gold = [any(s["type"] in kinds for s in row["spans"]) for row in rows]
+    hit = [any(h.sure for h in find(row["text"])) for row in rows]
+    both = sum(g and h for g, h in zip(gold, hit))
+    assert both / sum(hit) >= 0.95
+    assert both / sum(gold) >= 0.70

@@ -1,4 +1,4 @@
-"""Personal data in a row: e-mail, phone, card, account, social security number, IP and street addresses."""
+"""Personal data and secrets in a row: contact data, numbers of cards and papers, addresses, names; keys and passwords."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import phonenumbers
@@ -16,26 +17,32 @@ import pyarrow.compute as pc
 from stdnum import iban, luhn
 from stdnum.exceptions import ValidationError
 
+from ..text import shorten
 from .base import Findings, check
 
-Kind = Literal["email", "phone", "card", "iban", "ssn", "ip", "address"]
+Kind = Literal["email", "card", "iban", "ssn", "ip", "id", "birth", "address", "phone", "postcode"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NAMES = {
     "email": "an e-mail address", "phone": "a phone number", "card": "a payment card number",
     "iban": "a bank account number (IBAN)", "ssn": "a US social security number", "ip": "an IP address",
-    "address": "a street address",
+    "address": "a postal address", "postcode": "a postcode", "birth": "a date of birth", "id": "the number of a paper or account",
+    "name": "a name",
 }
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A piece of personal data: characters [start, end) of the text; `fictional` when nobody can own the value."""
+    """A piece of personal data: characters [start, end) of the text.
+
+    `fictional`: nobody can own the value. `sure`: alone it tells who somebody is; otherwise it is for a reader to say.
+    """
 
     kind: str
     start: int
     end: int
     score: float
     fictional: bool = False
+    sure: bool = True
 
 
 # --- e-mail ----------------------------------------------------------------------------------------------------------
@@ -212,25 +219,178 @@ def _fictional_phone(digits: str) -> bool:
 
 # --- street address --------------------------------------------------------------------------------------------------
 
+_UNIT = r"(?:Apt|Apartment|Suite|Ste|Unit|Flat|Box)\.? ?#?\d{1,5}"
+_STREET = (r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Way|Place|Pl|Terrace|Circle|Cir|Parkway|"
+           r"Pkwy|Highway|Hwy|Square|Sq|Crescent|Close|Mews)")
+#: street words of other languages, alone ("Rue de ...") or as the end of a compound ("Feldstrasse")
+_STREET_BEFORE = (r"(?:[Rr]ue|[Vv]ia|[Vv]iale|[Vv]icolo|[Pp]iazza|[Cc]alle|C/|[Aa]venida|Avda\.|[Rr]ua|[Rr]úa|[Uu]l\.|[Uu]lica|"
+                  r"[Ss]trada|[Pp]lace|[Aa]venue|[Cc]hemin)")
+_STREET_END = (r"(?:stra(?:ss|ß)e|str\.|gasse|platz|weg|graben|straat|laan|plein|gracht|gatan|gata|vägen|väg|vej|vegen|veien|"
+               r"gade|stræde|katu|tie|kuja|utca|tér|ulice)")
+_PART = r"[^\W\d_][\w'’.-]{0,24}"
+_CAP = r"(?:[A-ZÀ-ÞĀ-Ž0-9]|(?<=\s)(?:de|da|do|dos|du|des|della|delle|del|di|la|las|los|van|von|der|den|l')\b)[\w'’.-]{0,24}"
 _ADDRESS = re.compile(
     r"(?<![\w-])\d{1,5}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][\w'’.]{1,20} ){1,3}"
-    r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Way|Place|Pl|Terrace|Circle|Cir|Parkway|"
-    r"Pkwy|Highway|Hwy)\b\.?"
-    r"(?:,? (?:Apt|Suite|Ste|Unit|#)\.? ?\w{1,6})?"
+    rf"{_STREET}\b\.?"
+    rf"(?:,?\s+{_UNIT})?"
     r"(?P<town>,? ?\n?[A-Z][a-z]+(?: [A-Z][a-z]+){0,2},? ?\n?[A-Z]{2}\.?,? \d{5}(?:-\d{4})?)?")
-_ADDRESS_BEFORE = re.compile(r"\b(?:ship(?:ped)?(?: it)? to|deliver(?:ed)?(?: it)? to|lives? at|living at|resides? at|"
-                             r"address(?: is)?:?|mailed? to|reside(?:nce)? at|home at|house at)\s*$", re.IGNORECASE)
+_ADDRESS_BEFORE = re.compile(
+    r"(?:\b(?:ship(?:ped)?|deliver(?:ed)?|send|sent|mail(?:ed)?|post(?:ed)?|forward(?:ed)?)(?: (?:it|them|this|that|"
+    r"a \w+ \w+|the \w+))? to|\b(?:live[sd]?|living|reside[sd]?|residing|home|stay(?:ing|s|ed)?|arrived|meet(?: \w+)?|"
+    r"pick (?:me|us) up)(?: (?:is|are))? (?:at|in|on|on the \w+ side of)|moved to|"
+    r"\baddress(?:es)?(?: \w+){0,3}?(?: is| are|[:?]| to(?: the same:?)?| with|, here (?:it is|they are))?:?(?: it is)?|"
+    r"\bresidence:?|\bvalidate the following\?|User:)\s*$", re.IGNORECASE)
+#: where a shop, an office or a monument stands is no secret
+_PLACE_BEFORE = re.compile(
+    r"\b(?:located|situated|offices?(?: is| are)?(?: located)?|house|building|stop) (?:at|in|on)\s*$", re.IGNORECASE)
 _FICTIONAL_STREET = re.compile(r"^\d{1,5} (?:Main|Any|Elm|Maple|Oak|Fake|Evergreen|First|Example|Sesame|Baker) "
                                r"|^(?:123|1234|456|221B?|1600) |Pennsylvania Ave")
+#: addresses that their form gives away: (pattern, score)
+_FORMS: tuple[tuple[re.Pattern[str], float], ...] = (
+    (re.compile(r"\b(?:(?:PSC|Unit|CMR) \d{1,5},? Box \d{1,5}|US[NC][VMGSA]{1,2} \w+)\s+(?:APO|FPO|DPO) (?:AA|AE|AP) \d{5}\b",
+                re.IGNORECASE), 0.95),
+    (re.compile(rf"(?<![\w-])\d{{1,6}},? (?:{_CAP},? ){{1,5}}?(?:\d{{1,5}}\.?)?,?\s+(?:[>?]+ ?)?{_UNIT}(?:,? {_UNIT})?(?!\w)",
+                re.MULTILINE), 0.85),
+    (re.compile(rf"\bthe corner of (?:{_CAP}[ ,]{{1,2}}){{1,5}}and {_CAP}(?:(?<!\.) {_CAP}){{0,3}}(?<!\.)"), 0.8),
+    (re.compile(r"\bP\.? ?O\.? ?Box \d{1,6}\b|\bPostbox \d{1,5}\b", re.IGNORECASE), 0.8),
+)
+_HOUSE = re.compile(r"(?<![\w/.,:$€£#-])\d{1,6}[A-Za-z]?(?![\w%$€£]|[.,:]\d)")
+#: what stands before the number of a house in the forms of other languages; a public house as often as not
+_STREET_THEN = re.compile(rf"(?:{_STREET_BEFORE} (?:{_CAP} ){{1,4}}|(?:{_CAP} )?{_PART}{_STREET_END} )$")
+_NAMES_THEN = re.compile(rf"(?:{_CAP} ){{1,4}}$")
+_THEN_NAMES = re.compile(rf",? (?:{_CAP} ){{0,3}}{_CAP}(?:,? \d{{1,5}})?\b")
+_NO_HOUSE = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December|AD|BC|BCE|"
+                       r"CE|AM|PM|Hz|GHz|MHz|km|kg|World|Chapter|Section|Act|Article|Page|Level|Figure|Windows|Version|USD|"
+                       r"GMT|UTC|EST|PST|Celsius|Fahrenheit|Inc|LLC)\b")
+
+
+def _near(text: str, at: int) -> tuple[bool, bool]:
+    """Return whether words before `at` announce where somebody lives, and whether they announce any place at all."""
+    head = text[max(0, at - 60): at]
+    personal = _ADDRESS_BEFORE.search(head) is not None
+    return personal, personal or _PLACE_BEFORE.search(head) is not None
 
 
 def _addresses(text: str, region: str) -> Iterator[Hit]:
+    taken: list[tuple[int, int]] = []
     for m in _ADDRESS.finditer(text):
-        head = text[max(0, m.start() - 40): m.start()]
-        near = _ADDRESS_BEFORE.search(head) is not None
-        if m.group("town") or near:
+        personal, place = _near(text, m.start())
+        if m.group("town") or place:
             made_up = _FICTIONAL_STREET.search(m.group()) is not None and not m.group("town")
-            yield Hit("address", m.start(), m.end(), 0.9 if m.group("town") else 0.7, made_up)
+            taken.append(m.span())
+            yield Hit("address", m.start(), m.end(), 0.9 if m.group("town") else 0.8 if personal else 0.5, made_up,
+                      bool(m.group("town")) or personal)
+    for pattern, score in _FORMS:
+        for m in pattern.finditer(text):
+            if not _meets(taken, m.span()):
+                taken.append(m.span())
+                sure = score > 0.8 or _near(text, m.start())[0]
+                yield Hit("address", *_trimmed(m), score, _FICTIONAL_STREET.search(m.group()) is not None, sure)
+    yield from _houses(text, taken)
+
+
+def _houses(text: str, taken: list[tuple[int, int]]) -> Iterator[Hit]:
+    """Yield numbers with a street of another language, or with names after words that announce an address."""
+    for m in _HOUSE.finditer(text):
+        head = text[max(0, m.start() - 80): m.start()]
+        before = _STREET_THEN.search(head) if head.endswith(" ") else None
+        after = None if before else _THEN_NAMES.match(text, m.end())
+        names = None if before or after or not head.endswith(" ") else _NAMES_THEN.search(head)
+        found = before or names
+        span = (m.start() - (len(head) - found.start() if found else 0), after.end() if after else m.end())
+        if not (found or after) or _meets(taken, span) or _NO_HOUSE.search(text[slice(*span)]):
+            continue
+        personal, place = _near(text, span[0])
+        if before or place:
+            taken.append(span)
+            made_up = _FICTIONAL_STREET.search(text[slice(*span)]) is not None
+            yield Hit("address", *span, 0.7 if personal else 0.5, made_up, personal)
+
+
+def _meets(taken: list[tuple[int, int]], span: tuple[int, int]) -> bool:
+    return any(a < span[1] and span[0] < b for a, b in taken)
+
+
+def _trimmed(m: re.Match[str]) -> tuple[int, int]:
+    return m.start(), m.start() + len(m.group().rstrip(" ,"))
+
+
+_POSTCODE = re.compile(r"\b(?:zip|postal|post)[ -]?(?:code)?(?: is| of|:|\b)\s*:?\s*(?P<value>\d{3,6}(?:-\d{3,4})?(?: [A-Z]{2})?|"
+                       r"[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})(?!\w)", re.IGNORECASE)
+
+
+def _postcodes(text: str, region: str) -> Iterator[Hit]:
+    for m in _POSTCODE.finditer(text):
+        yield Hit("postcode", *m.span("value"), 0.7, sure=False)
+
+
+# --- date of birth and numbers of papers ------------------------------------------------------------------------------
+
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?"
+_BIRTH = re.compile(
+    r"\b(?P<word>date of birth|d\.?o\.?b\.?|birth ?date|birthday|(?P<mine>(?:I was|I am|I'm) )?born(?: on)?)"
+    r"(?: is| was|:)?\s*:?\s*"
+    rf"(?:on )?(?P<value>\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}|\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_MONTH},? \d{{4}}|"
+    rf"{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})", re.IGNORECASE)
+
+
+def _births(text: str, region: str) -> Iterator[Hit]:
+    for m in _BIRTH.finditer(text):
+        # "Nadal, born 3 June 1986" is in every encyclopedia; "date of birth: 3/6/1986" is on a form.
+        form = m.group("mine") is not None or not m.group("word").lower().startswith(("born", "birthday"))
+        yield Hit("birth", *m.span("value"), 0.85 if form else 0.4, sure=form)
+
+
+_PAPER = re.compile(
+    r"\b(?:passport|driv(?:er['’]?s?|ing) licen[cs]e|national id(?:entity)?(?: card)?|identity card|"
+    r"tax(?:payer)? id(?:entification)?|medical record|patient id|health insurance|insurance policy|bank account|account|"
+    r"routing|social insurance|national insurance|vehicle identification|licen[cs]e plate|vin)"
+    r"(?: (?:number|no\.?|id|#))?(?: is| was|:|#)*\s*[:#]?\s*"
+    r"(?P<value>(?=[A-Z0-9-]*\d{4})[A-Z]{0,3}-?\d[A-Z0-9-]{4,16})(?![\w.])", re.IGNORECASE)
+
+
+def _papers(text: str, region: str) -> Iterator[Hit]:
+    for m in _PAPER.finditer(text):
+        digits = re.sub(r"\D", "", m.group("value"))
+        if len(digits) >= 5 and not _YEARS.fullmatch(m.group("value")):
+            yield Hit("id", *m.span("value"), 0.85, digits in "01234567890123456789" or len(set(digits)) < 3)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+_NAME_PART = (r"(?:[A-ZÀ-ÞĀ-Ž]\.(?= [A-Z])|[A-ZÀ-ÞĀ-Ž][\w'’-]*|(?:de|da|dos|du|van|von|der|den|bin|al|el|la|della|di)"
+              r"(?= [A-ZÀ-ÞĀ-Ž]))")
+_FULL_NAME = rf"{_NAME_PART}(?: {_NAME_PART}){{0,3}}"
+_SAID_NAME = re.compile(
+    rf"(?:\b(?:[Mm]y (?:full |last |first )?name is|[Nn]ame on (?:the|my) \w+\?? (?:is|User:)|people call me|call me|"
+    rf"I am called|[Ss]igned,|[Yy]ours (?:sincerely|truly|faithfully),|[Ss]incerely,|[Rr]egards,)|(?:^|\n)\W{{0,4}}"
+    rf"(?:[Ff]ull |[Ff]irst |[Ll]ast |[Pp]atient |[Cc]ustomer )?[Nn]ame:|"
+    rf"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Sir|Madam|Lady)\b\.?)\s+(?P<value>{_FULL_NAME})")
+_RUN = re.compile(rf"(?<![\w@/.'’-]){_NAME_PART}(?: {_NAME_PART}){{0,4}}")
+_NO_NAME = frozenset(re.findall(r"\S+", """
+i i'm i'd i'll i've monday tuesday wednesday thursday friday saturday sunday january february march april may june july august
+september october november december english ok okay mr mrs ms dr am pm tv dvd cd pc usa uk us eu un ai faq pin atm ssn iban zip id
+"""))
+
+
+def find_names(text: str) -> list[Hit]:
+    """Return what looks like the name of a person, place or organisation: announced ones, then runs of capitals.
+
+    No list of names is asked: a capital inside a sentence, or two in a row at its start, is a candidate (score 0.5).
+    """
+    hits = [Hit("name", *m.span("value"), 0.8, sure=False) for m in _SAID_NAME.finditer(text)]
+    taken = [(h.start, h.end) for h in hits]
+    for m in _RUN.finditer(text):
+        words = m.group().split()
+        head = text[: m.start()].rstrip(" \"'“‘(>*-")
+        first = not head or head[-1] in ".!?:\n" or "\n" in text[len(head): m.start()]
+        shouted = len(words) > 3 and all(w.isupper() for w in words)
+        plain = [w for w in words if w.strip(".'’").lower() not in _NO_NAME and not shouted]
+        few = not plain or (len(plain) == 1 and len(plain[0]) < 3) or (first and len(plain) < 2)
+        if few or _meets(taken, m.span()):
+            continue
+        hits.append(Hit("name", m.start(), m.end(), 0.5, sure=False))
+    return sorted(hits, key=lambda h: h.start)
 
 
 # --- the check -------------------------------------------------------------------------------------------------------
@@ -243,17 +403,21 @@ _FINDERS: dict[str, tuple[Callable[[str, str], Iterator[Hit]], str]] = {
     "ssn": (_ssns, r"\d{3}[- ]\d{2}[- ]\d{4}"),
     "ip": (_ips, r"\d\.\d{1,3}\.\d{1,3}\.\d|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]"),
     "phone": (_phones, r"\d[ .()-]{0,3}\d[ .()-]{0,3}\d[ .()-]{0,3}\d[ .()-]{0,3}\d[ .()-]{0,3}\d[ .()-]{0,3}\d"),
-    "address": (_addresses, r"\d[A-Za-z]? (?:[NSEW]\.? )?[A-Z]"),
+    "id": (_papers, r"(?i)(?:passport|licen[cs]e|national id|identity card|tax|medical record|patient|insurance|account|routing|"
+                    r"identification|\bvin\b)[^\n]{0,30}\d{2}"),
+    "birth": (_births, r"(?i)(?:birth|born|\bd\.?o\.?b)[^\n]{0,24}\d"),
+    "address": (_addresses, r"\d[A-Za-z]?,? (?:[NSEW]\.? )?[\p{Lu}\d]|\pL[\w'’.-]*\.? \d|corner of|(?i:box \d)"),
+    "postcode": (_postcodes, r"(?i)zip|post"),
 }
 
 
-_MAY_HOLD = re.compile(r"[@\d:]")     # every kind needs one of these
+_MAY_HOLD = re.compile(r"[@\d:]|corner of")     # every kind needs one of these
 
 
 def find(text: str, *, kinds: tuple[Kind, ...] = KINDS, region: str = "US") -> list[Hit]:
     """Return the personal data of a text, in order, without overlaps (the earlier kind of `KINDS` order wins)."""
     taken: list[Hit] = []
-    for kind in ("email", "card", "iban", "ssn", "ip", "phone", "address"):
+    for kind in KINDS:
         if kind in kinds:
             for hit in _FINDERS[kind][0](text, region):
                 if all(hit.end <= t.start or hit.start >= t.end for t in taken):
@@ -273,28 +437,30 @@ def mask(text: str, hits: list[Hit]) -> str:
 
 @check("privacy.pii", reads=("messages", "instruction", "input", "response"), severity="warning", action="fix")
 def pii(rows: pa.Table, *, kinds: tuple[Kind, ...] = KINDS, region: str = "US") -> pa.Table:
-    """The row holds personal data: e-mail, phone, card, IBAN, social security number, IP or street address.
+    """The row holds personal data: e-mail, phone, card, IBAN, social security or paper number, IP, address, date of birth.
 
     Earlier turns and the system prompt are read too: a flag there names the turn (field "row") and has no fix.
 
     Why: a model repeats what it has seen, to anyone.
-    Misses: names, ages, dates of birth; local phone numbers that no word announces; addresses outside the US form.
-    False positives: numbers of public offices. Values that are nobody's own (example.com, 555 and toll-free numbers,
+    Misses: names (privacy.names, on request), ages; local phone numbers that no word announces; addresses that neither a
+    unit, a street word nor a word before them gives away.
+    False positives: numbers of public offices. Where a place stands, a postcode alone and the birthday of somebody in
+    an encyclopedia are info. Values that are nobody's own (example.com, 555 and toll-free numbers,
     test cards, private IP ranges) are flagged as info, or not at all, and carry no fix.
     Source: CHECKS 43: shape, then a checksum or register where there is one (stdnum: Luhn, IBAN; phonenumbers).
     `region`: two-letter country whose local phone numbers count; the fix masks every value of the field at once.
     """
     found = Findings(rows)
     for field in ("instruction", "input", "response"):
-        mask_of = np.zeros(rows.num_rows, dtype=bool)
-        for kind in kinds:
-            mask_of |= np.asarray(pc.fill_null(pc.match_substring_regex(rows[field], _FINDERS[kind][1]), False))
-        at = np.flatnonzero(mask_of)
+        may = {kind: np.asarray(pc.fill_null(pc.match_substring_regex(rows[field], _FINDERS[kind][1]), False)) for kind in kinds}
+        at = np.flatnonzero(np.logical_or.reduce(list(may.values()))) if kinds else np.zeros(0, np.int64)
         for i, text in zip(at.tolist(), rows[field].take(pa.array(at)).to_pylist()):
-            hits = find(text, kinds=kinds, region=region)
-            clean = mask(text, hits) if hits else ""
+            hits = find(text, kinds=tuple(k for k in kinds if may[k][i]), region=region)
+            sure = [h for h in hits if h.sure]
+            clean = mask(text, sure) if hits else ""
             for hit in hits:
-                _report(found, i, hit, field, field, fix=None if hit.fictional else clean)
+                fix = clean if hit.sure else mask(text, sorted([*sure, hit], key=lambda h: h.start))
+                _report(found, i, hit, field, field, fix=None if hit.fictional else fix)
     for i, turns in _long_rows(rows):
         last = {turn["role"]: k for k, turn in enumerate(turns)}
         shown = {last.get("user"), last.get("assistant")}
@@ -320,4 +486,101 @@ def _report(
     what = f"The {where} holds {_NAMES[hit.kind]}"
     message = f"{what} that looks made up." if hit.fictional else f"{what}; mask it as [{hit.kind.upper()}]."
     found.add(i, message, field=field, turn=turn, span=(hit.start, hit.end), score=hit.score, fix=fix,
-              severity="info" if hit.fictional else None)
+              severity="info" if hit.fictional or not hit.sure else None)
+
+
+@check("privacy.names", reads=("instruction", "input", "response"), severity="info", action="none")
+def names(rows: pa.Table, *, on: bool = False) -> pa.Table:
+    """The row names a person, a place or an organisation; waits to be asked for (`on`).
+
+    Why: a set drawn from mail or support chats holds customers' names; most public sets name public persons.
+    Misses: names in lower case, and single names that begin a sentence. No list of names is asked.
+    False positives: titles, products and anything else that is written with a capital; that is why it is info and off.
+    Source: CHECKS 43 (names need a trained recogniser for more; see docs/privacy.md for Presidio). The fix masks one name.
+    """
+    found = Findings(rows)
+    if not on:
+        return found.table()
+    for field in ("instruction", "input", "response"):
+        for i, text in enumerate(rows[field].to_pylist()):
+            for hit in find_names(text or ""):
+                found.add(i, f"The {field} names {shorten(text[hit.start:hit.end], 40)!r}; mask it as [NAME].", field=field,
+                          span=(hit.start, hit.end), score=hit.score, fix=mask(text, [hit]))
+    return found.table()
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+#: what a text must hold for the detectors to be worth running: a login in an address, a key block, a password, a long token
+_MAY_BE_SECRET = (r"://[^\s/@]+:[^\s@]+@|PRIVATE KEY|PuTTY-User-Key|(?i:passw(?:or)?d|passphrase|secret|api[_ -]?key|token|pwd)"
+                  r"[\w\"' -]{0,20}[:=]|[A-Za-z0-9_/+=.:-]{20}")
+_ASSIGNED = re.compile(
+    r"(?i)\b(?P<name>[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|token))[\"']?"
+    r"\s*(?:=|:=|:)\s*(?P<quote>[\"'`]?)(?P<value>[^\s\"'`<>{}()\[\],;]{8,120})(?P=quote)")
+_KEY_BLOCK = re.compile(r"-*BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY[ A-Z]*-*.*?-*END (?:[A-Z0-9]+ )*PRIVATE KEY[ A-Z]*-*", re.DOTALL)
+_PLACEHOLDER = re.compile(r"(?i)^(?:your|my|the|some|enter|insert|change|replace|put)|"
+                          r"^(?:user|username|admin|root|foo|name)?[:_-]?(?:pass(?:word|wd)?|pw|pwd|secret|key|token)\d{0,3}$|x{4,}|\*{3,}|\.{3}|^\$|%s|^os\.|^env|process\.env|"
+                          r"^(?:none|null|true|false|string|required|test\w{0,6}|example\w*|placeholder|password\w{0,4})$")
+
+
+@lru_cache(maxsize=1)
+def _detectors() -> list[tuple[str, list[re.Pattern[str]]]]:
+    """Return (type of secret, its patterns) of the detectors that go by shape."""
+    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+    from detect_secrets.plugins.base import RegexBasedDetector
+
+    classes: dict[str, Any] = dict(sorted(get_mapping_from_secret_type_to_class().items()))
+    return [(kind, list(plugin.denylist)) for kind, plugin in classes.items()
+            if issubclass(plugin, RegexBasedDetector) and "IP" not in kind]
+
+
+def find_secrets(text: str) -> list[tuple[str, int, int, bool]]:
+    """Return (kind, start, end, placeholder) of the keys and passwords in `text`, in order, without overlaps."""
+    found: list[tuple[str, int, int, bool]] = [("Private Key", *m.span(), False) for m in _KEY_BLOCK.finditer(text)]
+    spans = [(a, b) for _, a, b, _ in found]
+    for kind, patterns in _detectors():
+        for pattern in patterns:
+            for m in pattern.finditer(text):
+                part = m.span(1) if m.re.groups and m.group(1) else m.span()
+                if part[0] < part[1] and not _meets(spans, part):
+                    spans.append(part)
+                    found.append((kind, *part, _PLACEHOLDER.search(text[slice(*part)]) is not None))
+    for m in _ASSIGNED.finditer(text):
+        value = m.group("value")
+        if not _meets(spans, m.span("value")) and _random(value):
+            spans.append(m.span("value"))
+            found.append(("Password or key", *m.span("value"), _PLACEHOLDER.search(value) is not None))
+    return sorted(found, key=lambda f: f[1])
+
+
+def _random(value: str) -> bool:
+    """Return whether a value looks drawn and not written: letters and digits mixed, not a word, a path or a call."""
+    kinds = sum(bool(re.search(p, value)) for p in ("[a-z]", "[A-Z]", r"\d", r"[^\w.]"))
+    turns = len(re.findall(r"[a-z](?=[A-Z])|[A-Z](?=[a-z])", value))
+    mixed = kinds == 2 and re.search(r"\d", value) is not None and len(set(value)) >= 8 and "." not in value
+    return kinds >= 3 or (turns >= 5 and value.isalpha()) or mixed
+
+
+@check("privacy.secret", reads=("instruction", "input", "response"), severity="warning", action="fix")
+def secret(rows: pa.Table) -> pa.Table:
+    """The row holds a key, a token or a password.
+
+    Why: a model repeats what it has seen, and a leaked key works for whoever asks.
+    Misses: passwords in running text, keys of services that no detector knows. False positives: keys from documentation
+    and made-up ones in lessons; a plain placeholder (your_password, xxxx) is info. No key is ever tried out.
+    Source: the patterns of detect-secrets (24 kinds), a login in a web address, and assignments to a name such as
+    DB_PASSWORD whose value mixes letters and digits. The fix masks every secret of the field as [SECRET].
+    """
+    found = Findings(rows)
+    for field in ("instruction", "input", "response"):
+        mask_of = np.asarray(pc.fill_null(pc.match_substring_regex(rows[field], _MAY_BE_SECRET), False))
+        at = np.flatnonzero(mask_of)
+        for i, text in zip(at.tolist(), rows[field].take(pa.array(at)).to_pylist()):
+            hits = find_secrets(text)
+            real = [Hit("secret", a, b, 1.0) for _, a, b, placeholder in hits if not placeholder]
+            for kind, start, end, placeholder in hits:
+                what = f"The {field} holds a secret ({kind})"
+                found.add(i, f"{what} that looks like a placeholder." if placeholder else f"{what}; mask it as [SECRET].",
+                          field=field, span=(start, end), score=0.5 if placeholder else 0.95,
+                          fix=None if placeholder else mask(text, real), severity="info" if placeholder else None)
+    return found.table()
