@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from curation import engine
 from curation.checks import contamination
 from curation.errors import CurationError
+from curation.past import NoPast
 from curation.references import REFERENCES, references_of
 from curation.spec import Spec, parse
 from curation.store import Store
+from curation.words import find_runs, numbers, words_of
 
 from .rows import make_rows
 
@@ -41,6 +43,14 @@ def rows_of(*given):
     return make_rows([g if isinstance(g, dict) else {"instruction": g, "response": "Fine."} for g in given])
 
 
+def ngram(rows, refs, past=None, **options):
+    return contamination.ngram(rows, refs, past or NoPast(rows.num_rows), **options)
+
+
+def semantic(rows, refs, past=None, vectors=None, **options):
+    return contamination.semantic(rows, refs, vectors, past or NoPast(rows.num_rows), **options)
+
+
 def found(flags):
     return [(f["row"], f["field"], f["message"]) for f in flags.to_pylist()]
 
@@ -56,7 +66,7 @@ def test_ngram_names_the_reference_and_marks_the_stretch():
     rows = rows_of("Name a colour.", f"Solve this: {DUCKS.upper()}!", f"Go on: {half} ...",
                    {"instruction": "Answer.", "input": f"Question: {DUCKS}", "response": "18"},
                    {"instruction": "Write a question.", "response": f"Here: {DUCKS}"})
-    flags = contamination.ngram(rows, references(BRIDGE, DUCKS)).to_pylist()
+    flags = ngram(rows, references(BRIDGE, DUCKS)).to_pylist()
     assert [(f["row"], f["field"], round(f["score"], 2)) for f in flags] == [
         (1, "instruction", 1.0), (2, "instruction", 0.6), (3, "input", 1.0), (4, "response", 1.0)]
     assert flags[0]["message"] == f"repeats 100% of the words of reference 1 of bench: '{DUCKS[:59]}…'"
@@ -67,8 +77,8 @@ def test_ngram_names_the_reference_and_marks_the_stretch():
 
 def test_ngram_leaves_less_than_half_and_rewording_alone():
     rows = rows_of(" ".join(DUCKS.split()[:16]), REWORDED, BRIDGE.replace("bridge", "ferry"))
-    assert found(contamination.ngram(rows, references(DUCKS))) == []
-    assert [r for r, _, _ in found(contamination.ngram(rows, references(DUCKS), threshold=0.3))] == [0]
+    assert found(ngram(rows, references(DUCKS))) == []
+    assert [r for r, _, _ in found(ngram(rows, references(DUCKS), threshold=0.3))] == [0]
 
 
 def test_ngram_takes_both_sides_of_one_row_but_not_of_two():
@@ -76,13 +86,13 @@ def test_ngram_takes_both_sides_of_one_row_but_not_of_two():
     one, two = " ".join(words[:12]), " ".join(words[12:24])
     rows = rows_of({"instruction": one, "response": two}, {"instruction": one, "response": "x"},
                    {"instruction": two, "response": "x"})
-    assert [r for r, _, _ in found(contamination.ngram(rows, references(DUCKS)))] == [0]
+    assert [r for r, _, _ in found(ngram(rows, references(DUCKS)))] == [0]
 
 
 def test_ngram_finds_earlier_turns():
     turns = [{"role": r, "content": c} for r, c in (("user", f"Well: {DUCKS}"), ("assistant", "18"), ("user", "Why?"),
                                                     ("assistant", "It is so."))]
-    (flag,) = contamination.ngram(make_rows([{"messages": turns}]), references(DUCKS)).to_pylist()
+    (flag,) = ngram(make_rows([{"messages": turns}]), references(DUCKS)).to_pylist()
     assert (flag["field"], flag["turn"], flag["start"], flag["end"]) == ("row", 0, 6, 5 + len(DUCKS))
 
 
@@ -90,7 +100,7 @@ def test_ngram_short_references_are_found_whole():
     short, tiny = "Why is the sky so blue?", "Who am I?"
     rows = rows_of("Tell me, why is the sky so blue, my friend?", "Why is the sky so grey?", "who am i", "Tell me: who am I?",
                    {"instruction": "Ask.", "response": "Why is the sky so blue?"})
-    assert [(r, m) for r, _, m in found(contamination.ngram(rows, references(short, tiny)))] == [
+    assert [(r, m) for r, _, m in found(ngram(rows, references(short, tiny)))] == [
         (0, "repeats 100% of the words of reference 0 of bench: 'Why is the sky so blue?'"),
         (2, "repeats 100% of the words of reference 1 of bench: 'Who am I?'")]
 
@@ -99,35 +109,35 @@ def test_ngram_a_template_is_no_leak():
     form = "Is this review of a place where people eat positive, negative or neutral? The {} was {}."
     refs = references(*(form.format(x, "dull") for x in ("soup", "cake", "rice", "tea")))
     rows = rows_of(form.format("bread", "fine"), form.format("cake", "dull"))
-    assert [(r, m.split(" (")[0]) for r, _, m in found(contamination.ngram(rows, refs))] == [
+    assert [(r, m.split(" (")[0]) for r, _, m in found(ngram(rows, refs))] == [
         (1, "repeats 100% of the words of reference 1 of bench")]
     long = DUCKS + " Give the sum of the {} alone, without a word, in a line of its own, and {}."
     test = long.format("month", "stop humming tunes aloud")
     many = rows_of(*(long.format(f"week{k}", f"sing{k}") for k in range(30)), test)
-    assert [r for r, _, _ in found(contamination.ngram(many, references(test)))] == [30]
+    assert [r for r, _, _ in found(ngram(many, references(test)))] == [30]
     question = "Is this review positive, negative or neutral? The game in Riga was {}, so much so that we {}."
     one = rows_of(question.format("dull", "left"))
-    assert len(found(contamination.ngram(one, references(question.format("good", "stayed"))))) == 1
+    assert len(found(ngram(one, references(question.format("good", "stayed"))))) == 1
     own = references(question.format("good", "stayed"), source="battery")
-    assert found(contamination.ngram(one, own)) == [], "probes share the templates of the rows by design"
+    assert found(ngram(one, own)) == [], "probes share the templates of the rows by design"
     few = many.slice(8, 10)     # rarely seen: not a template, as far as one can know
-    assert len(found(contamination.ngram(few, references(test)))) == 10
+    assert len(found(ngram(few, references(test)))) == 10
 
 
 def test_ngram_equal_references_count_once_and_others_are_told():
     rows = rows_of(DUCKS)
-    ((_, _, message),) = found(contamination.ngram(rows, references(DUCKS, DUCKS.lower(), DUCKS + " Say it.")))
+    ((_, _, message),) = found(ngram(rows, references(DUCKS, DUCKS.lower(), DUCKS + " Say it.")))
     assert message.startswith("repeats 100% of the words of reference 0 of bench (and of 1 more): ")
 
 
 def test_ngram_unicode_spans():
     text = "Ｆｉｖｅ cafe\u0301s in Zürich sell “brown” bread — at 4½ francs the loaf, don’t they, and why is that so?"
     rows = rows_of(f"🙂🙂 {text}")
-    (flag,) = contamination.ngram(rows, references("five cafés in zürich sell brown bread at 4½ francs the loaf don't they "
+    (flag,) = ngram(rows, references("five cafés in zürich sell brown bread at 4½ francs the loaf don't they "
                                                    "and why is that so")).to_pylist()
     assert marked(rows, flag) == text[:-1] and flag["score"] == 1.0
     solid = "山田さんは毎日十六個の卵を集めて市場で売りますいくら稼ぎますか"
-    (flag,) = contamination.ngram(rows_of(f"問題{solid}"), references(solid)).to_pylist()
+    (flag,) = ngram(rows_of(f"問題{solid}"), references(solid)).to_pylist()
     assert (flag["start"], flag["end"]) == (2, 2 + len(solid))
 
 
@@ -135,7 +145,7 @@ def test_ngram_unicode_spans():
                                                ({"threshold": -0.1}, "threshold -0.1")])
 def test_ngram_bad_options(options, text):
     with pytest.raises(CurationError, match=text):
-        contamination.ngram(rows_of("a"), references("b"), **options)
+        ngram(rows_of("a"), references("b"), **options)
 
 
 def _plainly(texts: list[str], refs: list[str], n: int) -> dict[tuple[int, int], float]:
@@ -160,11 +170,9 @@ some_words = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=3, max_siz
        st.integers(1, 20), st.integers(1, 3))
 def test_coverage_is_what_plain_python_counts(texts, refs, triples, common):
     index = contamination._Index(pa.array(refs), 3, 1)
-    words, start = contamination._split(contamination._clean(pa.array(texts)))
-    key, at = contamination._grams(contamination._ids(words, index.vocabulary), start, 3)
-    hit, run = index.long.find(key)
     n_runs = max(1, len(index.long.key))
-    both = np.unique(np.repeat(np.arange(len(texts)), np.diff(start))[at[hit]] * n_runs + run)
+    row, run = find_runs(words_of(pa.array(texts)), 3, index.long.table)
+    both = np.unique(row * n_runs + run)
     before = contamination.TRIPLES, contamination.COMMON
     contamination.TRIPLES = triples
     try:
@@ -186,31 +194,31 @@ def test_semantic_finds_rewording_and_not_the_neighbour():
     ordinary = [f"Describe the {a} of a {b} in {n} words." for n, (a, b) in enumerate(
         (a, b) for a in ("colour", "price", "shape", "use") for b in ("lamp", "river", "poem", "horse", "law"))]
     rows = rows_of(*ordinary, REWORDED, BRIDGE, "Janet keeps three ducks. Describe them.")
-    flags = contamination.semantic(rows, references("Who wrote this?", DUCKS)).to_pylist()
+    flags = semantic(rows, references("Who wrote this?", DUCKS)).to_pylist()
     score = flags[0]["score"]
     assert [(f["row"], f["field"], f["message"]) for f in flags] == [
-        (20, "instruction", f"resembles ({score:.2f}) reference 1 of bench: '{DUCKS[:59]}…'")]
+        (20, "instruction", f"resembles ({score:.2f} by words and numbers) reference 1 of bench: '{DUCKS[:59]}…'")]
     assert 0.3 <= score < 0.9
     other = rows_of(*ordinary, REWORDED.replace("16", "25").replace("Three", "Nine").replace("four", "eight"))
-    (less,) = contamination.semantic(other, references("Who wrote this?", DUCKS), threshold=0.1).to_pylist()
+    (less,) = semantic(other, references("Who wrote this?", DUCKS), threshold=0.1).to_pylist()
     assert less["score"] < 0.85 * score, "other numbers make another question"
 
 
 def test_semantic_a_template_is_no_rewording():
     form = "Tell me as if I were a child how a {} is made in the town of {} and why the people there are proud of it."
     rows = rows_of(*(form.format(f"thing{k}", f"place{k}") for k in range(40)))
-    assert found(contamination.semantic(rows, references(form.format("cheese", "Gouda")))) == []
+    assert found(semantic(rows, references(form.format("cheese", "Gouda")))) == []
     close = rows_of(*(form.format(f"thing{k}", f"place{k}") for k in range(40)), form.format("cheese", "Gouda") + " Please.")
-    assert [r for r, _, _ in found(contamination.semantic(close, references(form.format("cheese", "Gouda"))))] == [40]
+    assert [r for r, _, _ in found(semantic(close, references(form.format("cheese", "Gouda"))))] == [40]
 
 
 def test_numbers():
-    assert contamination._numbers("two of 1,500 and 3.5, twenty") == {2.0, 1500.0, 3.5, 20.0}
-    assert contamination._numbers("One v2 x") == frozenset()
+    assert numbers("two of 1,500 and 3.5, twenty") == {2.0, 1500.0, 3.5, 20.0}
+    assert numbers("One v2 x") == frozenset()
 
 
 def test_nothing_to_compare():
-    for check in (contamination.ngram, contamination.semantic):
+    for check in (ngram, semantic):
         assert found(check(rows_of(DUCKS), references())) == []
         assert found(check(rows_of(DUCKS).slice(0, 0), references(DUCKS))) == []
         assert found(check(rows_of("", "\x00", "\u2028"), references("", "?", "!!"))) == []
@@ -222,7 +230,7 @@ def test_reworded_questions_are_told_from_others_of_their_kind():
         pytest.skip(f"{path.name} is not on this machine")
     pairs = [p for p in map(json.loads, path.open(encoding="utf-8")) if p["benchmark"] == "GSM8K"]
     refs = list(dict.fromkeys(p["reference"] for p in pairs if p["contaminated"]))
-    flags = contamination.semantic(rows_of(*(p["candidate"] for p in pairs)), references(*refs))
+    flags = semantic(rows_of(*(p["candidate"] for p in pairs)), references(*refs))
     hit, truth = set(flags["row"].to_pylist()), {i for i, p in enumerate(pairs) if p["contaminated"]}
     assert len(hit & truth) / len(hit) >= 0.97
     assert 2 * len(hit & truth) / (len(hit) + len(truth)) >= 0.95

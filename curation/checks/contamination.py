@@ -1,31 +1,30 @@
 """Checks against texts that must stay unseen: benchmark questions, probes of the battery, any reference file.
 
 Two tiers. `contamination.ngram` finds what was copied: the rule of the field, 8-word runs that cover more than half of
-a reference. `contamination.semantic` finds what was reworded: it names the nearest reference by TF-IDF and asks whether
-words and numbers agree. Both read every reference against every row and never a pair of Python strings at a time.
+a reference. `contamination.semantic` finds what was reworded: it names the nearest reference by TF-IDF, and by embeddings
+where asked, and asks whether words and numbers agree. Both look up every row once and by itself, so rows that were looked
+up in an earlier run are not looked up again; what depends on other rows is decided from what was found.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from ..errors import CurationError
+from ..likeness import Book, book_of, nearest, usual
 from ..text import shorten
-from .base import Findings, check
+from ..words import SOLID, Words, find_runs, runs_of, table_of, text_hashes, words_of
+from .base import Findings, Past, check
 
-#: Scripts written without blanks: every character counts as a word.
-SOLID = "\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 WORD = re.compile(f"[{SOLID}]|[^\\W_{SOLID}]+")
-MULTIPLY, MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 #: Turns looked at together: bounds memory to about 100 MB for turns of 100 words.
 BLOCK = 50_000
 #: (row, reference, position) triples held at once: 24 bytes each.
@@ -43,16 +42,8 @@ NEAREST = 3
 
 
 # ------------------------------------------------------------------ words
-def _clean(texts: pa.Array) -> pa.Array:
-    """Return the texts as lower-case words (NFKC) with one blank between; characters of SOLID stand alone."""
-    plain = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
-    if pc.any(pc.match_substring_regex(plain, f"[{SOLID}]")).as_py():
-        plain = pc.replace_substring_regex(plain, f"([{SOLID}])", " \\1 ")
-    return pc.utf8_trim_whitespace(pc.replace_substring_regex(plain, r"[^\pL\pN]+", " "))
-
-
 def _spans(text: str) -> list[tuple[str, int, int]]:
-    """Return (word, start, end) of the words of one text as `_clean` cuts them; characters of the text as given."""
+    """Return (word, start, end) of the words of one text as `words_of` cuts them; characters of the text as given."""
     if text.isascii():
         return [(m[0].lower(), *m.span()) for m in WORD.finditer(text)]
     letters: list[str] = []
@@ -69,28 +60,6 @@ def _spans(text: str) -> list[tuple[str, int, int]]:
     ends = [*place[1:], len(text)]
     found = WORD.finditer("".join(letters))
     return [(m[0], place[m.start()], max(ends[m.end() - 1], place[m.end() - 1] + 1)) for m in found]
-
-
-def _split(clean: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Return (words of all texts, starts): text i has words[starts[i]:starts[i + 1]]; an empty text has one, ""."""
-    lists = pc.split_pattern(clean, " ")
-    return lists.flatten(), lists.offsets.to_numpy().astype(np.int64) - lists.offsets[0].as_py()
-
-
-def _grams(ids: np.ndarray, start: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (hash, position of the first word) of every run of `n` known words inside one text; id -1 is unknown."""
-    m = len(ids) - n + 1
-    if m <= 0:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    missing = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum(ids < 0, out=missing[1:])
-    text = np.repeat(np.arange(len(start) - 1), np.diff(start))
-    at = np.flatnonzero((missing[n:] == missing[:m]) & (text[n - 1:] == text[:m]))
-    out = np.zeros(len(at), np.uint64)
-    for k in range(n):
-        out = out * MULTIPLY + (ids[at + k] + 1).astype(np.uint64)
-    out = (out ^ (out >> np.uint64(31))) * MIX
-    return out ^ (out >> np.uint64(29)), at
 
 
 # ------------------------------------------------------------------ turns of rows
@@ -141,59 +110,28 @@ class _Index:
 
     def __init__(self, texts: pa.Array, n: int, least: int, own: np.ndarray | None = None) -> None:
         """`own`: references that were made for the families of the rows, templates and all: the battery's."""
-        clean = _clean(texts)
-        words, start = _split(clean)
-        self.vocabulary = pc.unique(words).filter(pc.not_equal(pc.unique(words), ""))
-        ids = _ids(words, self.vocabulary)
-        size = np.diff(start)
-        size[np.asarray(pc.equal(clean, ""))] = 0
-        code = np.asarray(clean.dictionary_encode().indices)
-        first = np.zeros(len(size), np.bool_)
-        first[np.unique(code, return_index=True)[1]] = True
+        self.words = words_of(texts)
+        size = self.words.count
         self.size, self.n, self.least = size, n, least
-        self._ids, self._start = ids, start
+        first = np.zeros(len(size), np.bool_)
+        first[np.unique(text_hashes(self.words), return_index=True)[1]] = True
         #: how telling a run must be to speak for the reference alone; 3: none is
         self.asks = np.where(size < LONG * n, 2, 1) if own is None else np.where(size < LONG * n, 2 + own, 1)
-        owner = np.repeat(np.arange(len(size)), np.diff(start))
-        key, at = _grams(ids, start, n)
-        self.long = _Runs(key, owner[at], at - start[owner[at]], first)
-        self.short: dict[int, _Runs] = {}
-        for k in range(1, n):
-            mine = first & (size == k)
-            if mine.any():
-                key, at = _grams(ids, start, k)
-                self.short[k] = _Runs(key, owner[at], at - start[owner[at]], mine)
-
-    def words(self, which: int) -> list[int]:
-        """Return the words of one reference by their places in the vocabulary."""
-        return self._ids[self._start[which]:self._start[which + 1]].tolist()
-
-
-def _ids(words: pa.Array, vocabulary: pa.Array) -> np.ndarray:
-    """Return the place of each word in the vocabulary, -1 for a word that is not in it."""
-    return pc.fill_null(pc.index_in(words, value_set=vocabulary), -1).to_numpy().astype(np.int64)
+        self.long = _Runs(self.words, n, first)
+        self.short = {k: _Runs(self.words, k, first & (size == k)) for k in range(1, n) if (first & (size == k)).any()}
 
 
 class _Runs:
     """Runs of words: sorted distinct hashes, and for each the references and positions that hold it."""
 
-    def __init__(self, key: np.ndarray, owner: np.ndarray, position: np.ndarray, use: np.ndarray) -> None:
+    def __init__(self, words: Words, n: int, use: np.ndarray) -> None:
+        key, owner, position = runs_of(words, n)
         held = use[owner]
         key, owner, position = key[held], owner[held], position[held]
         order = np.argsort(key, kind="stable")
         self.owner, self.position = owner[order], position[order]
         self.key, self.first, self.count = np.unique(key[order], return_index=True, return_counts=True)
-        self.sieve = np.zeros(1 << 22, np.bool_)      # a quarter of a percent of false hits a hundred thousand runs
-        self.sieve[(self.key & np.uint64((1 << 22) - 1)).astype(np.int64)] = True
-
-    def find(self, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (which of `key`, index of the run) for those that are held."""
-        if not len(self.key):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        maybe = np.flatnonzero(self.sieve[(key & np.uint64((1 << 22) - 1)).astype(np.int64)])
-        run = np.minimum(np.searchsorted(self.key, key[maybe]), len(self.key) - 1)
-        same = self.key[run] == key[maybe]
-        return maybe[same], run[same]
+        self.table = table_of(self.key)
 
     def members(self, run: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (which of `run`, reference, position) of every place that holds one of the runs."""
@@ -206,7 +144,7 @@ class _Runs:
 @check("contamination.ngram", reads=("messages", "instruction", "input"), severity="error", action="drop",
        scope="dataset")
 def ngram(
-    rows: pa.Table, references: pa.Table, *, reference: str = "", ngram: int = 8, threshold: float = 0.5,
+    rows: pa.Table, references: pa.Table, past: Past, *, reference: str = "", ngram: int = 8, threshold: float = 0.5,
     min_words: int = 5,
 ) -> pa.Table:
     """The row repeats a text that is kept for testing, word by word.
@@ -225,6 +163,8 @@ def ngram(
     Misses: rewording and translation; of 884 GSM8K questions reworded by a model it finds none (see
     contamination.semantic). Half of a text that more than 20 different rows hold (2 if it is short).
     False positives: a quotation or a phrase of trade that the test happens to use.
+    Precision: of the flags on 34,694 ordinary instructions (8, against 15,777 references) 3 of 4 repeat the reference;
+    of 1,000 references copied with slips all are found whole, 97 % with a word replaced, 87 % when two thirds are copied.
     Source: the decontamination rule of Tulu 3 (Lambert et al. 2024): 8-grams, half of the words.
     """
     if not 2 <= ngram <= 64:
@@ -237,7 +177,7 @@ def ngram(
         return found.table()
     own = np.asarray(pc.equal(references["source"].combine_chunks(), "battery"))
     index = _Index(references["text"].combine_chunks(), ngram, min_words, own)
-    row, which, share = _matches(rows, index, threshold)
+    row, which, share = _matches(rows, index, threshold, past)
     order = np.lexsort((which, -share, row))
     row, which, share = row[order], which[order], share[order]
     first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if len(row) else np.zeros(0, np.int64)
@@ -250,25 +190,17 @@ def ngram(
 _Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]      # row, reference, share of its words covered
 
 
-def _matches(rows: pa.Table, index: _Index, threshold: float) -> _Pairs:
+def _matches(rows: pa.Table, index: _Index, threshold: float, past: Past) -> _Pairs:
     """Return the matches of all rows: long references by coverage, short ones whole."""
+    hits = _hits(rows, index, past)
     n_runs = max(1, len(index.long.key))
-    held, texts = [np.zeros(0, np.int64)], [np.zeros((2, 0), np.int64)]
-    out: list[_Pairs] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for turns in _turns(rows):
-        clean = _clean(turns.text)
-        words, start = _split(clean)
-        ids = _ids(words, index.vocabulary)
-        turn = np.repeat(np.arange(len(turns.row)), np.diff(start))
-        key, at = _grams(ids, start, index.n)
-        hit, run = index.long.find(key)
-        held.append(np.unique(turns.row[turn[at[hit]]] * n_runs + run))
-        texts.append(np.unique(np.stack([run, _hashes(clean, turn[at[hit]])]), axis=1))
-        out += _short(turns, ids, start, turn, index)
-    both, different = np.concatenate(held), np.unique(np.concatenate(texts, axis=1), axis=1)
-    seen = np.bincount(different[0], minlength=n_runs)[:len(index.long.key)]
+    both = np.unique(hits["row"] * n_runs + hits["run"])
+    different, _ = _once(hits["run"], hits["text"])
+    seen = np.bincount(different, minlength=n_runs)[:len(index.long.key)]
     rare = index.long.count < TEMPLATE_REFERENCES
     telling = np.where(rare & (seen <= TEMPLATE_ROWS), 1, 0) + (rare & (seen <= FEW_ROWS))
+    row, ref = _once(hits["short row"], hits["short"])
+    out: list[_Pairs] = [(row, ref, np.ones(len(row)))]
     for row, ref, share, plain in _covered(both, telling, index, threshold):
         out.append((row[plain], ref[plain], share[plain]))
         out.append(_whole(rows, index, row[~plain], ref[~plain], share[~plain]))
@@ -276,25 +208,64 @@ def _matches(rows: pa.Table, index: _Index, threshold: float) -> _Pairs:
     return row, ref, share
 
 
-def _hashes(clean: pa.Array, turn: np.ndarray) -> np.ndarray:
-    """Return a hash of the text of each turn in `turn`, so that copies of a turn count once."""
+def _hits(rows: pa.Table, index: _Index, past: Past) -> dict[str, np.ndarray]:
+    """Return what the rows share with the references, rows of an earlier run as they were found then.
+
+    row, run, text: a row has a run of a long reference in a turn whose words have the hash `text`. short row, short: a
+    row holds a short reference.
+    """
+    earlier = past.earlier
+    fresh = np.flatnonzero(earlier < 0)
+    part = rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("row", "run", "text", "short row", "short")}
+    for turns in _turns(part):
+        for name, value in _found(turns, index).items():
+            parts[name].append(fresh[value] if name.endswith("row") else value)
+    old = past.load()
+    if old is not None:
+        now = np.full(int(max(earlier.max(initial=-1), old["row"].max(initial=-1), old["short row"].max(initial=-1))) + 1, -1)
+        now[earlier[earlier >= 0]] = np.flatnonzero(earlier >= 0)
+        for names in (("row", "run", "text"), ("short row", "short")):
+            row = now[old[names[0]]]
+            parts[names[0]].append(row[row >= 0])
+            for name in names[1:]:
+                parts[name].append(old[name][row >= 0])
+    kinds = {"text": np.uint64}
+    hits = {name: np.concatenate([np.zeros(0, kinds.get(name, np.int64)), *x]) for name, x in parts.items()}
+    past.save(hits)
+    return hits
+
+
+def _found(turns: _Turns, index: _Index) -> dict[str, np.ndarray]:
+    """Return what the turns of a block share with the references, as `_hits` does, each once."""
+    words = words_of(turns.text)
+    turn, run = find_runs(words, index.n, index.long.table)
+    once = np.unique(turn * max(1, len(index.long.key)) + run)
+    turn, run = once // max(1, len(index.long.key)), once % max(1, len(index.long.key))
     used, place = np.unique(turn, return_inverse=True)
-    texts = clean.take(pa.array(used)).to_pylist()
-    return np.array([xxhash.xxh3_64_intdigest(x.encode()) >> 1 for x in texts], np.int64)[place]
+    text = text_hashes(Words(words.word, words.stem, words.start[used], words.count[used]))[place]
+    row, ref = _short(turns, words, index)
+    return {"row": turns.row[turn], "run": run, "text": text, "short row": row, "short": ref}
 
 
-def _short(turns: _Turns, ids: np.ndarray, start: np.ndarray, turn: np.ndarray, index: _Index) -> list[_Pairs]:
-    """Return the matches of references that have fewer words than a run."""
-    out = []
-    size = np.diff(start)[turn]
+def _short(turns: _Turns, words: Words, index: _Index) -> tuple[np.ndarray, np.ndarray]:
+    """Return (row, reference) of user turns that hold a reference which has fewer words than a run."""
+    rows, refs = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for k, runs in index.short.items():
-        key, at = _grams(ids, start, k)
-        use = turns.user[turn[at]] & ((size[at] == k) | (k >= index.least))
-        hit, run = runs.find(key[use])
-        which, ref, _ = runs.members(run)
-        pair = np.unique(np.stack([turns.row[turn[at[use][hit]]][which], ref]), axis=1)
-        out.append((pair[0], pair[1], np.ones(pair.shape[1])))
-    return out
+        turn, run = find_runs(words, k, runs.table)
+        use = turns.user[turn] & ((words.count[turn] == k) | (k >= index.least))
+        which, ref, _ = runs.members(run[use])
+        rows.append(turns.row[turn[use]][which])
+        refs.append(ref)
+    return _once(np.concatenate(rows), np.concatenate(refs))
+
+
+def _once(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct pairs of a and b, sorted."""
+    order = np.lexsort((b, a))
+    a, b = a[order], b[order]
+    first = np.r_[True, (a[1:] != a[:-1]) | (b[1:] != b[:-1])] if len(a) else np.zeros(0, np.bool_)
+    return a[first], b[first]
 
 
 def _covered(
@@ -358,15 +329,13 @@ def _whole(rows: pa.Table, index: _Index, row: np.ndarray, ref: np.ndarray, shar
     first = np.searchsorted(row, row, "left")
     near = np.arange(len(row)) - first < NEAREST
     row, ref, share = row[near], ref[near], share[near]
-    wanted = {k: frozenset(index.words(k)) for k in np.unique(ref).tolist()}
+    wanted = {k: frozenset(index.words.of(k).tolist()) for k in np.unique(ref).tolist()}
     used = np.unique(row)
-    has: dict[int, frozenset[int]] = {}
+    has: dict[int, set[int]] = {i: set() for i in used.tolist()}
     for turns in _turns(rows.take(pa.array(used))):
-        words, start = _split(_clean(turns.text))
-        ids = _ids(words, index.vocabulary)
-        ends = np.searchsorted(turns.row, np.arange(turns.row[0], turns.row[-1] + 2), "left")
-        for k, i in enumerate(np.arange(turns.row[0], turns.row[-1] + 1).tolist()):
-            has[int(used[i])] = frozenset(ids[start[ends[k]]:start[ends[k + 1]]].tolist())
+        words = words_of(turns.text)
+        for k, i in enumerate(turns.row.tolist()):
+            has[int(used[i])].update(words.of(k).tolist())
     held = np.array([len(wanted[k] - has[i]) <= len(wanted[k]) // MISSING for i, k in zip(row.tolist(), ref.tolist())], np.bool_)
     return row[held], ref[held], share[held]
 
@@ -420,155 +389,42 @@ def _stretch(text: str, reference: str, n: int) -> tuple[int, int] | None:
 
 
 # ------------------------------------------------------------------ contamination.semantic
-#: References looked at for each prompt: the nearest by TF-IDF over words that few references share.
-CANDIDATES = 5
-#: A word in more than this share of the references, of the prompts, proposes no candidates (it counts in the score).
-BROAD, COARSE = 0.05, 0.25
-#: Cosine below which a reference is no candidate.
-FAR = 0.08
-#: Word weight (idf, natural logarithm) added to both sides: what a few words have in common may be chance.
-CHANCE = 30.0
-#: Multiplications a block of the sparse product: 12 bytes each at most.
-PRODUCTS = 20_000_000
-STEM = 5        # letters that stand for a word when forms of one word are to count as equal
-NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")
-CARDINALS = {
-    "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0, "six": 6.0, "seven": 7.0, "eight": 8.0, "nine": 9.0, "ten": 10.0,
-    "eleven": 11.0, "twelve": 12.0, "thirteen": 13.0, "fourteen": 14.0, "fifteen": 15.0, "sixteen": 16.0,
-    "seventeen": 17.0, "eighteen": 18.0, "nineteen": 19.0, "twenty": 20.0, "thirty": 30.0, "forty": 40.0, "fifty": 50.0,
-    "sixty": 60.0, "seventy": 70.0, "eighty": 80.0, "ninety": 90.0, "hundred": 100.0, "thousand": 1000.0,
-}
+#: Prompts looked at together when references are looked up by embeddings: PROMPTS x references float32 at once.
+PROMPTS = 1024
+#: References that embeddings propose for a prompt, beside those that words propose.
+PROPOSED = 5
+#: Weight of the sum of word score and cosine: chosen so that the threshold is as sure of it as of the word score alone.
+MEANING = 0.29
 
 
-def _numbers(text: str) -> frozenset[float]:
-    """Return the numbers of a text, cardinals above one in words included."""
-    found = {float(x.replace(",", "")) for x in NUMBER.findall(text)}
-    return frozenset(found | {CARDINALS[w] for w in re.findall(r"[a-z]+", text.lower()) if w in CARDINALS})
+class Vectors(Protocol):
+    """What the engine hands over: embeddings, computed when asked for and kept in the dataset folder."""
 
-
-class Likeness:
-    """How much prompts resemble references.
-
-    score = sqrt(c / (r + CHANCE) * c / (p + CHANCE)) * (1 + numbers) / 2, in [0, 1]. r, p and c are the word weights
-    (idf of word stems) of the reference, of the prompt and of what both have; `numbers` is the share of their numbers
-    that both have, one half where neither has any.
-    """
-
-    def __init__(self, prompts: pa.Array, texts: pa.Array) -> None:
-        self.prompts, self.texts, self.n = prompts, texts, len(prompts)
-        apart = [pc.replace_substring_regex(x, r"(\p{Ll})(\p{Lu})", r"\1 \2") for x in (prompts, texts)]     # camelCase
-        words, start = _split(pa.concat_arrays([_clean(x) for x in apart]))
-        self.grams = _unit(*_matrix(words, start, pairs=True))
-        self.stems, self.idf = _matrix(pc.utf8_slice_codeunits(words, 0, STEM), start, pairs=False)
-        self.stems.data[:] = 1.0
-        self.weight = self.stems @ self.idf + CHANCE
-
-    def nearest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (prompt, reference, score): the CANDIDATES references nearest to each prompt."""
-        row, ref = _candidates(self.grams[:self.n], self.grams[self.n:], CANDIDATES, BROAD)
-        return row, ref, self.score(row, ref)
-
-    def usual(self, ref: np.ndarray) -> np.ndarray:
-        """Return for each of the references the score that TEMPLATE_ROWS prompts exceed, 0 where fewer are near."""
-        which, row = _candidates(self.grams[self.n + ref], self.grams[:self.n], 2 * TEMPLATE_ROWS, COARSE)
-        score = self.score(row, ref[which])
-        order = np.lexsort((-score, which))
-        which, score = which[order], score[order]
-        at = np.flatnonzero(np.arange(len(which)) - np.searchsorted(which, which, "left") == TEMPLATE_ROWS)
-        out = np.zeros(len(ref))
-        out[which[at]] = score[at]
-        return out
-
-    def score(self, row: np.ndarray, ref: np.ndarray) -> np.ndarray:
-        """Return the scores of pairs."""
-        common = np.zeros(len(row))
-        for lo in range(0, len(row), 20_000):
-            part = slice(lo, lo + 20_000)
-            common[part] = self.stems[row[part]].multiply(self.stems[self.n + ref[part]]) @ self.idf
-        numbers = _agreement(self.prompts, self.texts, row, ref)
-        return common / np.sqrt(self.weight[row] * self.weight[self.n + ref]) * (1 + numbers) / 2
-
-
-def _matrix(words: pa.Array, start: np.ndarray, *, pairs: bool) -> tuple[Any, np.ndarray]:
-    """Return (counts of words, and of pairs of words, as CSR: texts x terms; idf of the terms)."""
-    from scipy.sparse import csr_array
-
-    coded = words.dictionary_encode()
-    ids, names = coded.indices.to_numpy().astype(np.int64), coded.dictionary
-    blank = pc.index(names, "").as_py()
-    keep = ids != blank
-    text = np.repeat(np.arange(len(start) - 1), np.diff(start))
-    terms, owner, size = ids[keep], text[keep], len(names)
-    if pairs and len(terms) > 1:
-        inside = owner[1:] == owner[:-1]
-        code = terms[:-1][inside] * size + terms[1:][inside]
-        seen, place = np.unique(code, return_inverse=True)
-        terms, owner = np.concatenate([terms, size + place]), np.concatenate([owner, owner[1:][inside]])
-        size += len(seen)
-    matrix = csr_array((np.ones(len(terms), np.float32), (owner, terms)), shape=(len(start) - 1, size))
-    matrix.sum_duplicates()
-    held = np.bincount(matrix.indices, minlength=size)
-    return matrix, (np.log((1 + matrix.shape[0]) / (1 + held)) + 1).astype(np.float32)
-
-
-def _unit(counts: Any, idf: np.ndarray) -> Any:
-    """Return TF-IDF rows of unit length."""
-    counts.data *= idf[counts.indices]
-    length = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
-    counts.data /= np.repeat(np.maximum(length, 1e-9), np.diff(counts.indptr)).astype(np.float32)
-    return counts
-
-
-def _candidates(prompts: Any, texts: Any, count: int, broad: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return (prompt, text): the `count` nearest texts of each prompt, by terms that a share `broad` of texts has."""
-    holders = np.bincount(texts.indices, minlength=texts.shape[1])
-    telling = (holders > 0) & (holders <= max(20, broad * texts.shape[0]))
-    few, telling_texts = prompts[:, telling], texts[:, telling].T.tocsr()
-    cost = np.cumsum(np.r_[0, holders[telling][few.indices]])[few.indptr]
-    rows, refs = [], []
-    lo = 0
-    while lo < few.shape[0]:
-        hi = max(lo + 1, int(np.searchsorted(cost, cost[lo] + PRODUCTS, "right")) - 1)
-        near = (few[lo:hi] @ telling_texts).tocoo()
-        held = np.flatnonzero(near.data >= FAR)
-        order = held[np.lexsort((near.col[held], -near.data[held], near.row[held]))]
-        row, ref = near.row[order].astype(np.int64), near.col[order].astype(np.int64)
-        first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if len(row) else np.zeros(0, np.int64)
-        rank = np.arange(len(row)) - np.repeat(first, np.diff(np.r_[first, len(row)]))
-        rows.append(lo + row[rank < count])
-        refs.append(ref[rank < count])
-        lo = hi
-    return np.concatenate([np.zeros(0, np.int64), *rows]), np.concatenate([np.zeros(0, np.int64), *refs])
-
-
-def _agreement(prompts: pa.Array, texts: pa.Array, row: np.ndarray, ref: np.ndarray) -> np.ndarray:
-    """Return the numbers that prompt and reference share as a share of all they have; 0.5 where neither has one."""
-    out = np.full(len(row), 0.5)
-    one = {i: _numbers(prompts[i].as_py()) for i in np.unique(row).tolist()}
-    two = {i: _numbers(texts[i].as_py()) for i in np.unique(ref).tolist()}
-    for k, (a, b) in enumerate(zip(row.tolist(), ref.tolist())):
-        every = one[a] | two[b]
-        if every:
-            out[k] = len(one[a] & two[b]) / len(every)
-    return out
+    def of(self, uids: Sequence[str], texts: Sequence[str], model: str = "") -> np.ndarray:
+        """Return (n, dim) float32 vectors of unit length."""
+        ...
 
 
 @check("contamination.semantic", reads=("instruction", "input"), severity="warning", action="review", scope="dataset")
-def semantic(rows: pa.Table, references: pa.Table, *, reference: str = "", threshold: float = 0.3) -> pa.Table:
+def semantic(
+    rows: pa.Table, references: pa.Table, vectors: Vectors, past: Past, *, reference: str = "", threshold: float = 0.3,
+    embed: bool = False, model: str = "",
+) -> pa.Table:
     """The prompt rewords a text that is kept for testing.
 
-    The nearest references by TF-IDF (words and pairs of words) are scored by what both have in common: the weight of
-    shared word stems as a share of either side, halved when no number agrees. Long prompts with the same numbers
-    reach high scores, short ones with two words in common do not. What more than 20 prompts have in common with a reference
-    is their template: a prompt must reach twice the score of the 21st (or come half-way from it to equality, if that
-    is less). References as for contamination.ngram. On 1,749
-    GSM8K questions (884 reworded by a model, 865 other ones of the same kind; all 15,777 references) the default has
-    precision .99 at recall .96 (F1 .98); at 0.23 precision is .95 at recall .98. Of 34,694 ordinary instructions 0.1 %
-    are flagged.
+    Two tiers propose the nearest references: TF-IDF over words and pairs of words, and, with embed: true, embeddings
+    (about a second for 35 rows and references on one core; kept in the dataset folder). A candidate's score is what both
+    have in common, the weight of shared word stems as a share of either side, halved when no number agrees; with
+    embeddings it is at least 0.29 of that and the cosine together. Where what both say in common is little (50 of word weight,
+    eight uncommon words, or four fifths of either side), the flag is info: a subject in common may be all. What more than 20
+    prompts have in common with a reference is their template: a prompt must reach twice the score of the 21st (or come
+    half-way from it to the reference itself, if that is less). References as for contamination.ngram. Precision and
+    recall on 1,749 GSM8K questions (884 reworded by a model, 865 other ones of the same kind): by words .99 and .97, with
+    embeddings .98 and .99; at 0.25 by words .97 and .98. Of 34,694 ordinary instructions 3 are flagged, and 59 as info.
 
     Why: rewording passes every n-gram filter and still raises test scores.
-    Misses: translation, code rewritten from scratch, a reworded text inside a much longer prompt.
-    False positives: two short tasks of one template with the same small numbers.
+    Misses: translation, code rewritten from scratch (half of it), a reworded text inside a much longer prompt.
+    False positives: two tasks of one template with the same small numbers.
     Source: Yang et al. 2023 (rephrased test sets, arXiv 2311.04850), without its judge.
     """
     if not 0.0 < threshold <= 1.0:
@@ -577,19 +433,69 @@ def semantic(rows: pa.Table, references: pa.Table, *, reference: str = "", thres
     found = Findings(rows)
     if rows.num_rows == 0 or references.num_rows == 0:
         return found.table()
-    instruction, given = (pc.fill_null(rows[c], "").combine_chunks() for c in ("instruction", "input"))
-    prompts = pc.binary_join_element_wise(instruction, given, "\n")
-    space = Likeness(prompts, references["text"].combine_chunks())
-    row, ref, score = space.nearest()
-    high = score >= threshold
-    row, ref, score = row[high], ref[high], score[high]
-    used, place = np.unique(ref, return_inverse=True)
-    usual = space.usual(used)[place]
-    held = np.flatnonzero(score >= np.maximum(threshold, np.minimum(2 * usual, (1 + usual) / 2)))
-    held = held[np.lexsort((ref[held], -score[held], row[held]))]
+    book = book_of(references["text"].combine_chunks())
+    ref, score, telling = _nearest(rows, references, book, past, vectors if embed else None, model)
+    row, place = np.nonzero((score >= threshold) & (ref >= 0))
+    which, value, sure = ref[row, place].astype(np.int64), score[row, place].astype(np.float64), telling[row, place]
+    used, back = np.unique(which, return_inverse=True)
+    template = usual(ref, score, used, TEMPLATE_ROWS)[back]
+    same = np.maximum(book.itself(which), MEANING * (book.itself(which) + 1)) if embed else book.itself(which)
+    held = np.flatnonzero(value >= np.maximum(threshold, np.minimum(2 * template, (same + template) / 2)))
+    held = held[np.lexsort((which[held], -value[held], row[held]))]
     held = held[np.r_[True, row[held][1:] != row[held][:-1]]] if len(held) else held
-    for i, k, s in zip(row[held].tolist(), ref[held].tolist(), score[held].tolist()):
+    how = "by words and meaning" if embed else "by words and numbers"
+    for i, k, s, clear in zip(row[held].tolist(), which[held].tolist(), value[held].tolist(), sure[held].tolist()):
         text = references["text"][k].as_py()
-        found.add(i, f"resembles ({s:.2f}) reference {k} of {references['source'][k].as_py()}: {shorten(text, 60)!r}",
-                  score=s, field="instruction")
+        message = f"resembles ({s:.2f} {how}) reference {k} of {references['source'][k].as_py()}: {shorten(text, 60)!r}"
+        found.add(i, message if clear else f"{message}; a subject in common may be all", score=s, field="instruction",
+                  severity=None if clear else "info")
     return found.table()
+
+
+def _nearest(
+    rows: pa.Table, references: pa.Table, book: Book, past: Past, vectors: Vectors | None, model: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (reference, score, telling) of each row's nearest, as `likeness.nearest`; of earlier rows as found then."""
+    earlier = past.earlier
+    fresh = np.flatnonzero(earlier < 0)
+    part = rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh))
+    instruction, given = (pc.fill_null(part[c], "").combine_chunks() for c in ("instruction", "input"))
+    prompts = pc.if_else(pc.equal(given, ""), instruction, pc.binary_join_element_wise(instruction, given, "\n"))
+    texts = references["text"].combine_chunks()
+    if vectors is None:
+        new = nearest(book, prompts)
+    else:
+        space = vectors.of(["reference"] * len(texts), texts.to_pylist(), model)
+        mine = vectors.of(part["uid"].to_pylist(), prompts.to_pylist(), model)
+        new = nearest(book, prompts, _by_meaning(mine, space, text_hashes(words_of(texts))))
+        row, place = np.nonzero(new[0] >= 0)
+        for lo in range(0, len(row), 100_000):
+            at = row[lo:lo + 100_000], place[lo:lo + 100_000]
+            cosine = np.einsum("ij,ij->i", mine[at[0]], space[new[0][at]])
+            meant = MEANING * (new[1][at] + np.clip(cosine, 0.0, 1.0))
+            new[1][at] = np.maximum(new[1][at], np.round(meant, 4))     # digits beyond depend on the batch
+    old = past.load()
+    known = np.flatnonzero(earlier >= 0)
+    every = {}
+    for name, value in zip(("ref", "score", "telling"), new):
+        every[name] = np.empty((rows.num_rows, value.shape[1]), value.dtype)
+        every[name][fresh] = value
+        if old is not None:
+            every[name][known] = old[name][earlier[known]]
+    past.save(every)
+    return every["ref"], every["score"], every["telling"]
+
+
+def _by_meaning(prompts: np.ndarray, texts: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Return (prompts, PROPOSED) int32: the references nearest to each prompt by cosine; -1 for none.
+
+    words: a hash of each reference's words; of references with the same words the first speaks for all.
+    """
+    first = np.sort(np.unique(words, return_index=True)[1])
+    space = np.asarray(texts)[first].T
+    count = min(PROPOSED, len(first))
+    out = np.full((len(prompts), PROPOSED), -1, np.int32)
+    for lo in range(0, len(prompts), PROMPTS):
+        cosine = np.asarray(prompts[lo:lo + PROMPTS]) @ space
+        out[lo:lo + PROMPTS, :count] = first[np.argpartition(-cosine, count - 1, axis=1)[:, :count]]
+    return out
