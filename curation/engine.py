@@ -245,20 +245,7 @@ def check(
     units = plan(choose(spec, checks))
     chosen = switched_on(spec, checks, overrides or {})
     options = {u.id: resolve(u, spec, chosen) for u in units}
-    keys: dict[str, str] = {}
-    cached: list[str] = []
-    ran: list[str] = []
-    for unit in units:
-        keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
-    todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
-    cached = [u.id for u in units if u not in todo]
-    with _Workers(store, spec, rows.num_rows, workers) as pool:
-        for unit in units:
-            if unit in todo:
-                result = pool.run(unit, options[unit.id], rows, keys, progress)
-                result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
-                write_arrow(_path(store, unit, keys[unit.id]), result)
-                ran.append(unit.id)
+    keys, cached, ran = _run(store, spec, units, options, progress, workers)
     tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
     flagged = np.unique(np.concatenate([np.zeros(0, np.int64), *(t["row"].to_numpy() for t in tables.values())]))
     store.write_current(
@@ -280,6 +267,46 @@ def check(
         tuple(ran),
         {id: o.model_dump(mode="json") for id, o in options.items()},
     )
+
+
+def _run(
+    store: Store,
+    spec: Spec,
+    units: Sequence[Unit],
+    options: Mapping[str, BaseModel],
+    progress: Progress | None,
+    workers: int | None,
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """Run what has no result yet; return (key of each unit, ids taken from the folder, ids that ran)."""
+    rows, rows_hash = store.rows(), store.rows_hash()
+    keys: dict[str, str] = {}
+    for unit in units:
+        keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
+    todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
+    with _Workers(store, spec, rows.num_rows, workers) as pool:
+        for unit in todo:
+            result = pool.run(unit, options[unit.id], rows, keys, progress)
+            result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
+            write_arrow(_path(store, unit, keys[unit.id]), result)
+    return keys, [u.id for u in units if u not in todo], [u.id for u in todo]
+
+
+def found(
+    store: Store,
+    spec: Spec,
+    check: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> pa.Table:
+    """Return the FLAGS of one check on the newest rows under other options; the current result stays what it is."""
+    unit = choose(spec, [check])[0]
+    chosen = switched_on(spec, [check], {check: dict(overrides or {})})
+    units = plan([unit])
+    options = {u.id: resolve(u, spec, chosen) for u in units}
+    keys, _, _ = _run(store, spec, units, options, progress, workers)
+    return read_arrow(_path(store, unit, keys[unit.id]))
 
 
 def cache_key(
