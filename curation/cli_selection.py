@@ -74,10 +74,10 @@ def _rows_of(store: Any, spec: Any, *, version: str | None = None, all_: bool = 
 
     if version is not None and version != store.version:
         rows = store.rows(version)
-        return rows, engine.run_table(rows, spec, checks=["resp.empty"])[1]
+        return rows, engine.run_table(rows, spec, checks=["response.empty"])[1]
     if store.signals() is None:
         rows = store.rows()
-        return rows, engine.run_table(rows, spec, checks=["resp.empty"])[1]
+        return rows, engine.run_table(rows, spec, checks=["response.empty"])[1]
     state = gate.effective(store, spec)
     if all_:
         return state.rows, state.signals
@@ -218,7 +218,7 @@ def _selection_text(store: Any, found: Any, action: int | None, out: Path | None
     lines += [
         f"objective {found.objective:,.2f} ({found.neighbours} neighbours a row), {found.objective / found.bound:.1%} or more of "
         f"the best possible; random choices reach {mean:,.2f}",
-        f"mean cosine of a row to the nearest chosen row: {found.similarity:.3f}, random {near:.3f}",
+        f"mean likeness of a row to the nearest chosen row: {found.similarity:.3f}, random {near:.3f}",
     ]
     unmet = [x for x in found.lines if not x.met]
     lines += [f"  note: {x}" for x in found.notes] + [f"  not met: {x.message}" for x in unmet[:limit]]

@@ -217,7 +217,8 @@ def report(
         **_language(rows, signals, asked),
         **{name: _buckets(count) for name, count in words.items()},
     }
-    families = _mix(x or "(unassigned)" for x in _plain(signals["family"]).tolist())
+    named = signals["family"] if spec.families else rows["family"]     # without a spec, what the data calls them
+    families = _mix(x or "(unassigned)" for x in _plain(named).tolist())
     effective = {"families": families.effective, "verb_nouns": mixes["verb_noun"].effective, "formats": mixes["format"].effective}
     if "cluster" in signals.column_names and signals["cluster"].null_count < n:
         effective["clusters"] = _mix(map(str, signals["cluster"].drop_null().to_pylist())).effective
@@ -226,7 +227,7 @@ def report(
         for name, count in words.items()
     }
     found = measure(space, progress=progress) if space is not None and n else None
-    notes = () if spec.families else ("the spec names no families, so nothing is held against targets",)
+    notes = () if spec.families else ("the spec names no families: these are the data's own, and nothing is held against targets",)
     return Coverage(n, tuple(lines(signals, spec)), families, mixes, effective, quantiles, found, notes)
 
 

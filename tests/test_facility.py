@@ -56,7 +56,8 @@ def test_the_bound_holds_and_greedy_is_near_the_best() -> None:
 def test_groups_get_their_least_and_families_keep_their_most() -> None:
     space = unit(0, 60)
     family = np.arange(60) % 3
-    picked = choose(Reach(space, 59), 30, family=family, most=np.array([12, 12, 12]), groups=[Group("rare", np.arange(60) < 6, 5)])
+    rare = Group("rare", np.arange(60) < 6, 5)
+    picked = choose(Reach(space, 59), 30, family=family, most=np.array([12, 12, 12]), groups=[rare])
     count = np.bincount(family[picked.rows], minlength=3)
     assert (count <= 12).all() and len(picked.rows) == 30
     assert (picked.rows < 6).sum() >= 5 and picked.why[:5] == ("rare",) * 5
