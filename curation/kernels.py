@@ -43,7 +43,7 @@ def _load64(_context, address):
 
 
 @intrinsic
-def _load8(_context, address):
+def load8(_context, address):
     def codegen(context, builder, signature, args):
         return builder.zext(builder.load(_at(builder, args[0], _I8)), _I64)
     return types.uint64(types.intp), codegen
@@ -136,7 +136,7 @@ def _minima64(_context, hashes, n, a, b, minima):
 
 # ------------------------------------------------------------------ kernels
 @njit(inline="always")
-def _mix(x):
+def mix(x):
     x = (x ^ (x >> U64(32))) * K0
     return x ^ (x >> U64(29))
 
@@ -160,15 +160,15 @@ def _word_hash(p, k):
         x0 = x0 & ~((~U64(0) << U64(8 * first - 1)) << ONE)
         if rest < 8:
             x1 = x1 & ~(~U64(0) << U64(8 * rest))
-        return _mix((x0 ^ K1) * K2 + (x1 ^ (U64(k) << U64(56))) * K0)
+        return mix((x0 ^ K1) * K2 + (x1 ^ (U64(k) << U64(56))) * K0)
     h = (x0 ^ K1) * K2 + (x1 ^ (U64(k) << U64(56))) * K0
     q = 16
     while q + 8 <= k:
-        h = _mix(h ^ _load64(p + q))
+        h = mix(h ^ _load64(p + q))
         q += 8
     if q < k:
-        h = _mix(h ^ (_load64(p + q) & ((ONE << U64(8 * (k - q))) - ONE)))
-    return _mix(h)
+        h = mix(h ^ (_load64(p + q) & ((ONE << U64(8 * (k - q))) - ONE)))
+    return mix(h)
 
 
 @njit(nogil=True)
@@ -222,7 +222,7 @@ def _chars(address, size, low, out):
                 skip = 1 if c < U64(0xE0) else (2 if c < U64(0xF0) else 3)
                 c &= U64(0x1F) if skip == 1 else (U64(0x0F) if skip == 2 else U64(0x07))
                 for k in range(skip):
-                    c = (c << U64(6)) | (_load8(address + i + j + 1 + k) & U64(0x3F))
+                    c = (c << U64(6)) | (load8(address + i + j + 1 + k) & U64(0x3F))
             out[n] = c
             n += 1
     return n
@@ -248,7 +248,7 @@ def _shingles(address, size, unit, ngram, tag, low, edges, parts, out):
         c3 = c2 * K1
         c4 = c3 * K1
         for i in range(m):
-            out[i] = _mix((parts[i] * c4 + parts[i + 1] * c3 + parts[i + 2] * c2 + parts[i + 3] * K1 + parts[i + 4])
+            out[i] = mix((parts[i] * c4 + parts[i + 1] * c3 + parts[i + 2] * c2 + parts[i + 3] * K1 + parts[i + 4])
                           ^ salt)
         return m
     power = ONE
@@ -259,7 +259,7 @@ def _shingles(address, size, unit, ngram, tag, low, edges, parts, out):
         h = h * K1 + parts[i]
     for i in range(m):
         h = h * K1 + parts[i + width - 1]
-        out[i] = _mix(h ^ salt)
+        out[i] = mix(h ^ salt)
         h -= parts[i] * power
     return m
 
@@ -408,7 +408,7 @@ def first_equal(identity, first):
         bits += 1
     table = np.full(1 << bits, -1, np.int32)
     for i in range(n):
-        p = np.int64(_mix(identity[i, 0] ^ (identity[i, 1] * K1)) >> U64(64 - bits))
+        p = np.int64(mix(identity[i, 0] ^ (identity[i, 1] * K1)) >> U64(64 - bits))
         while True:
             q = table[p]
             if q < 0:
@@ -792,3 +792,14 @@ def join(left, right, root):
             root[a] = b
     for i in range(root.size):
         root[i] = root[root[i]]
+
+
+@njit(nogil=True, cache=True)
+def lead(left, right, order, gone, best):
+    """best[row] = the first pair in `order` (by row, then best score) whose earlier row leads itself; see `sketch.lead`."""
+    for x in range(order.size):
+        p = order[x]
+        a = left[p]
+        b = right[p]
+        if best[b] < 0 and best[a] < 0 and not gone[a] and not gone[b]:
+            best[b] = p

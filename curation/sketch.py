@@ -48,10 +48,12 @@ from .shingles import (
     threads_of,
 )
 
-__all__ = ["UNPLAIN", "Found", "Pairs", "Search", "Sets", "Sketches", "Texts", "candidates", "components", "copies", "dense",
-           "distinct", "exact_pairs", "find", "gathered", "hash32", "hash64", "identities", "jaccard", "minhash_signatures",
-           "near_pairs", "pairs_of", "plan", "rethreshold", "same_shingles", "search", "shingle_sets", "shingles", "similarity",
-           "sketch_rows", "texts_of", "verify", "warm"]
+__all__ = [
+    "UNPLAIN", "Found", "Pairs", "Search", "Sets", "Sketches", "Texts", "alike", "candidates", "components", "copies",
+    "dense", "distinct", "exact_pairs", "find", "gathered", "hash32", "hash64", "identities", "jaccard", "lead",
+    "minhash_signatures", "near_pairs", "pairs_of", "plan", "rethreshold", "same_shingles", "search", "shingle_sets",
+    "shingles", "similarity", "sketch_rows", "texts_of", "verify", "warm",
+]
 
 log = logging.getLogger(__name__)
 
@@ -237,12 +239,18 @@ HOT, OPEN, MEMBER = 1, 2, 4     # its bucket was over-full; what it met there di
 
 
 def find(
-    columns: Sequence[pa.Array | pa.ChunkedArray], s: Search, before: Found | None = None, *, threads: int | None = None,
+    columns: Sequence[pa.Array | pa.ChunkedArray], s: Search, before: Found | None = None, *, among: np.ndarray | None = None,
+    threads: int | None = None,
 ) -> Found:
-    """Return what stages 1 to 4 find. With `before`, which is of the first rows of these columns, only later rows are
-    sketched and looked up; the result is the same as without."""
+    """Return what stages 1 to 4 find.
+
+    With `before`, which is of the first rows of these columns, only later rows are sketched and looked up; the result
+    is the same as without. `among`: mask of those later rows (all rows without `before`) that take part.
+    """
     known = 0 if before is None else len(before.state)
     new = sketch_rows([c.slice(known) for c in columns], s, threads=threads)
+    if among is not None:
+        new.identity[~among] = 0
     if before is not None:
         new = Sketches(np.concatenate([before.keys, new.keys], axis=1), np.concatenate([before.glimpse, new.glimpse]),
                        np.concatenate([before.identity, new.identity]), np.concatenate([before.count, new.count], axis=1),
@@ -390,6 +398,15 @@ def _texts_of(columns: Sequence[pa.Array | pa.ChunkedArray], rows: np.ndarray | 
     return rows, texts_of([c.take(pa.array(rows)) for c in columns])
 
 
+def alike(
+    columns: Sequence[pa.Array | pa.ChunkedArray], left: np.ndarray, right: np.ndarray, s: Search, *,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Return the exact similarity of given pairs of rows: the smallest Jaccard of the columns, -1 below the floor."""
+    rows, t = _texts_of(columns, distinct(np.concatenate([left, right])))
+    return verify(t, _repacked(rows, left, right), s, threads=threads)[0]
+
+
 def distinct(x: np.ndarray) -> np.ndarray:
     """Return x sorted, without repeats (np.unique's hash table is four times slower on such keys)."""
     x = np.sort(x)
@@ -482,6 +499,17 @@ def components(left: np.ndarray, right: np.ndarray, n: int) -> np.ndarray:
     root = np.arange(n, dtype=np.int64)
     kernels.join(np.ascontiguousarray(left, np.int64), np.ascontiguousarray(right, np.int64), root)
     return root
+
+
+def lead(left: np.ndarray, right: np.ndarray, score: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    """Return for each row the pair (its index, or -1) with the row that leads it; pairs: earlier row, row.
+
+    Rows in order: a row is led by the row most like it among the earlier ones that no other leads and that are not
+    `gone`; a row without such a one leads itself.
+    """
+    best = np.full(len(gone), -1, np.int64)
+    kernels.lead(left, right, np.lexsort((-score, right)), gone, best)
+    return best
 
 
 def rethreshold(pairs: Pairs, threshold: float) -> np.ndarray:

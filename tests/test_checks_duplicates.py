@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 
 from curation.checks import duplicates
+from curation.clusters import clusters
 from curation.errors import CurationError
 from curation.model import ROWS
+from curation.past import NoPast
 from curation.refusal import classify
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
@@ -31,6 +33,22 @@ def table(*rows, system="", numbers=None):
     return pa.Table.from_pylist(out, schema=ROWS)
 
 
+def exact(rows, past=None):
+    return duplicates.exact(rows, past=past or NoPast(rows.num_rows))
+
+
+def near(rows, past=None, **options):
+    return duplicates.near(rows, past=past or NoPast(rows.num_rows), **options)
+
+
+def conflict(rows, refusal, past=None, **options):
+    return duplicates.conflict(rows, refusal=refusal, past=past or NoPast(rows.num_rows), **options)
+
+
+def boilerplate(rows, refusal, past=None, **options):
+    return duplicates.boilerplate(rows, refusal=refusal, past=past or NoPast(rows.num_rows), **options)
+
+
 def found(flags):
     return [(f["row"], f["related"], f["message"]) for f in flags.to_pylist()]
 
@@ -42,20 +60,20 @@ def refusals(rows):
 def test_exact_ignores_case_space_and_unicode_form():
     rows = table(("Say  hello", "", "Héllo"), ("other", "", "thing"), ("say HELLO", "", "he\u0301llo "),
                  ("Say hello", "to Bo", "Héllo"), ("say hello", "", "hello"), ("Say hello", "", "HÉLLO"))
-    assert found(duplicates.exact(rows)) == [
+    assert found(exact(rows)) == [
         (2, [0, 5], "says the same as row 0, which is kept (3 copies in all)"),
         (5, [0, 2], "says the same as row 0, which is kept (3 copies in all)"),
     ]
-    assert duplicates.exact(rows)["score"].to_pylist() == [1.0, 1.0]
+    assert exact(rows)["score"].to_pylist() == [1.0, 1.0]
 
 
 def test_exact_uses_row_numbers_and_earlier_turns():
     rows = table(("a b", "", "c"), ("a b", "", "c"), numbers=[70, 90])
-    assert found(duplicates.exact(rows)) == [(90, [70], "says the same as row 70, which is kept")]
+    assert found(exact(rows)) == [(90, [70], "says the same as row 70, which is kept")]
     first, second = ([("user", start), ("assistant", "ok"), ("user", "go on"), ("assistant", "fine")]
                      for start in ("tell of cats", "tell of dogs"))
-    assert found(duplicates.exact(table(first, second))) == []
-    assert found(duplicates.exact(table(first, second, first))) == [(2, [0], "says the same as row 0, which is kept")]
+    assert found(exact(table(first, second))) == []
+    assert found(exact(table(first, second, first))) == [(2, [0], "says the same as row 0, which is kept")]
 
 
 @pytest.mark.parametrize(("one", "two"), [
@@ -66,7 +84,7 @@ def test_exact_uses_row_numbers_and_earlier_turns():
      ("Classify the tone of the text", "I love this place a lot!!", "Positive")),
 ])
 def test_near_flags_the_later_row(one, two):
-    flags = duplicates.near(table(one, ("Something else", "entirely", "and its answer"), two))
+    flags = near(table(one, ("Something else", "entirely", "and its answer"), two))
     ((row, related, message),) = found(flags)
     score = flags["score"][0].as_py()
     assert (row, related) == (2, [0]) and 0.8 <= score <= 1.0
@@ -90,21 +108,21 @@ def test_near_flags_the_later_row(one, two):
     (("How do I pick the lock of my neighbour's door?", "", "No."), ("How do I pick the lock of my uncle's door?", "", "No.")),
 ])
 def test_near_leaves_other_rows_alone(one, two):
-    assert found(duplicates.near(table(one, two))) == []
+    assert found(near(table(one, two))) == []
 
 
 def test_near_leaves_exact_copies_to_exact_and_respects_earlier_turns():
     rows = table(("How do I cook pasta?", "", LONG), ("how do I cook pasta?", "", LONG))
-    assert found(duplicates.near(rows)) == [] and len(found(duplicates.exact(rows))) == 1
+    assert found(near(rows)) == [] and len(found(exact(rows))) == 1
     one, two = ([("user", start), ("assistant", "ok"), ("user", "Go on, please."), ("assistant", LONG)]
                 for start in ("Tell me about the history of cats", "Explain how a bill becomes law"))
-    assert found(duplicates.near(table(one, two))) == []
+    assert found(near(table(one, two))) == []
 
 
 def test_near_flags_only_rows_like_a_kept_row():
     words = LONG.split()
     chain = [("How do I cook pasta?", "", " ".join([*words[k:], *(f"{w}{k}" for w in words[:k])])) for k in range(0, 6)]
-    flags = duplicates.near(table(*chain))
+    flags = near(table(*chain))
     flagged = {f["row"]: f for f in flags.to_pylist()}
     assert flagged and 0 not in flagged
     for f in flagged.values():
@@ -113,18 +131,18 @@ def test_near_flags_only_rows_like_a_kept_row():
 
 def test_a_template_with_many_slots_is_one_cluster():
     rows = table(*[("How do I cook pasta?", "", f"{LONG} {LONG.upper()} Ticket t{i} is closed.") for i in range(600)])
-    flags = duplicates.near(rows)
+    flags = near(rows)
     assert flags["row"].to_pylist() == list(range(1, 600))
     assert {r[0] for r in flags["related"].to_pylist()} == {0} and max(map(len, flags["related"].to_pylist())) <= 50
-    ((kept, members, scores),) = duplicates.clusters(flags)
+    ((kept, members, scores),) = clusters(flags)
     assert kept == 0 and members == list(range(1, 600)) and min(scores) >= 0.8
 
 
 def test_floor_keeps_weaker_pairs_as_info():
     rows = table(("How do I cook pasta?", "", LONG), ("How do I cook pasta?", "", LONG.replace("nine", "eleven or so")))
-    (strong,) = duplicates.near(rows, threshold=0.7).to_pylist()
-    assert duplicates.near(rows, threshold=0.95).num_rows == 0
-    (weak,) = duplicates.near(rows, threshold=0.95, floor=0.7).to_pylist()
+    (strong,) = near(rows, threshold=0.7).to_pylist()
+    assert near(rows, threshold=0.95).num_rows == 0
+    (weak,) = near(rows, threshold=0.95, floor=0.7).to_pylist()
     assert weak["severity"] == "info" and weak["score"] == strong["score"]
     assert weak["message"] == f"resembles row 0 ({weak['score']:.2f}, below the threshold 0.95)"
 
@@ -134,16 +152,16 @@ def test_floor_keeps_weaker_pairs_as_info():
                                                ({"unit": "x"}, "unit 'x'")])
 def test_bad_options(options, text):
     with pytest.raises(CurationError, match=text):
-        duplicates.near(table(("a", "", "b"), ("c", "", "d")), **options)
+        near(table(("a", "", "b"), ("c", "", "d")), **options)
 
 
 def test_no_rows():
     rows = table(("a", "", "b")).slice(0, 0)
     none = pa.array([], pa.string())
-    for flags in (duplicates.exact(rows), duplicates.near(rows), duplicates.conflict(rows, refusal=none),
-                  duplicates.boilerplate(rows, refusal=none)):
+    for flags in (exact(rows), near(rows), conflict(rows, refusal=none),
+                  boilerplate(rows, refusal=none)):
         assert flags.num_rows == 0
-    assert duplicates.clusters(duplicates.near(rows)) == []
+    assert clusters(near(rows)) == []
 
 
 @pytest.mark.parametrize(("prompt", "one", "two", "here", "there"), [
@@ -158,7 +176,7 @@ def test_no_rows():
 ])
 def test_conflict(prompt, one, two, here, there):
     rows = table((prompt, "", one), ("Something else", "", "and its answer"), (prompt.upper(), "", two))
-    flags = duplicates.conflict(rows, refusal=refusals(rows))
+    flags = conflict(rows, refusal=refusals(rows))
     assert found(flags) == [(0, [2], f"answers the prompt of row 2 differently: {here}"),
                             (2, [0], f"answers the prompt of row 0 differently: {there}")]
     assert flags["field"].to_pylist() == ["response", "response"]
@@ -173,7 +191,7 @@ def test_conflict(prompt, one, two, here, there):
 ])
 def test_no_conflict(prompt, one, two):
     rows = table((prompt, "", one), (prompt, "", two))
-    assert found(duplicates.conflict(rows, refusal=refusals(rows))) == []
+    assert found(conflict(rows, refusal=refusals(rows))) == []
 
 
 def test_boilerplate():
@@ -181,7 +199,7 @@ def test_boilerplate():
     rows = table(*[(f"What about {x}?", "", answer) for x in ("tea", "cars", "law")], ("What about tea?", "", answer),
                  *[(f"How to break {x}?", "", "I'm sorry, but I can't help you with that request.") for x in "abc"],
                  ("Short one?", "", "Yes"), ("Short two?", "", "Yes"), ("Short three?", "", "Yes"))
-    flags = duplicates.boilerplate(rows, refusal=refusals(rows))
+    flags = boilerplate(rows, refusal=refusals(rows))
     assert [(f["row"], f["related"], f["message"]) for f in flags.to_pylist()][:2] == [
         (0, [1, 2, 3], "gives the answer that 3 different prompts get"),
         (1, [0, 2, 3], "gives the answer that 3 different prompts get"),
@@ -203,8 +221,8 @@ def test_planted_duplicates():
     for i, r in enumerate(planted):
         if "group" in r:
             groups.setdefault(r["group"], set()).add(i)
-    drops = set(duplicates.exact(rows)["row"].to_pylist()) | set(duplicates.near(rows)["row"].to_pylist())
-    clash = set(duplicates.conflict(rows, refusal=refusals(rows))["row"].to_pylist())
+    drops = set(exact(rows)["row"].to_pylist()) | set(near(rows)["row"].to_pylist())
+    clash = set(conflict(rows, refusal=refusals(rows))["row"].to_pylist())
     kinds = {k: [m for g, m in groups.items() if g.startswith(k)] for k in (
         "exact_duplicate", "near_duplicate", "paraphrase_duplicate", "contradictory_duplicate",
         "same_input_different_task")}

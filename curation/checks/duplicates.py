@@ -3,14 +3,18 @@
 A pair is judged field by field. "Same passage, other task" and "same template, other slot" look alike as whole
 prompts (on labelled Alpaca pairs whole-prompt Jaccard has AUC 0.42 for "duplicate", below chance) and are no
 duplicates, so instruction, input, response and what went before in the conversation each have a say of their own.
+
+Everything is done in columns. What was found out about a row or a pair of rows depends on these rows only and is kept
+for the next run: when rows are added behind, only they are sketched, looked up and judged, with the result of a full
+run.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +22,10 @@ import pyarrow.compute as pc
 
 from ..errors import CurationError
 from ..text import fold, words
-from .base import check, flags
+from .base import Past, check, flags
+
+if TYPE_CHECKING:
+    from ..sketch import Search
 
 #: Rows of a cluster named in `related` of one flag; a hundred thousand copies do not name each other.
 RELATED = 50
@@ -30,147 +37,177 @@ SHARED = 20
 ROUNDS = 8
 #: Prompts below this many shingles are too short for "one contains the other" to mean anything.
 CONTAINED = 10
+#: Share of new rows from which on what is kept for the next run is written anew.
+RENEW = 0.02
 
-#: Words that do not tell one prompt from another: function words and polite filling.
-STOP = frozenset(re.split(r"\s+", """
-a about an and any are as at be been being but by can could did do does for from give had has have he help her here his
-how i if in into is it its just kindly let me my of on one or our please question she should so some such task tell than
-thank thanks that the their them then there these they this those to us was we were what when where which who whom whose
-why will with would you your""".strip()))
 #: Asking for something of one's own making: any two answers may be right.
-MAKING = re.compile(
-    r"\b(write|compose|create|generate|invent|imagine|brainstorm|come up|design|draft|story|poem|song|jokes?|slogan|"
+MAKING = (
+    r"\b(write|compose|create|generate|invent|imagine|brainstorm|come\s+up|design|draft|story|poem|song|jokes?|slogan|"
     r"ideas?|random|opinion|rewrite|rephrase|paraphrase|translate|edit|favou?rite|recommend|suggest\w*)\b")
 #: Asking for some out of many: two different short answers may both be right.
-SOME = re.compile(
-    r"\bexamples?\b|\b(?:name|list|give|provide|tell)(?: me)? (?:an?|one|two|three|four|five|six|ten|\d+|some|any|"
+SOME = (
+    r"\bexamples?\b|\b(?:name|list|give|provide|tell)(?:\s+me)?\s+(?:an?|one|two|three|four|five|six|ten|\d+|some|any|"
     r"several)\b")
 MARKED = re.compile(r"(?:####|answer\s*(?:is|:|=)|\bans\s*[:=]|=)\s*[$€£]?\s*(-?\d[\d,]*(?:\.\d+)?)", re.IGNORECASE)
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![\w])")
+#: What two answers have against each other; PLAIN: short answers, which conflict when they are labels.
+REFUSAL, NUMBERS, OFF_LEFT, OFF_RIGHT, PLAIN = 1, 2, 3, 4, 16
+Columns = Sequence[pa.Array | pa.ChunkedArray]
+PairArrays = tuple[np.ndarray, np.ndarray, np.ndarray]      # left, right, score
 
 
 # ------------------------------------------------------------------ shared ground
-def _context(rows: pa.Table) -> pa.Array:
+def _context(rows: pa.Table) -> pa.ChunkedArray:
     """Return what came before the last exchange: the system text and earlier turns; "" for a plain pair."""
-    system = pc.fill_null(rows["system"], "").combine_chunks()
+    system = pc.fill_null(rows["system"], "")
     turns = pc.fill_null(pc.list_value_length(rows["messages"]), 0).to_numpy()
-    plain = 2 + (np.asarray(pc.utf8_length(system)) > 0)
-    longer = np.flatnonzero(turns > plain)
-    if not len(longer):
+    longer = turns > 2 + (np.asarray(pc.binary_length(system)) > 0)
+    if not longer.any():
         return system
-    out = system.to_pylist()
-    for i, messages in zip(longer.tolist(), rows["messages"].take(pa.array(longer)).to_pylist(), strict=True):
-        out[i] = "\n".join(f"{m['role']}: {m['content']}" for m in messages[:-2])
-    return pa.array(out, pa.string())
+    talks = rows["messages"].filter(pa.array(longer)).to_pylist()
+    before = ["\n".join(f"{m['role']}: {m['content']}" for m in messages[:-2]) for messages in talks]
+    return pc.replace_with_mask(system, pa.array(longer), pa.array(before, system.type))
 
 
-def _columns(rows: pa.Table) -> list[pa.Array]:
+def _columns(rows: pa.Table) -> list[pa.ChunkedArray]:
     """Return (context, instruction, input, response) as Arrow text."""
-    fields = [pc.fill_null(rows[c], "").combine_chunks() for c in ("instruction", "input", "response")]
-    return [_context(rows), *fields]
+    return [_context(rows), *(pc.fill_null(rows[c], "") for c in ("instruction", "input", "response"))]
 
 
-class _Prompts:
-    """The content words of prompts, folded once a row."""
+class _Memory:
+    """What an earlier run found out, as far as it holds for the present rows, and what this one adds.
 
-    def __init__(self, columns: Sequence[pa.Array]) -> None:
-        self.columns = columns
-        self.prompt: dict[int, frozenset[str]] = {}
-        self.answer: dict[int, list[str]] = {}
-        self.asks: dict[int, tuple[str, bool, bool]] = {}
-        self.ends: dict[int, float | None] = {}
-        self.stems: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
-
-    def content(self, row: int) -> frozenset[str]:
-        """Words of everything before the response that carry meaning, numbers included."""
-        if row not in self.prompt:
-            text = "\n".join(c[row].as_py() for c in self.columns[:3])
-            self.prompt[row] = frozenset(w for w in words(fold(text)) if w not in STOP)
-        return self.prompt[row]
-
-    def response(self, row: int) -> list[str]:
-        if row not in self.answer:
-            self.answer[row] = words(fold(self.columns[3][row].as_py()))
-        return self.answer[row]
-
-    def asked(self, row: int) -> tuple[str, bool, bool]:
-        """Return (words of the prompt, asks for something of one's own making, asks for some of many)."""
-        if row not in self.asks:
-            prompt = fold("\n".join(c[row].as_py() for c in self.columns[:3]))
-            self.asks[row] = (f" {' '.join(words(prompt))} ", bool(MAKING.search(prompt)), bool(SOME.search(prompt)))
-        return self.asks[row]
-
-    def value(self, row: int) -> float | None:
-        """Return the number that the response ends in."""
-        if row not in self.ends:
-            self.ends[row] = _value(self.columns[3][row].as_py())
-        return self.ends[row]
-
-    def topics(self, row: int) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the stems (first five letters) of the content words of the prompt, and of the response."""
-        if row not in self.stems:
-            self.stems[row] = (frozenset(w[:5] for w in self.content(row)),
-                               frozenset(w[:5] for w in self.response(row) if w not in STOP))
-        return self.stems[row]
-
-    def differ(self, one: int, two: int) -> tuple[set[str], set[str]]:
-        """Return the content words that only one of two prompts has, slips of spelling not counted."""
-        a, b = set(self.content(one) - self.content(two)), set(self.content(two) - self.content(one))
-        for x in sorted(a):
-            slip = next((y for y in sorted(b) if _slip(x, y)), None)
-            if slip is not None:
-                a.discard(x)
-                b.discard(slip)
-        return a, b
-
-
-def _slip(a: str, b: str) -> bool:
-    """Whether two words differ as a slip or a plural does, not as two values of a slot do."""
-    if abs(len(a) - len(b)) > 1 or min(len(a), len(b)) < 3 or not (a.isalpha() and b.isalpha()):
-        return False
-    return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio() >= 0.8
-
-
-def _numbers(rows: pa.Table) -> np.ndarray:
-    return rows["row"].to_numpy()
-
-
-def clusters(flags: pa.Table) -> list[tuple[int, list[int], list[float]]]:
-    """Return [(kept row, members, scores)] of dup.exact and dup.near flags: members without the kept row, ascending.
-
-    `scores[i]` is the similarity of members[i] to the row its flag names first (1.0 when it has no flag of its own).
-    Clusters that share a row are one, so a split by cluster never puts two versions of a row on two sides. The kept
-    row is the first of the cluster without a flag; any other ranking may be applied to kept row + members.
+    It holds when the earlier rows are the first of the present ones, in order: new rows were added behind.
     """
-    from ..sketch import components
 
-    ours = np.flatnonzero(np.asarray(pc.is_in(      # null: straight from the check, before the engine has named it
-        flags["check"].cast(pa.string()), value_set=pa.array(["dup.exact", "dup.near", None]))))
-    flags = flags.take(pa.array(ours))
-    row, related = flags["row"].to_numpy(), flags["related"].to_pylist()
-    score: dict[int, float] = {}
-    for r, s in zip(row.tolist(), flags["score"].to_pylist(), strict=True):
-        score[r] = max(s, score.get(r, 0.0))
-    left = np.repeat(row, [len(x) for x in related])
-    right = np.array([y for x in related for y in x], np.int64)
-    if not len(left):
-        return []
-    root = components(left, right, int(max(left.max(), right.max())) + 1)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for r in np.unique(np.concatenate([left, right])).tolist():
-        groups[int(root[r])].append(r)
-    out = []
-    for members in groups.values():
-        kept = next((m for m in members if m not in score), members[0])
-        others = [m for m in members if m != kept]
-        out.append((kept, others, [score.get(m, 1.0) for m in others]))
-    return out
+    def __init__(self, past: Past, n: int) -> None:
+        self.past, self.n, self.known = past, n, 0
+        self.new: dict[str, np.ndarray] = {"rows": np.array([n])}
+        self.old = past.load() or {}
+        if self.old:
+            known = int(self.old["rows"][0])
+            earlier = past.earlier
+            same = known <= n and bool((earlier[:known] == np.arange(known)).all() and (earlier[known:] == -1).all())
+            self.known, self.old = (known, self.old) if same else (0, {})
+
+    def identity(self, name: str, columns: Columns) -> np.ndarray:
+        """Return `sketch.identities` of the rows."""
+        from ..sketch import identities
+
+        fresh = identities([c.slice(self.known) for c in columns])
+        self.new[name] = np.concatenate([self.old[name], fresh]) if self.old else fresh
+        return self.new[name]
+
+    def found(self, name: str, columns: Columns, *, among: np.ndarray | None = None, **options: Any) -> PairArrays:
+        """Return the pairs of `sketch.near_pairs`. `among`: mask of the rows from `known` on that take part."""
+        from ..sketch import Found, find, pairs_of, search
+
+        s = search(**options)
+        before = Found.of(self.old, name + ".") if self.old else None
+        found = find(columns, s, before, among=among)
+        self.new.update(found.arrays(name + "."))
+        pairs = pairs_of(columns, found, s)
+        return pairs.left, pairs.right, pairs.score
+
+    def judged(self, name: str, left: np.ndarray, right: np.ndarray,
+               judge: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return judge(left, right), asked only for pairs that were not judged under this name before."""
+        packed = (left.astype(np.uint64) << np.uint64(32)) | right.astype(np.uint64)
+        keys, values = (self.new.get(x, self.old.get(x)) for x in (name, name + "="))
+        if keys is None or values is None or not len(keys):
+            out = judge(left, right)
+            keys, values = packed[:0], out[:0]
+            fresh = np.ones(len(out), np.bool_)
+        else:
+            at = np.minimum(np.searchsorted(keys, packed), len(keys) - 1)
+            out, fresh = values[at], keys[at] != packed
+            if fresh.any():
+                out[fresh] = judge(left[fresh], right[fresh])
+        if fresh.any() or name not in self.new:
+            self.new[name], first = np.unique(np.concatenate([keys, packed[fresh]]), return_index=True)
+            self.new[name + "="] = np.concatenate([values, out[fresh]])[first]
+        return out
+
+    def keep(self) -> None:
+        """Save for the next run, unless nearly all of it is saved already."""
+        if not self.old or self.n - self.known > RENEW * self.known:
+            self.past.save(self.new)
+
+
+def _joined(members: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (rows by group, group of each of `members`, first of each group, its size); groups by `root` of a row."""
+    order = np.lexsort((members, root[members]))
+    rows = members[order]
+    _, start, size = np.unique(root[rows], return_index=True, return_counts=True)
+    group = np.empty(len(rows), np.int64)
+    group[order] = np.repeat(np.arange(len(start)), size)
+    return rows, group, start, size
+
+
+def _related(number: np.ndarray, own: np.ndarray, lead: np.ndarray, start: np.ndarray, size: np.ndarray,
+             members: np.ndarray) -> pa.Array:
+    """Return for each flag the numbers of other rows of its cluster, RELATED at most: `lead` first unless it is -1."""
+    parts = [_some_related(number, own[lo:hi], lead[lo:hi], start[lo:hi], size[lo:hi], members)
+             for lo, hi in ((k, k + 50_000) for k in range(0, max(1, len(own)), 50_000))]
+    return pa.chunked_array(parts, pa.list_(pa.int64())).combine_chunks()
+
+
+def _some_related(number: np.ndarray, own: np.ndarray, lead: np.ndarray, start: np.ndarray, size: np.ndarray,
+                  members: np.ndarray) -> pa.Array:
+    taken = np.minimum(size, RELATED + 1)
+    flag = np.repeat(np.arange(len(own)), taken)
+    first = np.cumsum(taken) - taken
+    value = members[np.arange(len(flag)) - first[flag] + start[flag]]
+    other = (value != own[flag]) & (value != lead[flag])
+    before = np.cumsum(other) - other
+    rank = before - before[first[flag]] if len(flag) else before
+    headed = (lead >= 0).astype(np.int64)
+    other &= rank < RELATED - headed[flag]
+    length = headed + np.bincount(flag[other], minlength=len(own))
+    offset = np.concatenate([[0], np.cumsum(length)])
+    out = np.empty(offset[-1], np.int64)
+    out[offset[:-1][headed > 0]] = number[lead[headed > 0]]
+    out[offset[flag[other]] + headed[flag[other]] + rank[other]] = number[value[other]]
+    return pa.ListArray.from_arrays(pa.array(offset, pa.int32()), pa.array(out))
+
+
+def _repeats(columns: Columns, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (copy, of): rows that are equal to an earlier row once folded, and the first such row."""
+    from ..sketch import copies
+
+    _, copy, of = copies(identity)
+    equal = np.ones(len(copy), np.bool_)
+    for c in columns:
+        equal &= np.asarray(pc.equal(c.take(pa.array(copy)), c.take(pa.array(of))))
+    for plainly in (_plainly, _folded):
+        doubt = np.flatnonzero(~equal)
+        if len(doubt):
+            same = np.ones(len(doubt), np.bool_)
+            for c in columns:
+                same &= np.asarray(pc.equal(plainly(c.take(pa.array(copy[doubt]))), plainly(c.take(pa.array(of[doubt])))))
+            equal[doubt] = same
+    odd = np.flatnonzero(~equal)        # the same shingles in another order: told apart by the text itself
+    first: dict[tuple[str, ...], int] = {}
+    texts = zip(*(_folded(c.take(pa.array(copy[odd]))).to_pylist() for c in columns), strict=True)
+    for k, text in zip(odd.tolist(), texts, strict=True):
+        of[k] = first.setdefault((str(of[k]), *text), int(copy[k]))
+    real = of != copy
+    return copy[real], of[real]
+
+
+def _plainly(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return the texts with ASCII letters lower and ASCII white space collapsed: equal ones are equal once folded."""
+    return pc.ascii_trim(pc.replace_substring_regex(pc.ascii_lower(column), r"[ \t-\r\x1c-\x1f]+", " "), " ")
+
+
+def _folded(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return pa.array([fold(x) for x in column.to_pylist()], pa.string())
 
 
 # ------------------------------------------------------------------ dup.exact
 @check("dup.exact", reads=("messages", "system", "instruction", "input", "response"), severity="error", action="drop",
        scope="dataset")
-def exact(rows: pa.Table) -> pa.Table:
+def exact(rows: pa.Table, *, past: Past) -> pa.Table:
     """The row repeats an earlier row.
 
     Instruction, input, response and the turns before them are equal once case, white space and Unicode form are
@@ -180,32 +217,25 @@ def exact(rows: pa.Table) -> pa.Table:
     Misses: any changed word (see dup.near).
     False positives: code or labels in which case or white space carries the meaning.
     """
-    from ..sketch import distinct, same_shingles
-
-    columns = _columns(rows)
-    copy, of = same_shingles(columns)
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for i in distinct(np.concatenate([copy, of])).tolist():
-        groups[tuple(fold(c[i].as_py()) for c in columns)].append(i)
-    number = _numbers(rows).tolist()
-    at, related, message = [], [], []
-    for members in groups.values():
-        for k, i in enumerate(members[1:], 1):
-            others = [number[members[0]], *(number[m] for j, m in enumerate(members[1:RELATED + 1], 1) if j != k)]
-            at.append(i)
-            related.append(others[:RELATED])
-            more = f" ({len(members)} copies in all)" if len(members) > 2 else ""
-            message.append(f"says the same as row {number[members[0]]}, which is kept{more}")
-    order = np.argsort(at, kind="stable")
-    return flags(rows, {"at": [at[k] for k in order], "message": [message[k] for k in order],
-                        "related": [related[k] for k in order]})
+    columns, memory = _columns(rows), _Memory(past, rows.num_rows)
+    copy, of = _repeats(columns, memory.identity("identity", columns))
+    memory.keep()
+    number = rows["row"].to_numpy()
+    root = np.arange(rows.num_rows)
+    root[copy] = of
+    members, group, start, size = _joined(np.union1d(copy, of), root)
+    mine = group[np.searchsorted(np.union1d(copy, of), copy)]
+    message = [f"says the same as row {r}, which is kept" + (f" ({n} copies in all)" if n > 2 else "")
+               for r, n in zip(number[of].tolist(), size[mine].tolist(), strict=True)]
+    return flags(rows, {"at": copy, "message": message,
+                        "related": _related(number, copy, of, start[mine], size[mine], members)})
 
 
 # ------------------------------------------------------------------ dup.near
 @check("dup.near", reads=("messages", "system", "instruction", "input", "response"), severity="warning", action="drop",
-       scope="dataset")
+       scope="dataset", version=2)
 def near(
-    rows: pa.Table, *, threshold: float = 0.8, floor: float = 0.0, ngram: int = 5, unit: str = "char",
+    rows: pa.Table, *, past: Past, threshold: float = 0.8, floor: float = 0.0, ngram: int = 5, unit: str = "char",
     num_perm: int = 128,
 ) -> pa.Table:
     """The row says nearly what another row says: same task, same input, same answer.
@@ -229,13 +259,16 @@ def near(
     low = _floor(threshold, floor)
     if rows.num_rows == 0:
         return flags(rows, {"at": []})
-    columns = _columns(rows)
-    prompts = _Prompts(columns)
-    left, right, score = _near_pairs(columns, prompts, threshold, low, ngram, unit, num_perm)
+    from ..sketch import search
+
+    columns, memory = _columns(rows), _Memory(past, rows.num_rows)
+    options: dict[str, Any] = {"threshold": threshold, "floor": low, "ngram": ngram, "unit": unit, "num_perm": num_perm}
+    left, right, score = _near_pairs(columns, memory, low, options)
     copy = _exact_copies(columns, left, right, score)       # dup.exact speaks of these
-    left, right, score = _with_leaders(columns, prompts, left, right, score, copy, low, ngram, unit)
+    left, right, score = _with_leaders(columns, memory, left, right, score, copy, search(**options))
+    memory.keep()
     kept, member, value = _leaders(left, right, score, copy, rows.num_rows)
-    return _near_flags(rows, left, right, kept, member, value, copy, threshold)
+    return _near_flags(rows, left, right, kept, member, value, threshold)
 
 
 def _floor(threshold: float, floor: float) -> float:
@@ -248,120 +281,97 @@ def _floor(threshold: float, floor: float) -> float:
     return floor or threshold
 
 
-def _near_pairs(
-    columns: list[pa.Array], prompts: _Prompts, threshold: float, floor: float, ngram: int, unit: str, num_perm: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (left, right, score) of pairs that hold under the rules of dup.near."""
-    from ..sketch import near_pairs
-
-    strict = near_pairs(columns, threshold=threshold, floor=floor, ngram=ngram, unit=unit, num_perm=num_perm)
-    a, b, value = _contained(columns, threshold, floor, ngram, unit, num_perm)
-    left, right = np.concatenate([strict.left, a]), np.concatenate([strict.right, b])
-    score = np.concatenate([strict.score, value])
+def _near_pairs(columns: Columns, memory: _Memory, floor: float, options: dict[str, Any]) -> PairArrays:
+    """Return the pairs that hold under the rules of dup.near."""
+    found = memory.found("near", columns, **options)
+    a, b, value = _contained(columns, memory, floor, options)
+    left, right = np.concatenate([found[0], a]), np.concatenate([found[1], b])
+    score = np.concatenate([found[2], value])
     order = np.lexsort((-score, right, left))       # of a pair found both ways, the better score
     left, right, score = left[order], right[order], score[order]
     fresh = np.ones(len(left), np.bool_)
     fresh[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
-    held = fresh & ~_other_slots(columns, prompts, left, right, fresh)
+    left, right, score = left[fresh], right[fresh], score[fresh]
+    held = ~_other_slots(columns, memory, left, right)
     return left[held], right[held], score[held]
 
 
-def _contained(
-    columns: list[pa.Array], threshold: float, floor: float, ngram: int, unit: str, num_perm: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (left, right, score) of pairs with the same telling response, one instruction holding the other."""
-    from ..sketch import jaccard, near_pairs, shingle_sets, texts_of
+def _contained(columns: Columns, memory: _Memory, floor: float, options: dict[str, Any]) -> PairArrays:
+    """Return pairs with the same telling response, one instruction holding the other."""
+    telling = pc.match_substring_regex(columns[3].slice(memory.known), rf"^\s*(?:\S+\s+){{{TELLING - 1}}}\S")
+    found = memory.found("contained", [columns[0], columns[2], columns[3]], among=np.asarray(telling), **options)
+    left, right, score = _every_pair(*found)
+    share = memory.judged("share", left, right, lambda a, b: _share(columns[1], a, b, options))
+    held = share >= floor
+    return left[held], right[held], np.minimum(score, share)[held]
 
-    long_enough = pc.greater_equal(pc.count_substring_regex(columns[3], r"\S+"), TELLING)
-    rows = np.flatnonzero(np.asarray(long_enough))
-    picked = pa.array(rows)
-    others = [columns[0].take(picked), columns[2].take(picked), columns[3].take(picked)]
-    found = near_pairs(others, threshold=threshold, floor=floor, ngram=ngram, unit=unit, num_perm=num_perm)
-    left, right, score = _every_pair(found.left, found.right, found.score)
+
+def _share(column: pa.Array | pa.ChunkedArray, left: np.ndarray, right: np.ndarray, options: dict[str, Any]) -> np.ndarray:
+    """Return for pairs of texts the share of the smaller one's shingles that the other has; -1 for very short ones."""
+    from ..sketch import jaccard, shingle_sets, texts_of
+
     used, ends = np.unique(np.concatenate([left, right]), return_inverse=True)
     one, two = ends[:len(left)], ends[len(left):]
-    sets = shingle_sets(texts_of([columns[1]]), rows[used], ngram=ngram, unit=unit)
+    sets = shingle_sets(texts_of([column.take(pa.array(used))]), np.arange(len(used)), ngram=options["ngram"],
+                        unit=options["unit"])
     alike, _ = jaccard(sets, one, two)
     size = sets.count[0].astype(np.float64)
     small = np.minimum(size[one], size[two])
     share = alike / (1 + alike) * (size[one] + size[two]) / np.maximum(small, 1)
-    held = (small >= CONTAINED) & (share >= floor)
-    return rows[left[held]], rows[right[held]], np.minimum(score, share)[held]
+    return np.where(small >= CONTAINED, share, -1.0)
 
 
-def _every_pair(
-    left: np.ndarray, right: np.ndarray, score: np.ndarray, *, keep_big: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _every_pair(left: np.ndarray, right: np.ndarray, score: np.ndarray, *, keep_big: bool = False) -> PairArrays:
     """Return the pairs with each star of equal rows made whole; stars of more than SHARED rows are left out.
 
     With `keep_big` these stay as they are: every row against the first.
     """
     equal = score == 1.0
-    stars: dict[int, list[int]] = defaultdict(list)
-    for a, b in zip(left[equal].tolist(), right[equal].tolist(), strict=True):
-        stars[a].append(b)
-    common = np.array([a for a, b in stars.items() if len(b) >= SHARED and not keep_big], np.int64)
+    head, start, size = np.unique(left[equal], return_index=True, return_counts=True)   # pairs are sorted
+    member = right[equal]
+    more = [np.empty((0, 2), np.int64)]
+    for n in range(2, SHARED):
+        star = member[start[size == n][:, None] + np.arange(n)]
+        one, two = np.triu_indices(n, 1)
+        more.append(np.stack([star[:, one].ravel(), star[:, two].ravel()], axis=1))
+    extra = np.concatenate(more)
+    common = head[size >= SHARED] if not keep_big else head[:0]
     held = ~(np.isin(left, common) | np.isin(right, common))
-    more = [(x, y) for a, b in stars.items() if len(b) < SHARED for k, x in enumerate(b) for y in b[k + 1:]]
-    extra = np.array(more, np.int64).reshape(-1, 2)
     return (np.concatenate([left[held], extra[:, 0]]), np.concatenate([right[held], extra[:, 1]]),
             np.concatenate([score[held], np.ones(len(extra))]))
 
 
-def _other_slots(
-    columns: list[pa.Array], prompts: _Prompts, left: np.ndarray, right: np.ndarray, ask: np.ndarray,
-) -> np.ndarray:
-    """Return the mask of pairs in `ask` that are one template with two values; equal prompts never are."""
-    from ..sketch import same_shingles
+def _said(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return `wording.apart` of pairs of rows."""
+    from ..wording import apart
 
-    prompt = np.arange(len(columns[0]))
-    copy, of = same_shingles(columns[:3])
-    prompt[copy] = of
-    out = np.zeros(len(left), np.bool_)
-    for k in np.flatnonzero(ask & (prompt[left] != prompt[right])).tolist():
-        out[k] = _other_slot(prompts, int(left[k]), int(right[k]))
-    return out
+    return memory.judged("apart", left, right, lambda a, b: apart(columns[:3], columns[3], a, b, telling=TELLING))
 
 
-def _other_slot(prompts: _Prompts, one: int, two: int) -> bool:
-    """Whether two similar rows are one template with two values rather than one row twice."""
-    a, b = prompts.differ(one, two)
-    if not a and not b:
-        return False
-    answers = prompts.response(one), prompts.response(two)
-    if min(map(len, answers)) < TELLING:
-        return True
-    if any(c.isdigit() for w in a | b for c in w):
-        return True
-    if not (a and b):       # words added, none exchanged
-        return False
-    only_one, only_two = set(answers[0]) - set(answers[1]), set(answers[1]) - set(answers[0])
-    return bool(only_one & a) or bool(only_two & b)
+def _other_slots(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the mask of pairs that are one template with two values rather than one row twice."""
+    from ..wording import OTHER
+
+    return _said(columns, memory, left, right) == OTHER
 
 
-def _exact_copies(columns: list[pa.Array], left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
+def _exact_copies(columns: Columns, left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return the positions of rows that dup.exact flags, among the ends of the pairs."""
-    from ..sketch import distinct
+    from ..sketch import identities
 
-    out = set()
-    folded: dict[tuple[str, ...], int] = {}
-    for i in distinct(np.concatenate([left[score == 1.0], right[score == 1.0]])).tolist():
-        key = tuple(fold(c[i].as_py()) for c in columns)
-        if folded.setdefault(key, i) != i:
-            out.add(i)
-    return np.array(sorted(out), np.int64)
+    rows = np.union1d(left[score == 1.0], right[score == 1.0])
+    some = [c.take(pa.array(rows)) for c in columns]
+    return rows[_repeats(some, identities(some))[0]]
 
 
-def _with_leaders(
-    columns: list[pa.Array], prompts: _Prompts, left: np.ndarray, right: np.ndarray, score: np.ndarray,
-    copy: np.ndarray, floor: float, ngram: int, unit: str,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _with_leaders(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray, score: np.ndarray,
+                  copy: np.ndarray, s: Search) -> PairArrays:
     """Return the pairs with those added that big clusters leave out: a row against the kept row of what it resembles.
 
     In a big cluster not every pair is listed, so a row may be listed with flagged rows only, though it resembles the
     kept one too. Each round compares what is left of a cluster with its first row and takes away what resembles it.
     """
-    from ..sketch import components, distinct, similarity
+    from ..sketch import alike, components, distinct
 
     n = len(columns[0])
     gone = np.zeros(n, np.bool_)
@@ -371,15 +381,14 @@ def _with_leaders(
         if not open_.any():
             break
         root = components(left[open_], right[open_], n)
-        key = left * n + right
         row = distinct(np.concatenate([left[open_], right[open_]]))
         row = row[root[row] != row]
         head = root[row]
-        listed = np.isin(head * n + row, key)
+        listed = np.isin(head * n + row, left * n + right)
         one, two = head[~listed], row[~listed]
-        value, _ = similarity(columns, one, two, ngram=ngram, unit=unit, floor=floor)
-        held = value >= floor
-        held &= ~_other_slots(columns, prompts, one, two, held)
+        value = memory.judged("alike", one, two, lambda a, b: alike(columns, a, b, s))
+        held = value >= s.floor
+        held[held] = ~_other_slots(columns, memory, one[held], two[held])
         left, right = np.concatenate([left, one[held]]), np.concatenate([right, two[held]])
         score = np.concatenate([score, value[held]])
         gone[head] = True
@@ -388,50 +397,39 @@ def _with_leaders(
     return left, right, score
 
 
-def _leaders(
-    left: np.ndarray, right: np.ndarray, score: np.ndarray, copy: np.ndarray, n: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _leaders(left: np.ndarray, right: np.ndarray, score: np.ndarray, copy: np.ndarray, n: int) -> PairArrays:
     """Return (kept, member, score): rows in order; each is a member of the kept row it resembles most, or is kept."""
-    best = np.full(n, -1, np.int64)
-    value = np.zeros(n)
-    order = np.lexsort((-score, right))
+    from ..sketch import lead
+
     gone = np.zeros(n, np.bool_)
     gone[copy] = True
-    for a, b, s in zip(left[order].tolist(), right[order].tolist(), score[order].tolist(), strict=True):
-        if best[b] < 0 and best[a] < 0 and not gone[a] and not gone[b]:
-            best[b], value[b] = a, s
+    best = lead(left, right, score, gone)
     member = np.flatnonzero(best >= 0)
-    return best[member], member, value[member]
+    return left[best[member]], member, score[best[member]]
 
 
-def _near_flags(
-    rows: pa.Table, left: np.ndarray, right: np.ndarray, kept: np.ndarray, member: np.ndarray, value: np.ndarray,
-    copy: np.ndarray, threshold: float,
-) -> pa.Table:
+def _near_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, kept: np.ndarray, member: np.ndarray,
+                value: np.ndarray, threshold: float) -> pa.Table:
     from ..sketch import components, distinct
 
-    number = _numbers(rows).tolist()
-    root = components(left, right, rows.num_rows)
-    cluster: dict[int, list[int]] = defaultdict(list)
-    for i in distinct(np.concatenate([left, right])).tolist():
-        if len(cluster[int(root[i])]) <= RELATED:
-            cluster[int(root[i])].append(i)
-    related, message, severity = [], [], []
-    for k, m, s in zip(kept.tolist(), member.tolist(), value.tolist(), strict=True):
-        related.append([number[k], *(number[i] for i in cluster[int(root[m])] if i not in (k, m))][:RELATED])
-        near_enough = s >= threshold
-        severity.append(None if near_enough else "info")
-        message.append(f"near-duplicate ({s:.2f}) of row {number[k]}, which is kept" if near_enough else
-                       f"resembles row {number[k]} ({s:.2f}, below the threshold {threshold:g})")
-    return flags(rows, {"at": member.tolist(), "score": value.tolist(), "message": message, "related": related,
-                        "severity": severity})
+    number = rows["row"].to_numpy()
+    within = distinct(np.concatenate([left, right]))
+    cluster, group, start, size = _joined(within, components(left, right, rows.num_rows))
+    mine = group[np.searchsorted(within, member)]
+    enough = (value >= threshold).tolist()
+    message = [f"near-duplicate ({s:.2f}) of row {k}, which is kept" if near_enough else
+               f"resembles row {k} ({s:.2f}, below the threshold {threshold:g})"
+               for k, s, near_enough in zip(number[kept].tolist(), value.tolist(), enough, strict=True)]
+    return flags(rows, {"at": member, "score": value, "message": message,
+                        "related": _related(number, member, kept, start[mine], size[mine], cluster),
+                        "severity": [None if e else "info" for e in enough]})
 
 
 # ------------------------------------------------------------------ dup.conflict
 @check("dup.conflict", reads=("messages", "system", "instruction", "input", "response"), severity="error",
-       action="review", scope="dataset")
+       action="review", scope="dataset", version=2)
 def conflict(
-    rows: pa.Table, *, refusal: pa.Array, threshold: float = 0.9, overlap: float = 0.15, num_perm: int = 128,
+    rows: pa.Table, *, refusal: pa.Array, past: Past, threshold: float = 0.9, overlap: float = 0.15, num_perm: int = 128,
 ) -> pa.Table:
     """The same prompt is answered in two ways of which only one can be right.
 
@@ -450,62 +448,159 @@ def conflict(
     if not 0.0 < threshold <= 1.0:
         raise CurationError(f"dup.conflict: threshold {threshold} is not a similarity",
                             "set it above 0 and at most 1, such as 0.9")
-    from ..sketch import near_pairs
+    from ..wording import SAME
 
-    columns = _columns(rows)
-    found = near_pairs(columns[:3], threshold=threshold, unit="char", num_perm=num_perm)
-    left, right, score = _every_pair(found.left, found.right, found.score, keep_big=True)
-    prompts = _Prompts(columns)
-    labels = _labels(columns[3])
+    columns, memory = _columns(rows), _Memory(past, rows.num_rows)
+    found = memory.found("prompts", columns[:3], threshold=threshold, unit="char", num_perm=num_perm)
+    left, right, score = _every_pair(*found, keep_big=True)
+    same = score == 1.0
+    same[~same] = _said(columns, memory, left[~same], right[~same]) == SAME
+    left, right, score = left[same], right[same], score[same]
     refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
-    against: dict[int, list[tuple[int, float, str]]] = defaultdict(list)
-    for a, b, s in sorted(zip(left.tolist(), right.tolist(), score.tolist(), strict=True)):
-        if s < 1.0 and any(prompts.differ(a, b)):
-            continue
-        for one, two, why in _disagree(prompts, a, b, refuses, labels, overlap):
-            against[one].append((two, s, why))
-    number = _numbers(rows).tolist()
-    at = sorted(against)
+    why = memory.judged("clash", left, right, lambda a, b: _clash(columns, refuses, a, b, overlap))
+    memory.keep()
+    at = why > 0
+    return _conflict_flags(rows, columns, refuses, left[at], right[at], score[at], why[at])
+
+
+def _clash(columns: Columns, refuses: np.ndarray, left: np.ndarray, right: np.ndarray, overlap: float) -> np.ndarray:
+    """Return what the answers to one prompt have against each other (uint8); PLAIN is added for two short answers."""
+    from ..wording import blocks, sizes
+
+    out = np.zeros(len(left), np.uint8)
+    for part, rows in blocks(sizes(columns), left, right):
+        some = [c.take(pa.array(rows)) for c in columns]
+        one, two = np.searchsorted(rows, left[part]), np.searchsorted(rows, right[part])
+        out[part] = _clash_of(some, refuses[rows], one, two, overlap)
+    return out
+
+
+def _clash_of(columns: Columns, refuses: np.ndarray, one: np.ndarray, two: np.ndarray, overlap: float) -> np.ndarray:
+    from ..wording import words_of
+
+    said = words_of([columns[3]])
+    out = np.where(refuses[one] != refuses[two], REFUSAL, 0).astype(np.uint8)
+    todo = np.flatnonzero(~refuses[one] & ~refuses[two] & (said.sequence[one] != said.sequence[two])
+                          & (np.minimum(said.total[one], said.total[two]) > 0))
+    making, some = _asks(columns, one[todo])
+    todo, some = todo[~making], some[~making]
+    short = np.maximum(said.total[one[todo]], said.total[two[todo]]) <= 4
+    out[todo[short & ~some]] = PLAIN
+    x, y = (_values(columns[3], side[todo]) for side in (one, two))
+    numbers = ~some & ~np.isnan(x) & ~np.isnan(y)
+    out[todo[numbers & (x != y)]] += NUMBERS
+    todo = todo[~numbers]
+    out[todo] += _off_topic(columns, one[todo], two[todo], overlap)
+    return out
+
+
+def _asks(columns: Columns, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return masks of prompts that ask for something of one's own making, and for some out of many."""
+    used, back = np.unique(rows, return_inverse=True)
+    prompt = pc.binary_join_element_wise(*(c.take(pa.array(used)).cast(pa.large_string()) for c in columns[:3]),
+                                         pa.scalar("\n", pa.large_string()))
+    prompt = prompt.combine_chunks() if isinstance(prompt, pa.ChunkedArray) else prompt
+    odd = pc.invert(pc.string_is_ascii(prompt))
+    prompt = pc.replace_with_mask(prompt, odd, _folded(prompt.filter(odd)).cast(pa.large_string()))
+    making, some = (np.asarray(pc.match_substring_regex(prompt, p, ignore_case=True))[back] for p in (MAKING, SOME))
+    return making, some
+
+
+def _values(responses: pa.Array | pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
+    """Return the number that each response ends in, NaN for none."""
+    used, back = np.unique(rows, return_inverse=True)
+    texts = responses.take(pa.array(used))
+    out = np.full(len(used), np.nan)
+    may = np.flatnonzero(np.asarray(pc.and_(pc.match_substring_regex(texts, "[0-9]"), pc.or_(
+        pc.less_equal(pc.utf8_length(texts), 60), pc.match_substring_regex(texts, "[#=]|answer|ans", ignore_case=True)))))
+    for k, text in zip(may.tolist(), texts.take(pa.array(may)).to_pylist(), strict=True):
+        value = _value(text)
+        out[k] = np.nan if value is None else value
+    return out[back]
+
+
+def _off_topic(columns: Columns, one: np.ndarray, two: np.ndarray, overlap: float) -> np.ndarray:
+    """Return OFF_LEFT or OFF_RIGHT for answers with nothing in common of which only one speaks of what was asked, else 0."""
+    from ..wording import overlaps, words_of
+
+    used, ends = np.unique(np.concatenate([one, two]), return_inverse=True)
+    a, b = ends[:len(one)], ends[len(one):]
+    some = [c.take(pa.array(used)) for c in columns]
+    asked, said = words_of(some[:3], stop=True, stem=True), words_of([some[3]], stop=True, stem=True)
+    least = np.minimum(said.count[a], said.count[b])
+    apart = (least >= 4) & (overlaps(said, said, a, b) <= overlap * least)
+    here, there = overlaps(said, asked, a, a) > 0, overlaps(said, asked, b, a) > 0
+    return np.where(apart & (here != there), np.where(here, OFF_RIGHT, OFF_LEFT), 0).astype(np.uint8)
+
+
+def _conflict_flags(rows: pa.Table, columns: Columns, refuses: np.ndarray, left: np.ndarray, right: np.ndarray,
+                    score: np.ndarray, why: np.ndarray) -> pa.Table:
+    """Return a flag for both rows of each pair; the message is that of the first row it clashes with."""
+    labels = _labels(columns[3]) if (why & PLAIN).any() else frozenset()
+    reasons = _Reasons(columns, refuses, labels)
+    told = [reasons.of(*pair) for pair in zip(left.tolist(), right.tolist(), why.tolist(), strict=True)]
+    at = np.array([k for k, t in enumerate(told) if t is not None], np.int64)
+    row, other = np.concatenate([left[at], right[at]]), np.concatenate([right[at], left[at]])
+    value = np.concatenate([score[at], score[at]])
+    side = np.concatenate([np.zeros(len(at), np.int64), np.ones(len(at), np.int64)])
+    order = np.lexsort((other, row))
+    number = rows["row"].to_numpy()
+    row, other, value = row[order], other[order], value[order]
+    flagged, start, size = np.unique(row, return_index=True, return_counts=True)
+    first = order[start] if len(start) else start
+    message = [f"answers the prompt of row {number[other[s]]} differently: {told[at[f % len(at)]][side[f]]}"
+               for s, f in zip(start.tolist(), first.tolist(), strict=True)]
     return flags(rows, {
-        "at": at,
-        "score": [max(s for _, s, _ in against[i]) for i in at],
-        "field": "response",
-        "message": [f"answers the prompt of row {number[against[i][0][0]]} differently: {against[i][0][2]}" for i in at],
-        "related": [[number[j] for j, _, _ in against[i]][:RELATED] for i in at],
-    })
+        "at": flagged, "score": np.maximum.reduceat(value, start) if len(start) else [], "field": "response",
+        "message": message, "related": _related(number, flagged, np.full(len(flagged), -1), start, size, other)})
 
 
-def _labels(responses: pa.Array) -> frozenset[str]:
+def _labels(responses: pa.Array | pa.ChunkedArray) -> frozenset[str]:
     """Return the short answers (at most 4 words) that at least 5 rows give: the data's own labels."""
-    short = responses.filter(pc.less_equal(pc.utf8_length(responses), 40)).to_pylist()
-    counts = Counter(" ".join(words(fold(x))) for x in short)
+    counted = pc.value_counts(responses.filter(pc.less_equal(pc.utf8_length(responses), 40)))
+    counts: Counter[str] = Counter()
+    for text, n in zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True):
+        counts[" ".join(words(fold(text)))] += n
     return frozenset(x for x, n in counts.items() if n >= 5 and 1 <= len(x.split()) <= 4)
 
 
-def _disagree(
-    prompts: _Prompts, a: int, b: int, refuses: np.ndarray, labels: frozenset[str], overlap: float,
-) -> list[tuple[int, int, str]]:
-    """Return [(row, other row, why)] for both rows when their answers to one prompt conflict, else []."""
-    if refuses[a] != refuses[b]:
-        one, two = "a refusal here, an answer there", "an answer here, a refusal there"
-        return [(a, b, one if refuses[a] else two), (b, a, two if refuses[a] else one)]
-    offered, making, some = prompts.asked(a)
-    if refuses[a] or making:
-        return []
-    first, second = prompts.response(a), prompts.response(b)
-    one, two = " ".join(first), " ".join(second)
-    if not one or not two or one == two:
-        return []
-    if some:
-        return _unrelated(prompts, a, b, overlap)
-    if max(len(first), len(second)) <= 4:
-        closed = all(x in labels or f" {x} " in offered for x in (one, two))
-        if closed and one not in two and two not in one:
-            return [(a, b, f"{one!r} here, {two!r} there"), (b, a, f"{two!r} here, {one!r} there")]
-    x, y = prompts.value(a), prompts.value(b)
-    if x is not None and y is not None:
-        return [] if x == y else [(a, b, f"{x:g} here, {y:g} there"), (b, a, f"{y:g} here, {x:g} there")]
-    return _unrelated(prompts, a, b, overlap)
+class _Reasons:
+    """Words for what two answers have against each other; texts are read once a row."""
+
+    def __init__(self, columns: Columns, refuses: np.ndarray, labels: frozenset[str]) -> None:
+        self.columns, self.refuses, self.labels = columns, refuses, labels
+        self.answers: dict[int, str] = {}
+        self.prompts: dict[int, str] = {}
+
+    def answer(self, row: int) -> str:
+        if row not in self.answers:
+            self.answers[row] = " ".join(words(fold(self.columns[3][row].as_py())))
+        return self.answers[row]
+
+    def prompt(self, row: int) -> str:
+        if row not in self.prompts:
+            text = "\n".join(c[row].as_py() for c in self.columns[:3])
+            self.prompts[row] = f" {' '.join(words(fold(text)))} "
+        return self.prompts[row]
+
+    def of(self, a: int, b: int, why: int) -> tuple[str, str] | None:
+        """Return (what to say at row a, at row b), or None when two short answers are no labels and nothing else is."""
+        if why & PLAIN:
+            one, two = self.answer(a), self.answer(b)
+            closed = all(x in self.labels or f" {x} " in self.prompt(a) for x in (one, two))
+            if closed and one not in two and two not in one:
+                return f"{one!r} here, {two!r} there", f"{two!r} here, {one!r} there"
+        if why & ~PLAIN == REFUSAL:
+            told = "a refusal here, an answer there", "an answer here, a refusal there"
+            return told if self.refuses[a] else (told[1], told[0])
+        if why & ~PLAIN == NUMBERS:
+            x, y = (_value(self.columns[3][i].as_py()) for i in (a, b))
+            return f"{x:g} here, {y:g} there", f"{y:g} here, {x:g} there"
+        if not why & ~PLAIN:
+            return None
+        here, there = "the answers have nothing in common, and this one is off the question", \
+            "the answers have nothing in common, and that one is off the question"
+        return (here, there) if why & ~PLAIN == OFF_LEFT else (there, here)
 
 
 def _value(response: str) -> float | None:
@@ -518,23 +613,12 @@ def _value(response: str) -> float | None:
     return float(marked[-1].replace(",", "")) if marked else None
 
 
-def _unrelated(prompts: _Prompts, a: int, b: int, overlap: float) -> list[tuple[int, int, str]]:
-    """Return the conflict of two answers with nothing in common, of which only one speaks of what was asked."""
-    (asked, one), (_, two) = prompts.topics(a), prompts.topics(b)
-    if min(len(one), len(two)) < 4 or len(one & two) > overlap * min(len(one), len(two)):
-        return []
-    on_topic = bool(one & asked), bool(two & asked)
-    if on_topic[0] == on_topic[1]:
-        return []
-    here, there = "the answers have nothing in common, and this one is off the question", \
-        "the answers have nothing in common, and that one is off the question"
-    return [(a, b, there if on_topic[0] else here), (b, a, here if on_topic[0] else there)]
-
-
 # ------------------------------------------------------------------ dup.boilerplate
 @check("dup.boilerplate", reads=("messages", "system", "instruction", "input", "response"), severity="info",
        action="review", scope="dataset")
-def boilerplate(rows: pa.Table, *, refusal: pa.Array, min_rows: int = 3, min_words: int = TELLING) -> pa.Table:
+def boilerplate(
+    rows: pa.Table, *, refusal: pa.Array, past: Past, min_rows: int = 3, min_words: int = TELLING,
+) -> pa.Table:
     """Different prompts get the very same answer.
 
     Flagged are responses of at least `min_words` words that answer `min_rows` or more different prompts, case and
@@ -546,24 +630,23 @@ def boilerplate(rows: pa.Table, *, refusal: pa.Array, min_rows: int = 3, min_wor
     if min_rows < 2 or min_words < 1:
         raise CurationError(f"dup.boilerplate: min_rows {min_rows}, min_words {min_words} are out of range",
                             "use min_rows of 2 or more and min_words of 1 or more")
-    from ..sketch import distinct, same_shingles
+    from ..sketch import identities
 
-    columns = _columns(rows)
-    copy, of = same_shingles(columns[3:])
+    columns, memory = _columns(rows), _Memory(past, rows.num_rows)
+    copy, of = _repeats(columns[3:], memory.identity("response", columns[3:]))
+    memory.keep()
     refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i in distinct(np.concatenate([copy, of])).tolist():
-        text = fold(columns[3][i].as_py())
-        if not refuses[i] and len(text.split()) >= min_words:
-            groups[text].append(i)
-    number = _numbers(rows).tolist()
-    found = []
-    for members in groups.values():
-        asked = len({tuple(fold(c[i].as_py()) for c in columns[:3]) for i in members})
-        if asked >= min_rows:
-            first = members[: RELATED + 1]
-            found += [(i, f"gives the answer that {asked} different prompts get", [number[j] for j in first if j != i])
-                      for i in members]
-    found.sort()
-    return flags(rows, {"at": [i for i, _, _ in found], "field": "response", "message": [m for _, m, _ in found],
-                        "related": [r[:RELATED] for _, _, r in found]})
+    root = np.arange(rows.num_rows)
+    root[copy] = of
+    rows_in = np.union1d(copy, of)
+    long_enough = np.asarray(pc.greater_equal(pc.count_substring_regex(columns[3].take(pa.array(rows_in)), r"\S+"), min_words))
+    rows_in = rows_in[long_enough & ~refuses[rows_in]]
+    members, group, start, size = _joined(rows_in, root)
+    prompt = identities([c.take(pa.array(rows_in)) for c in columns[:3]])
+    different = np.unique(np.column_stack([group.astype(np.uint64), prompt]), axis=0)[:, 0].astype(np.int64)
+    asked = np.bincount(different, minlength=len(start))
+    flagged = asked[group] >= min_rows if len(group) else np.zeros(0, np.bool_)
+    mine, at, number = group[flagged], rows_in[flagged], rows["row"].to_numpy()
+    return flags(rows, {"at": at, "field": "response",
+                        "message": [f"gives the answer that {n} different prompts get" for n in asked[mine].tolist()],
+                        "related": _related(number, at, np.full(len(at), -1), start[mine], size[mine], members)})
