@@ -19,8 +19,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -51,7 +54,7 @@ from .shingles import (
 __all__ = [
     "UNPLAIN", "Found", "Pairs", "Search", "Sets", "Sketches", "Texts", "alike", "candidates", "components", "copies",
     "dense", "distinct", "exact_pairs", "find", "gathered", "hash32", "hash64", "identities", "jaccard", "lead",
-    "minhash_signatures", "near_pairs", "pairs_of", "plan", "rethreshold", "same_shingles", "search", "shingle_sets",
+    "minhash_signatures", "near_pairs", "pairs_of", "plan", "rethreshold", "run_on", "same_shingles", "search", "shingle_sets",
     "shingles", "similarity", "sketch_rows", "texts_of", "verify", "warm",
 ]
 
@@ -151,10 +154,39 @@ def near_pairs(
     return pairs_of(columns, find(columns, s, threads=threads), s, threads=threads)
 
 
+# ------------------------------------------------------------------ where the stages run
+class Runner(Protocol):
+    """Runs stages somewhere else, with the same result; None where a call is better answered here."""
+
+    def sketch_rows(self, columns: Sequence[pa.Array | pa.ChunkedArray], s: Search) -> Sketches | None: ...
+
+    def candidates(self, keys: np.ndarray, use: np.ndarray, s: Search) -> tuple[np.ndarray, np.ndarray] | None: ...
+
+    def verify(self, t: Texts, packed: np.ndarray, s: Search, room: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None: ...
+
+    def identities(self, columns: Sequence[pa.Array | pa.ChunkedArray], ngram: int, unit: str) -> np.ndarray | None: ...
+
+
+_runner: ContextVar[Runner | None] = ContextVar("runner", default=None)
+
+
+@contextmanager
+def run_on(runner: Runner) -> Iterator[None]:
+    """Have `runner` run the stages of calls inside the block, from this thread."""
+    token = _runner.set(runner)
+    try:
+        yield
+    finally:
+        _runner.reset(token)
+
+
 # ------------------------------------------------------------------ the stages
 def sketch_rows(columns: Sequence[pa.Array | pa.ChunkedArray], s: Search, *, threads: int | None = None) -> Sketches:
     """Stage 1: return the sketches of these rows; of a range of rows when the columns are slices."""
     kind = checked(s.ngram, s.unit)
+    runner = _runner.get()
+    if runner is not None and (there := runner.sketch_rows(columns, s)) is not None:
+        return there
     return sketches(texts_of(columns), s.bands * s.width, s.seed, s.bands, s.width, kind, s.ngram, threads_of(threads))
 
 
@@ -178,6 +210,9 @@ def candidates(
 
     keys: (some of the bands, all rows). Only rows from `first` on are given candidates, earlier rows of any position.
     """
+    runner = _runner.get()
+    if runner is not None and first == 0 and (there := runner.candidates(keys, use, s)) is not None:
+        return there
     bands, n = keys.shape
     before = np.empty((bands, n), np.int32)
     workers = threads_of(threads)
@@ -196,6 +231,9 @@ def verify(
 
     room: (columns, rows) shingles of each text, if known. Pairs are taken in blocks, so that memory stays bounded.
     """
+    runner = _runner.get()
+    if runner is not None and (there := runner.verify(t, packed, s, room)) is not None:
+        return there
     left, right = unpacked(packed)
     score, held = np.empty(len(left)), np.empty((len(left), len(t.size)))
     size = (t.size if room is None else room).sum(axis=0, dtype=np.int64)
@@ -432,6 +470,9 @@ def identities(
 ) -> np.ndarray:
     """Return (rows, 2) uint64: equal for rows whose every column has the same shingles, counted with repeats."""
     kind = checked(ngram, unit)
+    runner = _runner.get()
+    if runner is not None and (there := runner.identities(columns, ngram, unit)) is not None:
+        return there
     return sketches(texts_of(columns), 0, 1, 0, 0, kind, ngram, threads_of(threads)).identity
 
 
