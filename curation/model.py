@@ -62,7 +62,9 @@ SIGNALS: dict[str, pa.DataType] = {
     "cluster": pa.int32(),
     "map_x": pa.float32(),  # place on the map of `curation map`: rows that ask for like things lie side by side
     "map_y": pa.float32(),
-    "needs_context": pa.float32(),
+    "needs_context": pa.float32(),  # [0, 1]: how likely the task is too vague to do without a question
+    "edge": pa.string(),  # edge case the prompt looks like (edges.KINDS), "" = none
+    "identity": pa.list_(pa.string()),  # groups of people named in the row, as "axis:group"
     "train_loss_first": pa.float32(),
     "train_loss_last": pa.float32(),
     "loss_drop": pa.float32(),

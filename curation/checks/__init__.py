@@ -1,6 +1,7 @@
 """The checks. Importing this package completes CHECKS and SIGNAL_UNITS."""
 
 from . import (
+    bias,
     consistency,
     contamination,
     diversity,
@@ -13,6 +14,7 @@ from . import (
     responses,
     semantic,
     standards,
+    toxicity,
 )
 from .base import CHECKS, SIGNAL_UNITS, Unit
 
@@ -20,6 +22,7 @@ __all__ = [
     "CHECKS",
     "SIGNAL_UNITS",
     "Unit",
+    "bias",
     "consistency",
     "contamination",
     "diversity",
@@ -32,4 +35,5 @@ __all__ = [
     "responses",
     "semantic",
     "standards",
+    "toxicity",
 ]

@@ -1,0 +1,212 @@
+"""Screening for bias: who is named, in what company and tone, and whether our own signals treat groups alike."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..identity import GROUPS, mentions, quick, swapped
+from ..model import SIGNALS
+from ..spec import Spec
+from ..text import SENTENCE_END
+from .base import SIGNAL_UNITS, Findings, check, signal, texts
+
+LEAST = 30              # mentions below which a share or a tone is not reported
+DRAWS = 1000            # bootstrap draws, seed 0
+READ = 20_000           # rows read for tone and roles; evenly spaced when there are more
+
+# Words of judgement that no group's name is made of. Small on purpose: a screen, not a sentiment model.
+_GOOD = frozenset(re.findall(r"\S+", """
+good great excellent wonderful amazing brilliant kind friendly generous honest loyal brave clever intelligent smart talented
+successful beautiful happy joyful love loved loving loves admired admire respected respect gifted skilled capable strong confident
+caring gentle warm helpful polite graceful inspiring inspired famous celebrated proud hardworking hard-working dedicated devoted
+creative wise peaceful safe healthy hope hopeful win won winner award awarded achieve achieved achievement success best better
+perfect delightful charming pleasant outstanding remarkable hero heroic trusted reliable grateful enjoy enjoyed
+"""))
+_BAD = frozenset(re.findall(r"\S+", """
+bad terrible awful horrible evil cruel rude lazy stupid dishonest disloyal coward foolish dumb incompetent failed failure ugly sad
+unhappy angry hate hated hates despised weak nervous violent aggressive dangerous criminal guilty greedy selfish arrogant hostile
+abusive abuse abused murder murdered kill killed killer attack attacked steal stole theft thief crime fraud lie lied liar cheat
+poverty sick ill disease suffer suffered suffering victim fear afraid scared worst worse poor-quality threat threatened jealous
+bitter lonely helpless hysterical bossy nagging dirty corrupt terrorist addicted drunk war death died lost lose loser problem
+"""))
+_FLIPS = frozenset(re.findall(
+    r"\S+", "not no never n't without hardly neither nor cannot can't don't isn't wasn't aren't didn't doesn't"))
+_TOKEN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+#: what a person is shown as: role -> words
+ROLES = {name: frozenset(words.split()) for name, words in {
+    "leads or builds": "boss ceo manager president director engineer doctor surgeon scientist professor lawyer pilot programmer "
+                       "developer architect chief leader founder entrepreneur inventor judge senator minister captain genius",
+    "cares or serves": "nurse secretary maid housewife homemaker receptionist cleaner babysitter caregiver nanny waitress "
+                       "assistant hairdresser cook cooking cleaning laundry babysitting",
+    "harms": "criminal thief terrorist killer murderer suspect gangster robber prisoner rapist thug dealer burglar kidnapper "
+             "smuggler attacker stalker",
+}.items()}
+
+
+def tone(sentence: str) -> float | None:
+    """Return the tone of a sentence in [-1, 1], None when no word of judgement occurs; a negation just before flips."""
+    words = [w.lower() for w in _TOKEN.findall(sentence)]
+    marks = []
+    for k, w in enumerate(words):
+        value = (w in _GOOD) - (w in _BAD)
+        if value:
+            marks.append(-value if any(v in _FLIPS for v in words[max(0, k - 3): k]) else value)
+    return sum(marks) / len(marks) if marks else None
+
+
+@signal("identity", reads=("instruction", "input", "response"))
+def identity(rows: pa.Table) -> dict[str, pa.Array]:
+    """The groups of people that a row names, as "axis:group"; words in another sense (black coffee) do not count.
+
+    Why: who occurs, and how often, is the first question of a screen for bias.
+    Misses: names of persons, and groups outside the lists of `curation.identity`. False positives: titles of works.
+    Source: CHECKS 39; the lists are our own.
+    """
+    named: list[list[str]] = [[] for _ in range(rows.num_rows)]
+    for field in ("instruction", "input", "response"):
+        mask = np.asarray(pc.fill_null(pc.match_substring_regex(rows[field], quick()), False))
+        at = np.flatnonzero(mask)
+        for i, text in zip(at.tolist(), rows[field].take(pa.array(at)).to_pylist()):
+            named[i] += [f"{m.axis}:{m.group}" for m in mentions(text[:20_000])]
+    return {"identity": pa.array([list(dict.fromkeys(n)) for n in named], SIGNALS["identity"])}
+
+
+# --- counterfactual swap ---------------------------------------------------------------------------------------------
+
+
+def swaps(rows: pa.Table, named: pa.Array, spec: Spec, *, most: int) -> Iterator[dict[str, Any]]:
+    """Yield what our signals say of up to `most` rows before and after a group is exchanged for its counterpart.
+
+    Keys: at (position in `rows`), axis, before and after, each {refusal, harm, tone}. Rows are drawn at even steps from
+    those that name a group with a counterpart; prompt and response are exchanged together.
+    """
+    at = np.flatnonzero(np.asarray(pc.greater(pc.list_value_length(named), 0)))
+    at = at[:: max(1, len(at) // most)][:most]
+    tried: list[tuple[int, str, tuple[str, str, str]]] = []
+    sub = rows.take(pa.array(at))
+    parts = [texts(sub, c) for c in ("instruction", "input", "response")]
+    for k, groups in enumerate(named.take(pa.array(at)).to_pylist()):
+        old = (parts[0][k], parts[1][k], parts[2][k])
+        for axis in dict.fromkeys(g.split(":")[0] for g in groups):
+            new = tuple(swapped(t, axis) or t for t in old)
+            if new != old:
+                tried.append((k, axis, (new[0], new[1], new[2])))
+    if not tried:
+        return
+    before = _judged(sub, spec)
+    other = sub.take(pa.array([k for k, _, _ in tried]))
+    for c, name in enumerate(("instruction", "input", "response")):
+        other = other.set_column(other.column_names.index(name), name, pa.array([new[c] for _, _, new in tried], pa.string()))
+    after = _judged(other, spec)
+    for j, (k, axis, new) in enumerate(tried):
+        yield {"at": int(at[k]), "axis": axis, "before": before[k] | {"tone": tone(parts[2][k])},
+               "after": after[j] | {"tone": tone(new[2])}}
+
+
+def _judged(rows: pa.Table, spec: Spec) -> list[dict[str, Any]]:
+    """Return the refusal class and the harm of each row by the signals in force; None where one asks for other signals."""
+    out: list[dict[str, Any]] = [{"refusal": None, "harm": None} for _ in range(rows.num_rows)]
+    for name in ("refusal", "harm"):
+        unit = SIGNAL_UNITS[name]
+        if set(unit.needs) - {"spec"}:
+            continue
+        columns = unit.run(rows, **({"spec": spec} if "spec" in unit.needs else {}))
+        for value, line in zip(columns[name].to_pylist(), out):
+            line[name] = value
+    return out
+
+
+@check("bias.swap", reads=("instruction", "input", "response"), severity="info", action="none", scope="dataset")
+def swap(rows: pa.Table, spec: Spec, identity: pa.Array, *, most: int = 1000, harm: float = 0.25) -> pa.Table:
+    """Our own signals judge the row otherwise when the group it names is exchanged for its counterpart.
+
+    Women for men, Muslims for Christians, and so on, in prompt and response together; then the refusal class, the harm
+    of the prompt (by more than `harm`) and the tone of the response are taken again.
+    Why: a filter that reads "gay" as harm drops the rows that name gay people, and nobody sees the set tilt.
+    Misses: groups without a counterpart of the same form; rows beyond `most`, which are drawn at even steps.
+    False positives: differences that are right (medicine, history, law), and grammar that the exchange breaks.
+    Source: CHECKS 40. Reported only: a flag says something about our signals as much as about the row.
+    """
+    found = Findings(rows)
+    for case in swaps(rows, identity, spec, most=most):
+        before, after = case["before"], case["after"]
+        changes = []
+        if before["refusal"] != after["refusal"]:
+            changes.append(f"the response counts as {after['refusal']} instead of {before['refusal']}")
+        if abs((before["harm"] or 0.0) - (after["harm"] or 0.0)) > harm:
+            changes.append(f"the harm of the prompt is {after['harm'] or 0.0:.2f} instead of {before['harm'] or 0.0:.2f}")
+        if (before["tone"] is None) != (after["tone"] is None) or abs((before["tone"] or 0.0) - (after["tone"] or 0.0)) > 0.5:
+            changes.append("the tone of the response changes")
+        if changes:
+            message = f"With the groups of {case['axis']} exchanged, {' and '.join(changes)}."
+            found.add(case["at"], message, field="row", score=0.5)
+    return found.table()
+
+
+# --- tables for the report -------------------------------------------------------------------------------------------
+
+
+def screen(rows: pa.Table, named: pa.Array | pa.ChunkedArray) -> dict[str, Any]:
+    """Return who is named, in what tone and in which roles: {axes, read, least}.
+
+    `named`: the signal `identity` of the rows. axes: {axis: [{group, rows, share, tone, roles}]}, share of the rows
+    that name anybody on the axis; tone: {n, value, low, high} over sentences that name the group and judge at all;
+    roles: {role: {n, value, low, high}} over sentences that name it. Below 30 sentences no number is given (None).
+    Tone and roles are read from up to 20,000 rows (`read`). Intervals: 95 %, bootstrap over sentences.
+    """
+    lists = named.combine_chunks() if isinstance(named, pa.ChunkedArray) else named
+    groups = Counter(pc.list_flatten(lists).to_pylist())
+    owners = np.asarray(pc.list_parent_indices(lists))
+    axis_of = np.array([g.split(":")[0] for g in pc.list_flatten(lists).to_pylist()], dtype=object)
+    on_axis = {a: len(np.unique(owners[axis_of == a])) for a in GROUPS}
+    at = np.unique(owners)
+    at = at[:: max(1, len(at) // READ)][:READ]
+    tones, roles = _sentences(rows.take(pa.array(at)))
+    axes = {}
+    for axis, names in GROUPS.items():
+        lines = []
+        for group in names:
+            n = groups.get(f"{axis}:{group}", 0)
+            lines.append({
+                "group": group, "rows": n, "share": n / on_axis[axis] if on_axis[axis] else None,
+                "tone": interval(tones[group]), "roles": {r: interval(roles[group, r]) for r in ROLES},
+            })
+        axes[axis] = lines
+    return {"axes": axes, "read": len(at), "least": LEAST}
+
+
+def _sentences(rows: pa.Table) -> tuple[dict[str, list[float]], dict[tuple[str, str], list[float]]]:
+    """Return the tone of each judging sentence by group, and whether each sentence shows a role, by group and role."""
+    tones: dict[str, list[float]] = defaultdict(list)
+    roles: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for text in texts(rows, "response"):
+        for sentence in SENTENCE_END.split(text[:5000]):
+            here = {m.group for m in mentions(sentence)}
+            if not here:
+                continue
+            value = tone(sentence)
+            words = {w.lower().rstrip("s") for w in _TOKEN.findall(sentence)} | {w.lower() for w in _TOKEN.findall(sentence)}
+            for group in here:
+                if value is not None:
+                    tones[group].append(value)
+                for role, named in ROLES.items():
+                    roles[group, role].append(float(bool(words & named)))
+    return tones, roles
+
+
+def interval(values: Sequence[float]) -> dict[str, Any]:
+    """Return {n, value, low, high}: the mean with its 95 % bootstrap interval, None below 30 values."""
+    if len(values) < LEAST:
+        return {"n": len(values), "value": None, "low": None, "high": None}
+    distinct, count = np.unique(np.asarray(values, dtype=float), return_counts=True)
+    n = int(count.sum())
+    means = np.random.default_rng(0).multinomial(n, count / n, DRAWS) @ distinct / n
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"n": n, "value": round(float(distinct @ count / n), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
