@@ -70,8 +70,8 @@ _BAD = (r"(?:vermin|animals?|scum|cockroach(?:es)?|rats?|pigs?|dogs?|apes?|monke
 _HARM = (r"(?:kill|murder|exterminate|slaughter|annihilate|wipe out|gas|hang|lynch|shoot|burn|stab|beat(?: up)?|hurt|"
          r"punch|smash|"
          r"attack|rape|eradicate|eliminate|get rid of|torture|hit|slap|strangle|choke|crush|destroy|deport|execute|bomb)")
-_GROUP = rf"(?:(?:all|every|any|the|those|these|you|some|more|dirty|filthy|stupid|fucking|damn(?:ed)?|most|\w+ing|"
-         rf"such|of) ){{0,4}}{_G}"
+_GROUP = (rf"(?:(?:all|every|any|the|those|these|you|some|more|dirty|filthy|stupid|fucking|damn(?:ed)?|most|\w+ing|"
+          rf"such|of) ){{0,4}}{_G}")
 _SAID = tuple(re.compile(p, re.IGNORECASE) for p in (
     # threats and calls for harm
     rf"\b(?:i(?:'ll| will| would|'d| want to| am going to|'m going to|'m gonna)?|we|let's|someone|somebody|people|"
@@ -96,7 +96,8 @@ _SAID = tuple(re.compile(p, re.IGNORECASE) for p in (
     rf"(?: \w+){{0,4}}? {_BAD}\b",
     rf"{_GROUP}(?: like you)? (?:make me sick|disgust me|disgusts me|ruin|destroy|are ruining|are destroying|"
     rf"don't belong|do not belong|"
-    rf"belong (?:behind|at home|in (?:the kitchen|chains|cages?|prison|jail|hell|the trash))|are taking over|are to blame|deserve (?:to|no|it|what)|spread|steal|commit|should know)",
+    rf"belong (?:behind|at home|in (?:the kitchen|chains|cages?|prison|jail|hell|the trash))|"
+    rf"are taking over|are to blame|deserve (?:to|no|it|what)|spread|steal|commit|should know)",
     rf"\b(?:disgusting|filthy|stupid|dirty|worthless|evil|vile|dumb|ugly|fucking|goddamn) (?:\w+ )?{_G}",
     rf"\byou(?:'re| are)(?: just| nothing but| such)*(?: a| an)? (?:\w+ )?{_G}(?: \w+)?,? (?:and|so) (?:you )?\w+ {_BAD}",
     rf"\b{_BAD},? (?:like|such as|that is|just like) (?:\w+ )?{_G}",
