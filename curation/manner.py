@@ -55,9 +55,13 @@ def edge_text(instruction: str) -> str:
     return instruction if len(words) <= 2 * EDGE_TEXT else " ".join([*words[:EDGE_TEXT], "…", *words[-EDGE_TEXT:]])
 
 
-def forms(instructions: Sequence[str], inputs: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-    """Return what FORMS names for each row, (n, 26) float32, raw: a response is a label when short and given thrice."""
-    often = Counter(r[:60].strip().lower() for r in responses if len(r) <= 60)
+def short_answers(responses: Sequence[str]) -> Counter[str]:
+    """Return how often each short response is given, trimmed and lower case: the material of closed label sets."""
+    return Counter(r.strip().lower() for r in responses if len(r) <= 60)
+
+
+def forms(instructions: Sequence[str], inputs: Sequence[str], responses: Sequence[str], often: Counter[str]) -> np.ndarray:
+    """Return what FORMS names for each row, (n, 26) float32, raw; a response of up to 4 words is a label if `often` thrice."""
     out = np.empty((len(instructions), len(FORMS)), np.float32)
     for i, (ask, given, response) in enumerate(zip(instructions, inputs, responses)):
         out[i] = (*_of_response(response[:_SEEN].strip(), f"{_ends(ask)}\n{given[:_SEEN]}".lower(), often),
@@ -94,6 +98,43 @@ def _of_prompt(ask: str, given: str) -> tuple[float, ...]:
     )
 
 
+class Space:
+    """Vectors in which rows that set the same task lie close, fitted on some rows and open to any others.
+
+    Three parts side by side: TF-IDF of single words and pairs at the edges of the prompt, cut to 100 dimensions; the
+    form of the answer (FORMS) in units of its spread; `meanings`, embeddings of `edge_text` of the instructions, cut
+    to 64 dimensions, where they are given.
+    """
+
+    def __init__(
+        self, instructions: Sequence[str], inputs: Sequence[str], responses: Sequence[str], meanings: np.ndarray | None = None
+    ) -> None:
+        self.words = _Words([edge_words(a, b) for a, b in zip(instructions, inputs)])
+        self.often = short_answers(responses)
+        x = forms(instructions, inputs, responses, self.often)
+        self.mean, spread = x.mean(axis=0), x.std(axis=0)
+        self.spread = np.where(spread > 1e-6, spread, 1)
+        self.size = 1.0     # of a row's form, so that rows have length 1 on average
+        self.size = float(np.sqrt((self._answers(x) ** 2).sum(axis=1).mean())) or 1.0
+        self.axes = None if meanings is None else _axes(np.asarray(meanings, np.float32))
+
+    def _answers(self, x: np.ndarray) -> np.ndarray:
+        return np.clip((x - self.mean) / self.spread, -3, 3) / self.size
+
+    def of(
+        self, instructions: Sequence[str], inputs: Sequence[str], responses: Sequence[str], meanings: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return (n, up to 190) float32 vectors of unit length."""
+        parts = [
+            np.sqrt(ASKS) * self.words.of([edge_words(a, b) for a, b in zip(instructions, inputs)]),
+            np.sqrt(ANSWERS) * self._answers(forms(instructions, inputs, responses, self.often)),
+        ]
+        if self.axes is not None:
+            assert meanings is not None, "fitted with meanings, so they are needed here too"
+            parts.append(np.sqrt(MEANS) * _unit((np.asarray(meanings, np.float32) - self.axes[0]) @ self.axes[1]))
+        return _unit(np.hstack(parts))
+
+
 def space(
     instructions: Sequence[str],
     inputs: Sequence[str],
@@ -103,33 +144,28 @@ def space(
     keys: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Return (n, up to 190) float32 vectors of unit length in which rows that set the same task lie close.
+    """Return the vectors of `Space` for all rows, fitted on up to 20,000 of them.
 
-    Three parts side by side: TF-IDF of single words and pairs at the edges of the prompt, cut to 100 dimensions; the
-    form of the answer (FORMS) in units of its spread; `meanings`, (n, dim) embeddings of `edge_text` of the
-    instructions, cut to 64 dimensions, where they are given. Fitted on up to 20,000 rows, those with the smallest
-    `keys` (hashes of uids), so that a row more hardly moves the others; the same rows give the same vectors.
+    Those are the rows with the smallest `keys` (hashes of uids), so that a row more hardly moves the others; without
+    keys an even draw. The same rows give the same vectors.
     """
     n = len(instructions)
     assert n == len(inputs) == len(responses), f"{n} instructions, {len(inputs)} inputs, {len(responses)} responses"
     if n == 0:
         return np.zeros((0, len(FORMS)), np.float32)
     say = progress or (lambda what, done, total: None)
-    order = np.arange(n) if keys is None else np.argsort(keys, kind="stable")
-    fit = np.sort(order[:: max(1, n // FITTED)][:FITTED] if keys is None else order[:FITTED])
-    words = _Words([edge_words(instructions[i], inputs[i]) for i in fit])
-    answers = _scaled(forms(instructions, inputs, responses), fit)
-    axes = None if meanings is None else _axes(np.asarray(meanings[fit], np.float32))
-    parts = [words.dim, answers.shape[1]] + ([axes[1].shape[1]] if axes else [])
-    out = np.empty((n, sum(parts)), np.float32)
+    fit = np.arange(n)[:: max(1, n // FITTED)][:FITTED] if keys is None else np.sort(np.argsort(keys, kind="stable")[:FITTED])
+    drawn = [[column[i] for i in fit] for column in (instructions, inputs, responses)]
+    fitted = Space(drawn[0], drawn[1], drawn[2], None if meanings is None else meanings[fit])
+    out: np.ndarray | None = None
     for k in range(0, n, _CHUNK):
         at = slice(k, min(k + _CHUNK, n))
-        block = [np.sqrt(ASKS) * words.of([edge_words(a, b) for a, b in zip(instructions[at], inputs[at])]),
-                 np.sqrt(ANSWERS) * answers[at]]
-        if axes is not None and meanings is not None:
-            block.append(np.sqrt(MEANS) * _unit((np.asarray(meanings[at], np.float32) - axes[0]) @ axes[1]))
-        out[at] = _unit(np.hstack(block))
+        block = fitted.of(instructions[at], inputs[at], responses[at], None if meanings is None else meanings[at])
+        if out is None:
+            out = np.empty((n, block.shape[1]), np.float32)
+        out[at] = block
         say("manner of asking", at.stop, n)
+    assert out is not None
     return out
 
 
@@ -160,14 +196,6 @@ class _Words:
 
 def _grams(words: list[str]) -> list[str]:
     return [*words, *(f"{a} {b}" for a, b in pairwise(words))]
-
-
-def _scaled(x: np.ndarray, fit: np.ndarray) -> np.ndarray:
-    """Return columns in units of their spread, cut at 3, so that a row has length 1 on average."""
-    spread = x[fit].std(axis=0)
-    out = np.clip((x - x[fit].mean(axis=0)) / np.where(spread > 1e-6, spread, 1), -3, 3)
-    size = float(np.sqrt((out[fit] ** 2).sum(axis=1).mean()))
-    return (out / size if size > 1e-6 else out).astype(np.float32)
 
 
 def _axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

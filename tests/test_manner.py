@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import manner
-from curation.manner import FORMS, edge_text, edge_words, forms, space
+from curation.manner import FORMS, edge_text, edge_words, forms, short_answers, space
 
 TOPICS = ["cats", "rivers", "trains", "gardens", "pianos", "winters", "bread", "moons", "letters", "bridges"]
 
@@ -51,12 +51,13 @@ def test_a_meaning_counts_for_a_quarter():
 
 def test_what_is_measured_of_a_row():
     x = forms(["Is it so?", "Copy: abc def", "Write code.\nNow, or later:"], ["", "abc def", ""],
-              ["Yes.", "abc def", "```\nx = 1\n```\n- a\n- b"])
+              ["Yes.", "abc def", "```\nx = 1\n```\n- a\n- b"], short_answers([]))
     of = {name: x[:, k].tolist() for k, name in enumerate(FORMS)}
     assert of["response_yes_no"] == [1, 0, 0] and of["response_in_prompt"] == [0, 1, 0] and of["response_code"] == [0, 0, 1]
     assert of["response_list"] == [0, 0, 1] and of["has_input"] == [0, 1, 0] and of["prompt_ends_question"] == [1, 0, 0]
     assert of["prompt_or"] == [0, 0, 1] and of["prompt_ends_colon"] == [0, 0, 1] and of["response_from_prompt"][1] == 1
-    labels = forms(["q"] * 4, [""] * 4, ["Sports", "sports", "Sports", "a long answer of six words"])
+    answers = ["Sports", "sports", "Sports ", "a long answer of six words"]
+    labels = forms(["q"] * 4, [""] * 4, answers, short_answers(answers))
     assert labels[:, FORMS.index("response_label")].tolist() == [1, 1, 1, 0]
 
 
