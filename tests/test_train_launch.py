@@ -106,6 +106,39 @@ def test_two_processes_give_the_weights_of_one(
     assert visits[0] == visits[1]
 
 
+CUT = """
+import os, sys
+from curation.train import sft
+
+whole = sft.Watch.on_step_end
+
+def cut(self, args, state, control, **rest):
+    if state.global_step == 5:
+        os._exit(9)  # as a kill does: nothing is closed, nothing is written
+    whole(self, args, state, control, **rest)
+
+sft.Watch.on_step_end = cut
+sft.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["ddp", "fsdp2"])
+def test_several_processes_that_were_killed_go_on_to_the_same_weights(
+    set_dir: Path, base: Path, alone: Path, tmp_path: Path, shard: bool
+) -> None:
+    run_dir, script = tmp_path / "cut", tmp_path / "cut.py"
+    script.write_text(CUT)
+    runs.create(run_dir, recipe_of(set_dir, base, devices=2, shard=shard))
+    several = launch.command([run_dir], 2)
+    several[several.index("-m", several.index("--standalone")) :] = [str(script), str(run_dir)]
+    assert subprocess.run(several, check=False, capture_output=True).returncode != 0
+    assert [step for step, _ in runs.checkpoints(run_dir)] == [4]
+    launch.run([run_dir], 2)
+    assert runs.read_metrics(run_dir)[-1]["step"] == 8
+    for name, weight in weights(alone).items():
+        assert torch.allclose(weight, weights(run_dir)[name], atol=1e-5), name
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_step_holds_the_same_rows_whatever_shares_it(set_dir: Path, base: Path, world: int, parts: int) -> None:

@@ -29,6 +29,8 @@ if __name__ == "__main__":  # what torch reads at import must be set before
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.tensor import DTensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
@@ -62,6 +64,15 @@ class Steps(Trainer):
     def __init__(self, *, run_dir: Path, plan: Plan, meter: Meter, settings: Settings, **rest: Any) -> None:
         self.run_dir, self.plan, self.meter, self.settings = run_dir, plan, meter, settings
         super().__init__(**rest)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let accelerate shard on CPUs too, where it would copy: its FSDP2 does not ask what the devices are."""
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            state.distributed_type = DistributedType.FSDP
+            self.is_fsdp_enabled = True
 
     def get_train_dataloader(self) -> Any:
         """Return the plan, one micro batch an item, in order."""
@@ -105,6 +116,23 @@ class Steps(Trainer):
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def full_state(self) -> dict[str, torch.Tensor]:
+        """Return the weights whole on the first process, {} elsewhere; sharded ones are gathered one by one."""
+        state: dict[str, torch.Tensor] = {}
+        assert self.model is not None, "the Trainer has no model"
+        for name, weight in self.model.state_dict().items():
+            whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+            if world.first():
+                state[name] = whole.detach().to("cpu", copy=True)
+        return state
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; a sharded one whole, as any other."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=self.full_state())
+        else:
+            super().save_model(output_dir, _internal_call)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.run_dir / "checkpoints" / "unfinished")
@@ -388,8 +416,8 @@ def _train_run(
 
 def _whole(trainer: Steps, recipe: Recipe, prepared: Prepared) -> Any:
     """Return a model with the weights that the processes hold in shards; a call that all processes make."""
-    assert all(hasattr(p, "device_mesh") for p in trainer.model_wrapped.parameters()), "the weights were not sharded"
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    assert any(isinstance(p, DTensor) for p in trainer.model_wrapped.parameters()), "the weights were not sharded"
+    state = trainer.full_state()
     if not world.first():
         return None
     model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
@@ -441,6 +469,7 @@ def _trainer(run_dir: Path, recipe: Recipe, model: Any, plan: Plan, meter: Meter
         per_device_train_batch_size=1,
         gradient_accumulation_steps=plan.accumulation,
         fsdp=recipe.shard and plan.world > 1,
+        fsdp_config={"state_dict_type": "SHARDED_STATE_DICT"},  # each process writes and reads its own part
         ddp_find_unused_parameters=False,
         learning_rate=settings["lr"][0],
         max_grad_norm=1.0,
