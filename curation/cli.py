@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 #: Verbs in files of their own beside this one, loaded when asked for: {verb: module}.
 ELSEWHERE = {
+    "calibrate": "cli_calibrate",
     "coverage": "cli_selection",
     "map": "cli_selection",
     "select": "cli_selection",
