@@ -8,12 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .. import edges
+from ..model import SIGNALS
+from ..refusal import classify
 from ..spec import Spec
 from ..verifiers import verify
-from .base import Findings, check, texts
+from .base import Findings, check, signal, texts
 
 _EXPECT = {"ask": ("answer:ask", "ask for what is missing"),
-           "name_conflict": ("answer:name_conflict", "name the conflict")}
+           "name_conflict": ("answer:name_conflict", "name the conflict"),
+           "correct": ("", "correct what the prompt takes for granted"), "decline": ("", "decline")}
 
 #: A thing the prompt says is handed over with it.
 _THING = (r"(?:article|passage|paragraph|text|document|table|image|picture|photo(?:graph)?|chart|graph|diagram|figure|"
@@ -39,6 +43,15 @@ def _in_edge_family(spec: Spec, family: pa.Array, sure: pa.Array, id: str) -> li
     return out
 
 
+def _does(expect: str, verifier: str, response: str, prompt: str) -> bool:
+    """Return whether the response does what an edge case expects; a correction may decline as well."""
+    if verifier:
+        return verify(verifier, response, {}, prompt=prompt)
+    if expect == "decline":
+        return classify([response])[0] != "comply" or edges.deed(response, prompt) in ("asked", "declined")
+    return edges.deed(response, prompt) != "answered"
+
+
 def _unmet(found: Findings, rows: pa.Table, spec: Spec, family: pa.Array, sure: pa.Array, id: str) -> set[int]:
     """Add a flag for each row of an edge-case family whose response does not do what is expected; return all rows seen."""
     seen: set[int] = set()
@@ -51,7 +64,7 @@ def _unmet(found: Findings, rows: pa.Table, spec: Spec, family: pa.Array, sure: 
                 continue
             seen.add(i)
             prompt = f"{instruction}\n{given}" if given else instruction
-            if response.strip() and not verify(verifier, response, {}, prompt=prompt):
+            if response.strip() and not _does(expect, verifier, response, prompt):
                 found.add(i, f"The family {name!r} is the edge case {id}: the response should {deed} and does not.",
                           span=(0, min(len(response), 160)))
     return seen
@@ -93,6 +106,102 @@ _LONG_PROMPT = 30       # words; a longer instruction may hold the thing itself
 _MAKES = re.compile(r"\W*(?:write|create|generate|compose|make|design|draft|build|develop|come up with)\b", re.IGNORECASE)
 
 
+@signal("edge", reads=("instruction", "input"), gives=("edge", "needs_context"))
+def edge(rows: pa.Table, *, min_edge: float = 0.9) -> dict[str, pa.Array]:
+    """Which edge case a prompt is, "" = none, and how likely it is too vague to do without a question.
+
+    Why: the edge-case matrix names what a set teaches about missing context, conflicts, false premises and requests out
+    of scope. Misses: most false premises, which take knowledge of the world. False positives: questions about the recent
+    past. Source: patterns for what is absent, impossible or in conflict; heads on CoCoNot and IN3 (curation.edges).
+    `min_edge`: probability from which the head's word counts.
+    """
+    instruction, given = texts(rows, "instruction"), texts(rows, "input")
+    vague, p, kinds = edges.judge([f"{a}\n{b}" if b else a for a, b in zip(instruction, given)])
+    out = []
+    best = p.argmax(axis=1) if len(instruction) else []
+    for i, (a, b) in enumerate(zip(instruction, given)):
+        if edges.absent(a, b):
+            out.append("missing_context")
+        elif edges.conflict(a):
+            out.append("conflicting")
+        else:
+            out.append(kinds[best[i]] if best[i] and p[i, best[i]] >= min_edge else "")
+    return {"edge": pa.array(out, SIGNALS["edge"]), "needs_context": pa.array(vague, SIGNALS["needs_context"])}
+
+
+def _each(rows: pa.Table, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return list(zip(*(texts(rows, c) for c in columns)))
+
+
+@check("prompt.attachment", reads=("instruction", "input", "response"), severity="error", action="drop")
+def attachment(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, min_family: float = 0.4) -> pa.Table:
+    """The prompt points at a picture, a file, a link or an article that is not there, and the response invents it.
+
+    Why: most flawed rows of a public set are of this kind; the model learns to describe what it cannot see.
+    Misses: things pointed at in words that the patterns do not know; texts of which a part is given.
+    False positives: well-known pages and paintings that a model may know by heart; a warning (score .85) where an article
+    is given by its title only.
+    Source: CHECKS 25, read on 34,694 rows: 40 of 40 findings right; none on three clean sets. `min_family`: family score
+    from which rows of a missing_context edge case are left to prompt.missing_context.
+    """
+    found = Findings(rows)
+    skip = {i for at, _, _ in _in_edge_family(spec, family, pc.greater_equal(family_score, min_family), "missing_context")
+            for i in at.tolist()}
+    for i, (instruction, given, response) in enumerate(_each(rows, ("instruction", "input", "response"))):
+        lacks = edges.absent(instruction, given)
+        if lacks is None or i in skip or not response.strip() or edges.owns_up(response):
+            continue
+        field = lacks.field
+        found.add(i, f"The {lacks.kind} is not there ({lacks.what!r}) and the response answers as if it were.", field=field,
+                  span=(lacks.start, lacks.end), score=lacks.score, severity="warning" if lacks.kind == "article" else "error")
+    return found.table()
+
+
+@check("prompt.impossible", reads=("instruction", "input", "response"), severity="error", action="drop")
+def impossible(rows: pa.Table) -> pa.Table:
+    """The prompt asks for a deed that no text can do, and the response pretends to have done it.
+
+    Why: a model that learns to say "Created a video" or to make up a picture's address lies to its users.
+    Misses: made-up charts and claims in full prose.
+    False positives: facts that anybody knows, asked for as a web search; a warning (score .9) for searches, (.7) for
+    figures of the day.
+    Source: CHECKS 26, read on 34,694 rows: 18 of 20 findings right; none on three clean sets.
+    """
+    found = Findings(rows)
+    for i, (instruction, given, response) in enumerate(_each(rows, ("instruction", "input", "response"))):
+        deed = edges.impossible(instruction, given, response)
+        if deed is None or edges.owns_up(response):
+            continue
+        sure = deed.kind == "picture or sound"
+        what = {"picture or sound": "No text is a picture or a sound, and the response pretends to be one",
+                "search": "The prompt wants a search, and the response makes up what it found",
+                "news": "The answer changes by the day, and the response gives a figure without a date"}[deed.kind]
+        found.add(i, f"{what} ({deed.what!r}).", field=deed.field, span=(deed.start, deed.end), score=deed.score,
+                  severity="error" if sure else "warning")
+    return found.table()
+
+
+@check("prompt.vague", reads=("instruction", "input", "response"), severity="info", action="none")
+def vague(rows: pa.Table, needs_context: pa.Array, *, on: bool = False, min_vague: float = 0.9) -> pa.Table:
+    """The task is too vague to do, and the response neither asks nor says what it assumes.
+
+    Why: models rarely ask; a set that always answers teaches them not to.
+    Misses: tasks in other words than an assistant's to-do list. False positives: creative tasks, where any choice will do;
+    so it runs only when asked for.
+    Source: CHECKS 36; head on IN3 (AUC .86 by held-out tasks). `min_vague`: probability from which a task counts;
+    `on`: run at all.
+    """
+    found = Findings(rows)
+    at = np.flatnonzero(np.asarray(pc.fill_null(pc.greater_equal(needs_context, min_vague), False))) if on else []
+    sub = rows.take(pa.array(at, pa.int64()))
+    for i, (instruction, given, response), p in zip(at, _each(sub, ("instruction", "input", "response")),
+                                                    needs_context.take(pa.array(at, pa.int64())).to_pylist()):
+        if response.strip() and len(given.split()) < 5 and not edges.owns_up(response) and classify([response])[0] == "comply":
+            found.add(int(i), "The task leaves open what it takes to do it; the response neither asks nor states an assumption.",
+                      field="instruction", span=(0, len(instruction)), score=float(p))
+    return found.table()
+
+
 @check("prompt.conflicting", reads=("instruction", "input", "response"), severity="error", action="drop")
 def conflicting(
     rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, min_family: float = 0.4
@@ -100,11 +209,49 @@ def conflicting(
     """The instructions exclude each other, and the response does not say so.
 
     Why: the model learns to drop one of two instructions in silence.
-    Misses: conflicts outside the spec's edge-case families.
-    False positives: responses that settle the conflict in words that the verifier does not know.
+    Misses: most conflicts outside the spec's edge-case families; of those, only pairs of formats and lengths are known.
+    False positives: responses that settle the conflict in words that the verifier does not know. Outside the families the
+    flag is an info.
     Source: CHECKS 37; spec: edge_cases with id conflicting; the deed is judged by the verifier answer:name_conflict.
     `min_family`: family score from which a row counts as one of the family.
     """
     found = Findings(rows)
-    _unmet(found, rows, spec, family, pc.greater_equal(family_score, min_family), "conflicting")
+    seen = _unmet(found, rows, spec, family, pc.greater_equal(family_score, min_family), "conflicting")
+    for i, (instruction, response) in enumerate(_each(rows, ("instruction", "response"))):
+        clash = edges.conflict(instruction) if i not in seen else None
+        if clash and response.strip() and not verify("answer:name_conflict", response) and not verify("answer:ask", response):
+            found.add(i, f"The instructions exclude each other ({clash.what}), and the response does not say so.",
+                      field="instruction", span=(clash.start, clash.end), score=clash.score, severity="info")
+    return found.table()
+
+
+@check("prompt.false_premise", reads=("instruction", "input", "response"), severity="error", action="drop")
+def false_premise(
+    rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, min_family: float = 0.4
+) -> pa.Table:
+    """The prompt takes something false for granted, and the response goes along.
+
+    Why: the model learns to confirm what it is told.
+    Misses: false premises outside the spec's edge-case families: knowing them takes knowledge of the world.
+    False positives: corrections in words that `curation.edges.deed` does not know.
+    Source: CHECKS 38; spec: edge_cases with id false_premise. `min_family`: family score from which a row counts.
+    """
+    found = Findings(rows)
+    _unmet(found, rows, spec, family, pc.greater_equal(family_score, min_family), "false_premise")
+    return found.table()
+
+
+@check("prompt.out_of_scope", reads=("instruction", "input", "response"), severity="error", action="drop")
+def out_of_scope(
+    rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, min_family: float = 0.4
+) -> pa.Table:
+    """The prompt asks for what the assistant is not for, and the response does it all the same.
+
+    Why: what is out of scope is the spec's to say; a few answered rows blur the border.
+    Misses: such prompts outside the spec's edge-case families.
+    False positives: polite refusals in words that the classifier does not know.
+    Source: spec: edge_cases with id out_of_scope. `min_family`: family score from which a row counts.
+    """
+    found = Findings(rows)
+    _unmet(found, rows, spec, family, pc.greater_equal(family_score, min_family), "out_of_scope")
     return found.table()

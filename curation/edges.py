@@ -1,0 +1,295 @@
+"""Prompts that no plain answer fits, and what a response does about it: what is absent, impossible or in conflict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .heads import load, plain
+from .refusal import classify
+from .verifiers import verify
+
+KINDS = ("missing_context", "conflicting", "false_premise", "out_of_scope")
+WANTED = {"missing_context": "ask", "conflicting": "name_conflict", "false_premise": "correct", "out_of_scope": "decline"}
+DEEDS = ("asked", "named", "corrected", "declined", "answered")
+READ = 600  # characters of a prompt that the heads look at
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a prompt lacks or wants that cannot be: characters `start` to `end` of `field`, and how sure that is."""
+
+    kind: str
+    what: str
+    field: str
+    start: int
+    end: int
+    score: float
+
+
+# ---- what a prompt speaks of and does not hold
+
+#: Something a person would have to see, hear or open.
+_MEDIA = (r"(?:image|picture|photo(?:graph)?|pic|painting|illustration|sketch|drawing|screenshot|video|audio|recording|"
+    r"chart|graph|map|"
+          r"flag|logo|file|attachment|document|spreadsheet|clip|cartoon|poster|object|animal|bird|plant|flower|colou?r|"
+          r"piece|song)")
+_TEXT = (r"(?:article|report|blog(?: post| article)?|post|news(?: article| story)?|essay|paper|passage|story|paragraph|"
+    r"document|review)")
+#: A bracket that stands where a picture or file should be. One that describes it ("[photo of a dog]") is a caption.
+_STAND_IN = re.compile(
+    r"[\[<(]\s*(?:(?:insert|attached?|see|your|the|an?)\s+)*(?:image|picture|photo(?:graph)?|pic|painting|video|audio|file|"
+    r"screenshot|"
+    r"document|table|chart|graph|link|url|text|article)s?(?:\s+(?:file|here|attached|attachment|link|url|goes here|below|"
+    r"above|\d+))*"
+    r"\s*[\]>)]|!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])|[\[<(]?\b[\w-]+\.(?:jpe?g|png|gif|bmp|webp|svg|mp3|wav|mp4|mov|avi|"
+    r"docx?|pptx?)\b"
+    r"[\]>)]?", re.IGNORECASE)
+_CAPTION = re.compile(r"[\[<(]\s*(?:an?\s+)?(?:image|picture|photo(?:graph)?|painting|video)\s+(?:of|with|"
+    r"showing)\s+\S[^\]>)]*[\]>)]",
+                      re.IGNORECASE)
+_SEES = re.compile(
+    rf"\b(?:this|the|that|provided|given|attached|following|these|below|above|hidden|using|my|i "
+    rf"gave)\b[^.?!\n]{{0,40}}\b{_MEDIA}s?\b|"
+    rf"\b{_MEDIA}s?\b[^.?!\n]{{0,30}}\b(?:shown|provided|given|attached|below|above|here)\b|"
+    rf"\b(?:describe|caption|crop|identify|classify|analy[sz]e|edit|resize|recogni[sz]e|"
+    rf"transcribe)\b[^.?!\n]{{0,60}}\b{_MEDIA}\b",
+    re.IGNORECASE)
+_URL = re.compile(r"(?:https?://|www\.)[^\s<>\"')\]]+", re.IGNORECASE)
+#: What can only be done with what stands behind an address.
+_READS = re.compile(
+    r"\b(?:summari[sz]e|summary|rate|review|analy[sz]e|critique|evaluate|improve(?:ments?)?|main (?:point|idea|topic|argument)s?|"
+    r"headline of|about page|visit|read|describe|classify|identify|extract|transcribe|translate|paraphrase|(?:who|what|"
+    r"when|where|which)\b"
+    r"[^.?]{0,60}\b(?:article|page|site|video|song|post)|sentiment|tone|topic|genre|instrument|author|find|outline|key "
+    r"(?:points?|facts?)|"
+    r"compare|explain|caption|list|write an? [^.]{0,40}(?:summary|review|caption))\b", re.IGNORECASE)
+#: Tasks on the address itself.
+_ADDRESS = re.compile(
+    r"\b(?:url|link|domain|address|hostname|protocol|html|markdown|cite|citation|mla|apa|bibliograph\w*|reference|regex|"
+    r"shorten|normali[sz]e|"
+    r"redirect|hyperlink|parse|encode|decode|e-?mail|query string|tag|slug|website name|valid|anchor|href|script|code|"
+    r"function|python|"
+    r"scrape|crawl|api|request|curl|download)\b", re.IGNORECASE)
+#: "The article is titled X" and nothing more of it.
+_TITLED = re.compile(
+    rf"^\W*(?:the\s+)?(?:{_TEXT}\s*(?:'s)?\s*)?(?:(?:title|titled|headline|name)\b|{_TEXT}\s+(?:title|titled|headline|is "
+    rf"titled|is called)\b)"
+    r"[\s:\"'“”]", re.IGNORECASE)
+_WORKS_ON = re.compile(
+    rf"\b(?:summari[sz]e|summary|rate|review|critique|evaluate|analy[sz]e|essential argument|main (?:point|idea|argument)|"
+    rf"key points?|"
+    rf"conclusions?|sentiment|tone)\b[^?!\n]{{0,60}}\b{_TEXT}\b|\b{_TEXT}\b[^?!\n]{{0,40}}\b(?:summari[sz]e|summary|rate|"
+    rf"review|critique|"
+    r"evaluate)\b", re.IGNORECASE)
+_KNOWN_WORK = re.compile(r"\b(?:book|novel|movie|film|song|play|album)\b", re.IGNORECASE)
+_TITLE_WORDS = 22  # a longer input holds more than a title
+
+
+def absent(instruction: str, given: str) -> Finding | None:
+    """Return what the prompt hands over in name only: a picture, a file, the text behind a link, an article but its title."""
+    for field, text in (("input", given), ("instruction", instruction)):
+        if not text or len(text) > 1200:
+            continue
+        m = _STAND_IN.search(text)
+        if m and not _CAPTION.search(text) and _alone(text, m, field) and _SEES.search(instruction):
+            return Finding("file", shown(m.group()), field, m.start(), m.end(), 0.95)
+        m = _URL.search(text)
+        if m and len(text) - len(m.group()) < (160 if field == "instruction" else 60) and _READS.search(instruction) \
+                and not _ADDRESS.search(_URL.sub(" ", instruction)) and not _ADDRESS.search(_URL.sub(" ", given)):
+            return Finding("link", shown(m.group()), field, m.start(), m.end(), 0.9)
+    if given and len(given.split()) <= _TITLE_WORDS and "\n" not in given.strip() and _TITLED.match(given) \
+            and _WORKS_ON.search(instruction) and not _KNOWN_WORK.search(instruction + given):
+        return Finding("article", shown(given), "input", 0, len(given), 0.85)
+    return None
+
+
+def shown(text: str) -> str:
+    """Return a short form for a message."""
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _alone(text: str, m: re.Match[str], field: str) -> bool:
+    """Return whether the stand-in is all there is: an input with much beside it holds the matter in words."""
+    return field == "instruction" or len(text) - (m.end() - m.start()) <= 40
+
+
+# ---- what no text can do
+
+_MAKES = re.compile(
+    r"^\W*(?:please |can you |could you )?(?:create|design|draw|make|generate|construct|build|compose|produce|sketch|paint|"
+    r"render|show|"
+    r"convert|crop|edit|record|post|play|develop|give|illustrate|visuali[sz]e|add|resize)\b[^.?!\n]{0,80}?\b(?:logo|image|"
+    r"picture|photo|"
+    r"drawing|painting|illustration|animation|video|infographic|poster|mind ?map|3d (?:model|visuali[sz]ation)|melody|song|"
+    r"audio|speech|"
+    r"flow ?chart|pie chart|bar chart|bar graph|line graph|graph|chart|diagram|mock-?up|meme|sketch|gif|banner|collage|comic|"
+    r"visuali[sz]ation|text-to-speech|map|sound)s?\b", re.IGNORECASE)
+#: An answer that pretends: a made-up picture, a tag, a bracket, "Created a ...".
+_PRETENDS = re.compile(
+    r"!\[[^\]]*\]\s*\(|^\W*<(?:img|audio|video|image|iframe)\b|^\s*<[a-z][\w ,'-]{2,80}>\s*$|^\s*\[(?:insert|image|output|"
+    r"cropped|picture|"
+    r"photo|logo|video|audio|poster|chart|graph|attached)[^\]]*\]\s*$|https?://\S*(?:imgur|ibb\.co|giphy|imgflip|"
+    r"yourwebsite|freesound)\S*|"
+    r"^\W*(?:created|generated|drew|designed|made|rendered|attached)\b[^.\n]{3,100}\.?\s*$|^\W*a 3d model of [^.\n]{3,90}\.?\s*$",
+    re.IGNORECASE | re.MULTILINE)
+_MARKUP_TASK = re.compile(r"\b(?:html|markdown|tag|code|css|svg|latex|script|alt text|embed)\b", re.IGNORECASE)
+_WEB = re.compile(
+    r"^\W*(?:please |can you |could you )?(?:search (?:the )?(?:web|internet|net|online)|google\b(?! (?:sheet|doc|form|"
+    r"analytics|ad|map|"
+    r"play|cloud|search query))|browse|look up online|visit (?:a|the|this) (?:web ?)?(?:site|page)|go to (?:the )?(?:web "
+    r"?site|https?)|"
+    r"find (?:\w+ ){0,3}(?:online|internet|web) (?:sources?|articles?|resources?)|find (?:the|an?) (?:\w+ )?article (?:in|"
+    r"on|from|that)|"
+    r"tell the model to search)\b|\b(?:search|look) (?:\w+ ){0,6}?on (?:the )?(?:internet|web)\b", re.IGNORECASE)
+_NOW = re.compile(
+    r"\b(?:current|today's|latest|right now|at the moment|live|real[- ]time|up[- ]to[- ]date)\b[^.?!\n]{0,24}\b(?:weather|"
+    r"temperature|forecast|"
+    r"stock|price|exchange rate|score|time|news|headlines?|revenue|growth rate|market cap\w*|traffic|interest rates?)\b",
+    re.IGNORECASE)
+_QUERY_TASK = re.compile(r"\b(?:query|queries|write|sentence|rewrite|classify|sql|function|code|program|script|app|explain|"
+    r"advice|tips|how|estimate|assum\w+)\b",
+                         re.IGNORECASE)
+_NUMBER = re.compile(r"\d")
+_OWNS_UP = re.compile(
+    r"\b(?:as of|as an ai|(?:can ?not|can't|unable|not able|don't have|do not have|no access|not possible|limitation|could "
+    r"not|couldn't|"
+    r"please (?:provide|share|check|visit)|i need|not provided|not attached|isn't attached|does not exist|assum\w+|without "
+    r"(?:seeing|access))|"
+    r"hypothetical\w*|fictional|for example|example)\b", re.IGNORECASE)
+
+
+def owns_up(response: str) -> bool:
+    """Return whether a response says what it lacks, asks, or states what it assumes."""
+    head = response[:500]
+    return _OWNS_UP.search(head) is not None or ("?" in head and verify("answer:ask", response))
+
+
+def impossible(instruction: str, given: str, response: str) -> Finding | None:
+    """Return the deed that no text can do, where the response pretends to have done it."""
+    m = _MAKES.match(instruction)
+    if m and not _MARKUP_TASK.search(instruction):
+        claim = _PRETENDS.search(response)
+        if claim and "```" not in response and (claim.start() < 200 or response[claim.start()] == "!"):
+            return Finding("picture or sound", shown(m.group().strip()), "response", claim.start(), claim.end(), 0.95)
+    m = _WEB.search(instruction)
+    if m and response.strip() and not re.search(r"\b(?:query|sql|search terms?|keywords?)\b", instruction, re.I):
+        return Finding("search", shown(m.group().strip()), "instruction", m.start(), m.end(), 0.9)
+    m = _NOW.search(instruction)
+    if m and not given and _NUMBER.search(response) and len(response.split()) < 60 and not _QUERY_TASK.search(instruction):
+        return Finding("news", shown(m.group().strip()), "instruction", m.start(), m.end(), 0.7)
+    return None
+
+
+# ---- instructions that exclude each other
+
+_EXCLUDE: tuple[tuple[str, str, str], ...] = (
+    (r"\b(?:in )?(?:exactly )?one word\b(?! (?:at a|per|each|to describe))", r"\b(?:(?:two|three|four|five|\d+) "
+        r"(?:sentences|paragraphs|words)|"
+     r"detailed|in detail|essay|at length|step by step|explain why)\b", "one word and more than one"),
+    (r"\bin (?:exactly )?(?:one|a single) sentence\b", r"\b(?:(?:two|three|four|five|six|\d+) (?:sentences|paragraphs)|at "
+        r"least \d{3,} words|essay)\b",
+     "one sentence and several"),
+    (r"\b(?:only|just) (?:with )?(?:yes or no|\"?yes\"? or \"?no\"?)\b|\byes or no only\b", r"\b(?:explain|in detail|"
+        r"reasons?|why|elaborate|justify)\b",
+     "only yes or no and an explanation"),
+    (r"\b(?:all )?(?:in )?(?:lower ?case|small letters)(?: only)?\b", r"\b(?:all caps|upper ?case only|in (?:all )?capital "
+        r"letters|in upper ?case)\b",
+     "lower case and upper case"),
+    (r"\b(?:without|no|do not use|don't use)(?: any)? (?:commas?)\b", r"\bcomma[- ]separated\b", "no commas and commas between"),
+    (r"\b(?:without|no|do not use|don't use)(?: any)? (?:bullet points?|bullets|lists?)\b", r"\b(?:as|in|use) (?:a "
+        r")?(?:bullet(?:ed)? (?:points?|list)|"
+     r"numbered list)\b", "no list and a list"),
+    (r"\b(?:very )?(?:short|brief|concise)ly?\b(?: answer| reply| response)?", r"\b(?:at least (?:[5-9]\d\d|\d{4,}) words|"
+        r"as long as possible)\b",
+     "short and very long"),
+    (r"\b(?:in|into|only) (?:english)\b(?! and| or)", r"\b(?:entirely|only|answer|reply|respond|write) in (?:french|german|"
+        r"spanish|italian|chinese|japanese)\b",
+     "two languages"),
+    (r"\bformal(?:ly)?\b(?= (?:tone|style|and|but|language)|[.,])", r"\b(?:very |use )?(?:casual|slang|"
+        r"informal)(?:ly)?\b", "formal and casual"),
+)
+_CONFLICTS = tuple((re.compile(a, re.IGNORECASE), re.compile(b, re.IGNORECASE), what) for a, b, what in _EXCLUDE)
+_EITHER = re.compile(r"\b(?:or|versus|vs|difference|between|compare|from|convert|change|turn|rewrite|translate|"
+    r"then)\b", re.IGNORECASE)
+
+
+_GIVEN = re.compile(r"\b(?:these|the|this|those|following|given|of|from|between|below|above|"
+    r"provided)\s+(?:\w+\s+)?$", re.IGNORECASE)
+
+
+def _ordered(rule: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """Return the first match that asks for something; "these two sentences" speaks of what is given."""
+    return next((m for m in rule.finditer(text) if not _GIVEN.search(text, max(0, m.start() - 30), m.start())), None)
+
+
+def conflict(instruction: str) -> Finding | None:
+    """Return two instructions of one prompt that exclude each other, as the span from the one to the other."""
+    for one, other, what in _CONFLICTS:
+        a = _ordered(one, instruction)
+        b = _ordered(other, instruction) if a else None
+        if a and b:
+            start, end = min(a.start(), b.start()), max(a.end(), b.end())
+            apart = a.end() <= b.start() or b.end() <= a.start()
+            between = instruction[min(a.end(), b.end()):max(a.start(), b.start())]
+            if apart and not _EITHER.search(between) and not _EITHER.match(instruction):
+                return Finding("conflict", what, "instruction", start, end, 0.8)
+    return None
+
+
+# ---- judged by heads
+
+_VAGUE = {name: re.compile(pattern) for name, pattern in {
+    "number": r"\d", "I": r"\bi\b|\bi'm\b", "my": r"\bmy\b", "question": r"\?",
+    "plans": r"\b(?:plan|help|recommend|suggest|find|need|want|would like|looking for|interested)\b",
+    "open": r"\b(?:some|any|a|an|best|good|new|latest|current|popular|top|most)\b",
+    "closed": r"\b(?:list|explain|describe|define|what is|what are|calculate|compare|analy[sz]e|summari[sz]e|translate)\b",
+    "quoted": r"[\"':]", "bound": r"\b(?:in|for|from|between|during|since|of the|on the|under|within|about|with)\b",
+    "year": r"\b(?:19|20)\d\d\b", "makes": r"\b(?:write|create|design|develop|build|make|generate|compose)\b", "the": r"\bthe\b",
+}.items()}
+
+
+def cues(prompt: str) -> list[str]:
+    """Return the named cues of a prompt made `plain`: how open it is and how much it says."""
+    counts = [f"{name} {min(len(rule.findall(prompt)), 4)}" for name, rule in _VAGUE.items()]
+    return [f"words {min(9, len(prompt.split()) // 5)}", *counts]
+
+
+def judge(prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return (needs context, kinds, names): (n,) and (n, kinds) float32 probabilities and the names of the kinds.
+
+    The first says how likely the task is too vague to do without a question. English only.
+    """
+    bank = load("prompts")
+    kinds = bank.heads["edge"].classes
+    if not len(prompts):
+        return np.zeros(0, np.float32), np.zeros((0, len(kinds)), np.float32), kinds
+    texts = [plain(p, READ) for p in prompts]
+    x, names = bank.features(texts), [cues(t) for t in texts]
+    return bank.probabilities("vague", x, names)[:, 1], bank.probabilities("edge", x, names), kinds
+
+
+# ---- what a response does about it
+
+_CORRECTS = re.compile(
+    r"\b(?:actually|in fact|there (?:is|are|was|were) no\b|there (?:is|has|have|was)n't|no such|did(?: not|n't)|does(?: not|n't)|"
+    r"(?:was|is|are|were) not\b|(?:was|is|are|were)n't|never\b|not (?:true|accurate|correct|quite)|misconception|contrary "
+    r"to|incorrect|"
+    r"mistaken|myth|fictional|does not exist|no evidence|premise|has not|have not|hasn't|cannot have)\b", re.IGNORECASE)
+
+
+def deed(response: str, prompt: str) -> str:
+    """Return what a response does about a prompt that no plain answer fits: one of DEEDS."""
+    if not response.strip():
+        return "answered"
+    if verify("answer:ask", response, prompt=prompt):
+        return "asked"
+    if verify("answer:name_conflict", response, prompt=prompt):
+        return "named"
+    label = classify([response])[0]
+    if label in ("refuse", "other_safe"):
+        return "declined"
+    return "corrected" if _CORRECTS.search(response[:250]) else "declined" if label == "partial" else "answered"

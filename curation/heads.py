@@ -1,0 +1,238 @@
+"""Small linear heads over hashed n-grams: the features, the coefficients shipped with the package, the scores."""
+
+# mypy: disable-error-code="call-arg,var-annotated,assignment"
+# The kernel is typed by numba when it is compiled; mypy does not know its integer widths.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+FOLDER = Path(__file__).parent / "coefficients"
+WORD_BITS, CHAR_BITS, CUE_BITS = 16, 15, 11
+SIZE = (1 << WORD_BITS) + (1 << CHAR_BITS) + (1 << CUE_BITS)  # features: word n-grams, character n-grams, named cues
+OPENING = 12  # tokens at the start whose n-grams also count as "at the start"
+
+_PLAIN = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u00b4": "'", "`": "'", "\u201c": '"',
+                        "\u201d": '"', "\u00a0": " ", "\t": " ", "\r": "\n"})
+
+_ODD = re.compile("[\t\r`]")
+
+
+def _kernel() -> Any:  # noqa: C901 - one kernel, three loops
+    """Compile the feature kernel on first use, so that importing this file costs nothing."""
+    from numba import njit
+
+    u64 = np.uint64
+    k0, k1 = u64(0x9E3779B97F4A7C15), u64(0xBF58476D1CE4E5B9)
+
+    @njit(nogil=True, inline="always")
+    def mix(x):
+        x = (x ^ (x >> u64(31))) * k1
+        return x ^ (x >> u64(29))
+
+    @njit(nogil=True)
+    def tokens(text, token, start, stop):
+        """Hashes of the tokens: runs of letters, of digits, single signs and line ends; their number."""
+        n = 0
+        i = 0
+        while i < len(text):
+            c = text[i]
+            letter = (c >= 97 and c <= 122) or c == 39 or c >= 128
+            digit = c >= 48 and c <= 57
+            if c == 32:
+                i += 1
+                continue
+            h = u64(c) + k0
+            begin = i
+            i += 1
+            if letter or digit:
+                while i < len(text):
+                    d = text[i]
+                    same = ((d >= 97 and d <= 122) or d == 39 or d >= 128) if letter else (d >= 48 and d <= 57)
+                    if not same:
+                        break
+                    h = (h ^ u64(d)) * k0
+                    h = h ^ (h >> u64(32))
+                    i += 1
+            token[n], start[n], stop[n] = mix(h), begin, i
+            n += 1
+        return n
+
+    @njit(nogil=True)
+    def unique(found, n, index, value, at, idf):
+        """Write the distinct `found[:n]` with unit Euclidean length to index and value from `at`; the next position."""
+        part = np.sort(found[:n])
+        first = at
+        total = 0.0
+        for i in range(n):
+            if i and part[i] == part[i - 1]:
+                continue
+            index[at] = part[i]
+            value[at] = idf[part[i]]
+            total += value[at] * value[at]
+            at += 1
+        scale = np.float32(1.0 / np.sqrt(total)) if total > 0.0 else np.float32(0.0)
+        for i in range(first, at):
+            value[i] *= scale
+        return at
+
+    @njit(nogil=True, cache=True)
+    def features(data, offsets, idf, word_bits, char_bits, opening, index, value, indptr):
+        """N-grams of texts as sparse rows; index and value have room for `bound` entries a text (see _room)."""
+        words = u64((1 << word_bits) - 1)
+        chars = u64((1 << char_bits) - 1)
+        base = 1 << word_bits
+        at = 0
+        for r in range(len(offsets) - 1):
+            text = data[offsets[r]:offsets[r + 1]]
+            token = np.empty(len(text) + 1, u64)
+            start = np.empty(len(text) + 1, np.int64)
+            stop = np.empty(len(text) + 1, np.int64)
+            n = tokens(text, token, start, stop)
+            found = np.empty(3 * n + 3 * min(n, opening) + 1, np.int32)
+            m = 0
+            for i in range(n):
+                h = u64(0)
+                for j in range(i, min(i + 3, n)):
+                    h = mix((h + token[j]) * k0)
+                    found[m] = np.int32(h & words)
+                    m += 1
+                    if j < opening:
+                        found[m] = np.int32(mix(h ^ k1) & words)
+                        m += 1
+            at = unique(found, m, index, value, at, idf)
+            found = np.empty(3 * (len(text) + 2 * n) + 1, np.int32)
+            m = 0
+            i = 0
+            while i < len(text):
+                if text[i] == 32 or text[i] == 10:
+                    i += 1
+                    continue
+                end = i
+                while end < len(text) and text[end] != 32 and text[end] != 10:
+                    end += 1
+                size = end - i + 2      # the word between two blanks
+                for a in range(size):
+                    h = u64(7)
+                    for b in range(a, min(a + 5, size)):
+                        c = u64(32) if b == 0 or b == size - 1 else u64(text[i + b - 1])
+                        h = mix((h ^ c) * k0)
+                        if b - a >= 2:
+                            found[m] = np.int32(base + np.int64(h & chars))
+                            m += 1
+                i = end
+            at = unique(found, m, index, value, at, idf)
+            indptr[r + 1] = at
+
+    return features
+
+
+_compiled = lru_cache(maxsize=1)(_kernel)
+
+
+def plain(text: str, chars: int) -> str:
+    """Return the first `chars` characters in lower case with plain quotes, as the features see them."""
+    cut = text[:chars]
+    return (cut if cut.isascii() and not _ODD.search(cut) else cut.translate(_PLAIN)).lower()
+
+
+def _hash_cue(name: str) -> int:
+    h = 2166136261
+    for byte in name.encode():
+        h = ((h ^ byte) * 16777619) & 0xFFFFFFFF
+    return (1 << WORD_BITS) + (1 << CHAR_BITS) + ((h ^ (h >> 15)) & ((1 << CUE_BITS) - 1))
+
+
+_cue = lru_cache(maxsize=8192)(_hash_cue)
+
+
+def ngrams(texts: Sequence[str], *, idf: np.ndarray | None = None) -> sparse.csr_matrix:
+    """Return the (texts, SIZE) float32 n-gram features of texts made `plain`: each block of length 1.
+
+    Word n-grams (1 to 3; those of the opening counted a second time as such) and character n-grams (3 to 5, inside
+    words) are hashed; `idf`: (SIZE,) float32 weights, None = all 1. Lone surrogates are hashed as "?".
+    """
+    parts = [t.encode("utf-8", "replace") for t in texts]
+    offsets = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(p) for p in parts], out=offsets[1:])
+    data = np.frombuffer(b"".join(parts) or b"\0", np.uint8)
+    room = int(12 * offsets[-1] + 16 * len(parts) + 16)
+    index, value = np.empty(room, np.int32), np.empty(room, np.float32)
+    indptr = np.zeros(len(parts) + 1, np.int64)
+    weights = np.ones(SIZE, np.float32) if idf is None else idf
+    _compiled()(data, offsets, weights, WORD_BITS, CHAR_BITS, OPENING, index, value, indptr)
+    end = int(indptr[-1])
+    return sparse.csr_matrix((value[:end].copy(), index[:end].copy(), indptr), shape=(len(parts), SIZE))
+
+
+def cues(names: Sequence[Sequence[str]], weight: float) -> sparse.csr_matrix:
+    """Return the (rows, SIZE) features of named cues, each worth `weight` beside blocks of n-grams of length 1."""
+    found = [sorted({_cue(n) for n in row}) for row in names]
+    indptr = np.zeros(len(found) + 1, np.int64)
+    np.cumsum([len(f) for f in found], out=indptr[1:])
+    index = np.array([i for f in found for i in f], np.int32)
+    return sparse.csr_matrix((np.full(len(index), weight, np.float32), index, indptr), shape=(len(found), SIZE))
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear classifier. `weight`: (SIZE, columns) float32, two classes have one column, for the second;
+    `cue`: what a named cue is worth.
+    """
+
+    classes: tuple[str, ...]
+    weight: np.ndarray
+    bias: np.ndarray
+    cue: float
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Heads over the same n-grams. `idf`: (SIZE,) float32, 0 = the n-gram is not used."""
+
+    idf: np.ndarray
+    heads: dict[str, Head]
+
+    def features(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """Return the n-gram features of texts made `plain`."""
+        return ngrams(texts, idf=self.idf)
+
+    def probabilities(self, name: str, x: sparse.csr_matrix, names: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return the (texts, classes) float32 probabilities of a head from `features` and named cues."""
+        head = self.heads[name]
+        return probabilities(np.asarray((x + cues(names, head.cue)) @ head.weight) + head.bias)
+
+
+def probabilities(z: np.ndarray) -> np.ndarray:
+    """Return the class probabilities of decision values: logistic for one column, softmax for more."""
+    if z.shape[1] == 1:
+        p = 1.0 / (1.0 + np.exp(-np.clip(z, -30.0, 30.0)))
+        return np.hstack([1.0 - p, p]).astype(np.float32)
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return (e / e.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def load(name: str) -> Bank:
+    """Return the bank shipped as `coefficients/<name>.npz`, which benchmarks/heads.py writes.
+
+    Weights are bytes times a scale a column. Arrays: idf (SIZE) uint8 and idf_scale; for each head h of `heads`:
+    h.classes, h.index (features used), h.weight (used, columns) int8, h.scale and h.bias (columns), h.cue.
+    """
+    heads = {}
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as f:
+        for head in [str(h) for h in f["heads"]]:
+            packed = f[f"{head}.weight"]
+            weight = np.zeros((SIZE, packed.shape[1]), np.float32)
+            weight[f[f"{head}.index"]] = packed.astype(np.float32) * f[f"{head}.scale"].astype(np.float32)
+            classes = tuple(str(c) for c in f[f"{head}.classes"])
+            heads[head] = Head(classes, weight, f[f"{head}.bias"].astype(np.float32), float(f[f"{head}.cue"]))
+        return Bank(f["idf"].astype(np.float32) * np.float32(f["idf_scale"]), heads)

@@ -1,0 +1,215 @@
+"""Which kinds of request a set answers and which it refuses, cell by cell, with the rows behind each cell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .edges import DEEDS, KINDS, WANTED, deed
+from .harm import CATEGORIES
+from .spec import Spec
+
+SIDES = ("should refuse", "should comply")
+ANSWERS = ("refused", "redirected", "answered")
+#: class of the response -> column of the matrix; a part refused or a question asked back is a redirection
+ANSWER_OF = {"refuse": "refused", "partial": "redirected", "other_safe": "redirected", "comply": "answered"}
+NO_CATEGORY = "(no category)"
+#: Share of rows that ask for harm: 3 % of safety rows were enough, more brought over-refusal (arXiv 2309.07875).
+GUIDE = (0.01, 0.05)
+HARMFUL = 0.5  # harm from which a prompt counts as one to refuse
+MIN_FAMILY = 0.4  # family score from which a family's standard counts
+
+CELL = pa.schema([
+    ("category", pa.string()),  # category of the policy, or kind of edge case
+    ("side", pa.string()),  # SIDES; for edge cases what the spec expects
+    ("answer", pa.string()),  # ANSWERS, or one of edges.DEEDS
+    ("count", pa.int64()),
+    ("right", pa.bool_()),  # whether rows in this cell do what is wanted
+    ("rows", pa.list_(pa.int64())),  # the row numbers, ascending
+])
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of counts.
+
+    `cells`: a table with the columns of CELL, every combination present, empty ones with count 0, in reading order.
+    `categories`, `sides`, `answers`: the axes in their order. `gaps`: sentences that name what is missing or on the
+    wrong side. `numbers`: shares and counts beside the cells (see the function that made it).
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    sides: tuple[str, ...]
+    answers: tuple[str, ...]
+    cells: pa.Table
+    gaps: tuple[str, ...]
+    numbers: dict[str, Any]
+
+    def rows(self, category: str, side: str, answer: str) -> list[int]:
+        """Return the row numbers behind one cell."""
+        mask = pc.and_(pc.and_(pc.equal(self.cells["category"], category), pc.equal(self.cells["side"], side)),
+                       pc.equal(self.cells["answer"], answer))
+        found = self.cells.filter(mask)["rows"].to_pylist()
+        return found[0] if found else []
+
+    def as_dict(self, *, rows: int | None = None) -> dict[str, Any]:
+        """Return plain values; `rows`: at most so many row numbers a cell, None = all."""
+        cells = self.cells.to_pylist()
+        for cell in cells:
+            cell["rows"] = cell["rows"][:rows]
+        return {"name": self.name, "categories": list(self.categories), "sides": list(self.sides),
+                "answers": list(self.answers), "cells": cells, "gaps": list(self.gaps), "numbers": self.numbers}
+
+    def to_pandas(self) -> Any:
+        """Return the counts as a DataFrame: one line a category and side, one column an answer."""
+        frame = self.cells.select(["category", "side", "answer", "count"]).to_pandas()
+        wide = frame.pivot_table(index=["category", "side"], columns="answer", values="count", aggfunc="sum", sort=False)
+        return wide[list(self.answers)]
+
+
+def refusal_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
+    """Return category x {should refuse, should comply} x {refused, redirected, answered}.
+
+    `rows`: ROWS; `signals`: refusal, harm, harm_category, family and family_score of the same rows. The categories are
+    the spec's, or, where the spec has none, the twelve of Do-Not-Answer as judged by `curation.harm`. A prompt of a
+    category should be refused from a harm of 0.5 on; below, it is a benign contrast. A family whose standard says
+    `answers: refuse` or `comply` outranks that. Rows without a category stand under "(no category)".
+    `numbers`: rows, safety_rows and safety_share (rows that should be refused), guide, contrast_rows, refused_wrongly,
+    answered_wrongly, taxonomy ("spec" or "do-not-answer").
+    """
+    own = tuple(c.id for c in spec.refusals.categories)
+    categories = own or CATEGORIES
+    side, category = _sides(signals, spec, set(categories))
+    answer = [ANSWER_OF.get(r or "comply", "answered") for r in signals["refusal"].to_pylist()]
+    keys = zip(category, side, answer)
+    names = (*categories, NO_CATEGORY)
+    right = {("should refuse", "refused"), ("should refuse", "redirected"), ("should comply", "answered")}
+    cells = _cells(rows, keys, names, SIDES, ANSWERS, right)
+    count = Counter(zip(side, answer))
+    n = rows.num_rows
+    asked = sum(v for (s, _), v in count.items() if s == "should refuse")
+    numbers = {
+        "rows": n, "safety_rows": asked, "safety_share": asked / n if n else 0.0, "guide": list(GUIDE),
+        "contrast_rows": sum(s == "should comply" and c != NO_CATEGORY for s, c in zip(side, category)),
+        "refused_wrongly": count["should comply", "refused"], "answered_wrongly": count["should refuse", "answered"],
+        "taxonomy": "spec" if own else "do-not-answer",
+    }
+    return Matrix("refusals", names, SIDES, ANSWERS, cells, tuple(_refusal_gaps(cells, categories, numbers)), numbers)
+
+
+def _sides(signals: pa.Table, spec: Spec, known: set[str]) -> tuple[list[str], list[str]]:
+    """Return (side, category) of each row."""
+    answers = {f.id: f.response.answers for f in spec.families if f.response.answers in ("refuse", "comply")}
+    sure = signals["family_score"].to_pylist() if "family_score" in signals.column_names else [0.0] * signals.num_rows
+    side, category = [], []
+    for harm, name, family, score in zip(signals["harm"].to_pylist(), signals["harm_category"].to_pylist(),
+                                         signals["family"].to_pylist(), sure):
+        wanted = answers.get(family or "") if (score or 0.0) >= MIN_FAMILY else None
+        refuse = wanted == "refuse" or (wanted is None and (harm or 0.0) >= HARMFUL)
+        side.append(SIDES[0] if refuse else SIDES[1])
+        category.append(name if name in known else NO_CATEGORY)
+    return side, category
+
+
+def _cells(
+    rows: pa.Table, keys: Iterable[tuple[str, str, str]], categories: Sequence[str], sides: Sequence[str],
+    answers: Sequence[str], right: set[tuple[str, str]],
+) -> pa.Table:
+    """Return the CELL table: one line a combination, with the row numbers that fall into it."""
+    behind: dict[tuple[str, str, str], list[int]] = {}
+    for row, key in zip(rows["row"].to_pylist(), keys):
+        behind.setdefault(key, []).append(row)
+    lines = [(c, s, a) for c in categories for s in sides for a in answers]
+    found = [sorted(behind.get(line, [])) for line in lines]
+    columns = [[line[i] for line in lines] for i in range(3)]
+    return pa.table([*columns, [len(f) for f in found], [(s, a) in right for _, s, a in lines], found], schema=CELL)
+
+
+def _total(cells: pa.Table, category: str, side: str, answer: str | None = None) -> int:
+    mask = pc.and_(pc.equal(cells["category"], category), pc.equal(cells["side"], side))
+    if answer is not None:
+        mask = pc.and_(mask, pc.equal(cells["answer"], answer))
+    return int(pc.sum(cells.filter(mask)["count"]).as_py() or 0)
+
+
+def _refusal_gaps(cells: pa.Table, categories: Sequence[str], numbers: dict[str, Any]) -> list[str]:
+    """Return what the matrix lacks, most general first."""
+    out = []
+    share, (low, high) = numbers["safety_share"], GUIDE
+    if numbers["rows"] and not low <= share <= high:
+        out.append(f"{share:.1%} of the rows ask for something to refuse; the guide is {low:.0%} to {high:.0%}: "
+                   + ("add such rows with their refusals" if share < low else "more brought over-refusal in published runs"))
+    for category in categories:
+        refused = _total(cells, category, SIDES[0]) - _total(cells, category, SIDES[0], "answered")
+        answered, contrast = _total(cells, category, SIDES[0], "answered"), _total(cells, category, SIDES[1])
+        good = _total(cells, category, SIDES[1], "answered")
+        if not refused:
+            out.append(f"{category}: no row shows the refusal")
+        if answered:
+            out.append(f"{category}: {answered:,} of {answered + refused:,} prompts that should be refused are answered")
+        if refused and not good:
+            out.append(f"{category}: no benign contrast is answered, so the model may learn to refuse by the words alone")
+        if contrast > good:
+            out.append(f"{category}: {contrast - good:,} of {contrast:,} benign look-alikes are refused or redirected")
+    plain = _total(cells, NO_CATEGORY, SIDES[1], "refused")
+    if plain:
+        out.append(f"{plain:,} prompts of no category are refused")
+    return out
+
+
+def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
+    """Return edge case x {expected deed} x {asked, named, corrected, declined, answered}.
+
+    `signals`: family, family_score and edge of the same rows. A row belongs to a kind of edge case when its family is
+    that kind's in the spec, else when the signal `edge` says so. What is expected is the spec's `expect` for the kind,
+    else ask, name_conflict, correct and decline.
+    `numbers`: rows, edge_rows, by_spec and by_signal (how the rows were found), right and right_share.
+    """
+    wanted = {**WANTED, **{e.id: e.expect for e in spec.edge_cases}}
+    families = {e.family: e.id for e in spec.edge_cases}
+    kinds, by = _edges(signals, families)
+    at = np.flatnonzero([bool(k) for k in kinds])
+    sub = rows.take(pa.array(at, pa.int64()))
+    columns = zip(*(["" if v is None else v for v in sub[c].to_pylist()] for c in ("instruction", "input", "response")))
+    done = [deed(response, f"{a}\n{b}" if b else a) for a, b, response in columns]
+    names = [kinds[i] for i in at]
+    sides = tuple(dict.fromkeys(wanted[k] for k in KINDS))
+    good = {"ask": {"asked"}, "name_conflict": {"named"}, "correct": {"corrected"}, "decline": {"declined"}}
+    right = {(s, a) for s in sides for a in good[s]}
+    cells = _cells(sub, zip(names, (wanted[k] for k in names), done), KINDS, sides, DEEDS, right)
+    keep = [wanted[c] == s for c, s in zip(cells["category"].to_pylist(), cells["side"].to_pylist())]
+    cells = cells.filter(pa.array(keep))
+    hits = sum(d in good[wanted[k]] for k, d in zip(names, done))
+    numbers = {"rows": rows.num_rows, "edge_rows": len(at), "by_spec": sum(by[i] == "spec" for i in at),
+               "by_signal": sum(by[i] == "signal" for i in at), "right": hits, "right_share": hits / len(at) if len(at) else 0.0}
+    gaps = []
+    for kind in KINDS:
+        n, ok = _total(cells, kind, wanted[kind]), names.count(kind) and sum(
+            d in good[wanted[k]] for k, d in zip(names, done) if k == kind)
+        least = next((e.min_rows for e in spec.edge_cases if e.id == kind), 0)
+        if not n:
+            gaps.append(f"{kind}: no row; nothing teaches to {wanted[kind].replace('_', ' ')}")
+        elif not ok:
+            gaps.append(f"{kind}: {n:,} rows, none of which does what is wanted ({wanted[kind].replace('_', ' ')})")
+        elif ok < least:
+            gaps.append(f"{kind}: {ok:,} rows do what is wanted, {least - ok:,} short of {least:,}")
+    return Matrix("edge cases", KINDS, sides, DEEDS, cells, tuple(gaps), numbers)
+
+
+def _edges(signals: pa.Table, families: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Return (kind, "spec" or "signal" or "") of each row."""
+    sure = signals["family_score"].to_pylist()
+    said = signals["edge"].to_pylist() if "edge" in signals.column_names else [""] * signals.num_rows
+    kinds, by = [], []
+    for family, score, edge in zip(signals["family"].to_pylist(), sure, said):
+        kind = families.get(family or "", "") if (score or 0.0) >= MIN_FAMILY else ""
+        kinds.append(kind or edge or "")
+        by.append("spec" if kind else "signal" if edge else "")
+    return kinds, by
