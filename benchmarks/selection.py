@@ -22,9 +22,12 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +35,11 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from curation import engine, export, formats, gate, review
 from curation.facility import Reach, choose, neighbours_for
 from curation.neighbours import nearest
-from curation.selection import task_space
+from curation.selection import select, task_space
+from curation.store import Entry, Store
 from curation.vectors import Vectors
 
 HERE = Path(__file__).parent
@@ -177,18 +182,82 @@ def large(n: int, size: int) -> dict[str, Any]:
             "peak_gb": round(peak, 2), "vectors_gb": round(space.nbytes / 2**30, 2)}
 
 
+# ---- does it train better?
+
+
+def arms(folder: Path, size: int, draws: int) -> dict[str, Path]:
+    """Make a vetted folder of the sample data, and from it one exported set an arm; return {arm: set}."""
+    store = Store.create(folder)
+    with as_file(files("curation.sample_data")) as data:
+        for name in ("spec.yaml", "battery.jsonl"):
+            (folder / name).write_bytes((data / name).read_bytes())
+        reading = formats.read(str(data / "pairs.jsonl"))
+        store.import_rows(reading, source="pairs.jsonl", detected=reading.detected)
+        spec = engine.spec_of(store)
+        engine.check(store, spec)
+        gate.apply_policy(store, spec)
+        store.verdicts.append(review.read_verdicts(data / "verdicts.csv", store), actor="reader")
+    state = gate.effective(store, spec)
+    free = state.kept[~state.person[state.kept]]
+    must = int((state.person & ~state.rejected).sum())
+    uids = np.array(state.rows["uid"].to_pylist(), object)
+    length = np.array([len(x or "") for x in state.rows["response"].to_pylist()])
+    rng = np.random.default_rng(0)
+    chosen = {"select": select(store, spec, size).table["uid"].to_pylist()}
+    chosen["longest"] = uids[free[np.argsort(-length[free], kind="stable")[: size - must]]].tolist()
+    for k in range(draws):
+        chosen[f"random-{k}"] = uids[rng.permutation(free)[: size - must]].tolist()
+    out = {}
+    for arm, held in chosen.items():
+        gone = [Entry(u, "reject", arm) for u in uids[free].tolist() if u not in set(held)]
+        action = store.verdicts.append(gone, actor="benchmark", kind="selection", note=arm)
+        out[arm] = folder / f"set-{arm}"
+        done = export.export(store, spec, out=out[arm], override="benchmark", hf=False)
+        store.verdicts.undo(action, actor="benchmark")
+        print(arm, done["counts"])
+    return out
+
+
+def train(size: int, steps: int, seeds: int) -> dict[str, Any]:
+    """Train the tiny model on each arm, `seeds` times, and ask the battery; of the random arm each seed has a draw of its own."""
+    scores: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as temp:
+        for name, place in arms(Path(temp) / "set", size, seeds).items():
+            arm, _, draw = name.partition("-")
+            for seed in [int(draw)] if draw else range(seeds):
+                run = Path(temp) / f"{arm}-{seed}"
+                verb("train", str(place), "--seed", str(seed), "--steps", str(steps), "--out", str(run), "--row-losses", "off")
+                verb("eval", str(run))
+                found = json.loads((run / "battery.json").read_text())
+                passed = {name: float(b["rate"]) for name, b in found["behaviours"].items()}
+                scores.setdefault(arm, []).append({"overall": float(found["overall"]["rate"]), **passed})
+                print(arm, seed, {k: round(v, 3) for k, v in scores[arm][-1].items()}, flush=True)
+    return {"size": size, "steps": steps, "seeds": seeds, "arms": {a: {"runs": s, **spread(s)} for a, s in scores.items()}}
+
+
+def verb(*args: str) -> None:
+    subprocess.run([sys.executable, "-m", "curation.cli", *args], check=True, stdout=subprocess.DEVNULL)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=TEMP, help="where embeddings stay")
     parser.add_argument("--large", type=int, metavar="ROWS", help="time a choice among this many vectors")
-    parser.add_argument("--size", type=int, default=100_000, help="rows chosen with --large")
+    parser.add_argument("--size", type=int, help="rows chosen: 400 with --train, 100,000 with --large")
+    parser.add_argument("--train", action="store_true", help="the tiny trainer on the sample data")
+    parser.add_argument("--steps", type=int, default=300, help="of a run, with --train")
+    parser.add_argument("--seeds", type=int, default=4, help="runs an arm, with --train")
     args = parser.parse_args()
     path = HERE / "results" / "selection.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     if args.large:
-        result["large"] = large(args.large, args.size)
+        result["large"] = large(args.large, args.size or 100_000)
         print(json.dumps(result["large"], indent=1))
+    elif args.train:
+        result["train"] = train(args.size or 400, args.steps, args.seeds)
+        for arm, numbers in result["train"]["arms"].items():
+            print(f"{arm:8}", "  ".join(f"{k} {shown(v)}" for k, v in numbers.items() if k != "runs"))
     else:
         result["held_out"] = held_out(args.data, args.cache)
     path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")

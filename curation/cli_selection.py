@@ -247,7 +247,8 @@ def map_(folder: Path, refit: bool, colour: str, out: Path | None, json_: bool) 
 
     store = Store(folder)
     spec = engine.spec_of(store)
+    names = mapping.colours(store, spec, colour)
     with progress() as step:
         done = mapping.lay_out(store, refit=refit, progress=step)
-    paths = mapping.draw(store, spec, done, out or folder / "report", colour=colour)
+    paths = mapping.draw(store, spec, done, out or folder / "report", colour=colour, names=names)
     _say(json_, {**done.as_dict(), **paths}, lambda: done.sentence + "".join(f"\nwrote {p}" for p in paths.values()))

@@ -218,9 +218,15 @@ def _kept(space: np.ndarray, places: np.ndarray, rows: int = 2000) -> float:
 # ---- pictures
 
 
-def draw(store: Store, spec: Spec, laid: Map, folder: Path, *, colour: str = "family") -> dict[str, str]:
-    """Write map.png and map.html into `folder` and return their paths. `colour`: family, cluster or verdict."""
-    names, texts = _names(store, spec, colour), store.rows(columns=["instruction"])["instruction"]
+def draw(
+    store: Store, spec: Spec, laid: Map, folder: Path, *, colour: str = "family", names: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Write map.png and map.html into `folder` and return their paths.
+
+    `colour`: family, cluster or verdict; `names`: what `colours` returned for it, when that was asked before.
+    """
+    names = colours(store, spec, colour) if names is None else names
+    texts = store.rows(columns=["instruction"])["instruction"]
     common = [name for name, _ in sorted(Counter(names).items(), key=lambda x: (-x[1], x[0]))[:LEGEND]]
     code = np.array([common.index(x) if x in common else LEGEND for x in names], np.int64)
     legend = [(x, int((code == k).sum()), COLOURS[k]) for k, x in enumerate(common)]
@@ -239,8 +245,8 @@ def draw(store: Store, spec: Spec, laid: Map, folder: Path, *, colour: str = "fa
     return {"png": str(folder / "map.png"), "html": str(folder / "map.html")}
 
 
-def _names(store: Store, spec: Spec, colour: str) -> list[str]:
-    """Return what each row is coloured by."""
+def colours(store: Store, spec: Spec, colour: str) -> list[str]:
+    """Return what each row is coloured by: its family, cluster or verdict. Raises CurationError where there is none."""
     if colour == "verdict":
         state = effective(store, spec)
         return np.where(state.rejected, "rejected", np.where(state.accepted, "accepted", "undecided")).tolist()
