@@ -104,6 +104,25 @@ def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
 # ---- what the model sees
 
 
+def test_a_tiled_head_gives_the_losses_and_gradients_of_the_whole_one(
+    prepared: bases.Prepared, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = plans.lay(prepared.train, np.array([3, 5, 9]))
+    seen = []
+    for tile in (1 << 26, 5 * len(prepared.tokenizer)):  # whole; five positions a tile
+        monkeypatch.setattr(lossy, "TILE", tile)
+        model = transformers.AutoModelForCausalLM.from_pretrained(base)
+        isolate(model)
+        losses, owner, hit = lossy.token_losses(model, batch)
+        (losses.sum() / 7).backward()
+        seen.append((losses.detach(), owner, hit, {name: p.grad for name, p in model.named_parameters()}))
+    whole, tiled = seen
+    assert len(whole[0]) > 10
+    assert torch.allclose(whole[0], tiled[0], atol=1e-6) and torch.equal(whole[2], tiled[2])
+    for name, grad in whole[3].items():
+        assert torch.allclose(grad, tiled[3][name], atol=1e-6), name
+
+
 @pytest.mark.parametrize("order", [slice(0, 6), [0, 40, 3]], ids=["padded", "one by one"])
 def test_rows_laid_end_to_end_do_not_see_each_other(prepared: bases.Prepared, base: Path, order: Any) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(base)

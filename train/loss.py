@@ -2,29 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.distributed.tensor import DTensor
 
 from . import compile as compiler
 from .base import Prepared
 from .compile import IGNORE, Tokens
 from .plan import lay
 
+#: Most numbers of logits kept at once; above it the head runs in tiles and its gradient is taken on the way forward.
+TILE = 1 << 26
+#: Architectures whose logits are the head's product and nothing else, so that tiles may take the head's place.
+BARE = {"llama", "qwen2", "qwen3", "smollm3", "olmo2", "phi3", "stablelm"}
+
 
 def token_losses(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (loss of each labelled token, its owner, whether it is the likeliest token): logits exist there only."""
+    """Return (loss of each labelled token, its owner, whether it is the likeliest token): logits exist there only.
+
+    With a large vocabulary the first tensor carries the gradient of its sum only: weigh the sum, not single tokens.
+    """
     labels, owner = batch["labels"][0], batch["owner"]
     at = (labels[1:] != IGNORE).nonzero()[:, 0]  # position t says token t + 1
+    wanted = labels[at + 1]
+    inner = getattr(model, "module", model)  # several processes wrap the model
+    head = inner.get_output_embeddings()
+    tiled = _tiled(inner, head, len(at))
     names = ("input_ids", "position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
-    logits = model(**{name: batch[name] for name in names}, logits_to_keep=at, use_cache=False).logits[0]
+    with _without(head) if tiled else nullcontext():
+        logits = model(**{name: batch[name] for name in names}, logits_to_keep=at, use_cache=False).logits[0]
+    if tiled:
+        losses, hit = TiledHead.apply(logits, head.weight, wanted, torch.is_grad_enabled())
+        return losses, owner[at + 1], hit
     if logits.shape[0] != at.shape[0]:  # an architecture that ignores logits_to_keep
         logits = logits[at]
-    wanted = labels[at + 1]
     hit = logits.detach().argmax(-1) == wanted
     return F.cross_entropy(logits.float(), wanted, reduction="none"), owner[at + 1], hit
+
+
+def _tiled(model: Any, head: Any, n: int) -> bool:
+    """Return whether the head shall run in tiles: many logits, a plain linear head, and nothing done to its output."""
+    kind = getattr(getattr(model, "config", None), "model_type", "")
+    plain = isinstance(head, torch.nn.Linear) and head.bias is None and isinstance(head.weight, torch.nn.Parameter)
+    sharded = isinstance(head.weight, DTensor) if plain else False
+    return plain and not sharded and kind in BARE and n * head.weight.shape[0] > TILE
+
+
+@contextmanager
+def _without(head: Any) -> Iterator[None]:
+    """Let the model give what it would hand to its head."""
+    head.forward = _same
+    try:
+        yield
+    finally:
+        del head.forward
+
+
+def _same(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden
+
+
+class TiledHead(torch.autograd.Function):
+    """Cross-entropy of a linear head, tile by tile, so that the whole logits never exist.
+
+    As Liger and TRL do, each tile's gradient is computed with its loss, while its logits are there; backward scales it
+    by the gradient of the sum. hidden (n, d), weight (V, d), wanted (n,) -> losses (n,) float32, hits (n,) bool.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, wanted: torch.Tensor, learning: bool) -> Any:
+        half = torch.is_autocast_enabled(hidden.device.type)
+        kind = torch.get_autocast_dtype(hidden.device.type) if half else weight.dtype
+        w, h = weight.detach().to(kind), hidden.detach().to(kind)
+        losses = torch.empty(len(h), dtype=torch.float32, device=h.device)
+        hits = torch.empty(len(h), dtype=torch.bool, device=h.device)
+        grad_h = torch.empty_like(hidden) if learning and hidden.requires_grad else None
+        grad_w = torch.zeros_like(weight, dtype=torch.float32) if learning and weight.requires_grad else None
+        rows = max(1, TILE // weight.shape[0])
+        for k in range(0, len(h), rows):
+            part = slice(k, k + rows)
+            logits = (h[part] @ w.T).float()
+            losses[part] = F.cross_entropy(logits, wanted[part], reduction="none")
+            hits[part] = logits.argmax(-1) == wanted[part]
+            if grad_h is None and grad_w is None:
+                continue
+            slope = logits.softmax(-1)
+            slope[torch.arange(len(slope), device=h.device), wanted[part]] -= 1.0
+            slope = slope.to(kind)
+            if grad_h is not None:
+                grad_h[part] = (slope @ w).to(grad_h.dtype)
+            if grad_w is not None:
+                grad_w += slope.T @ h[part]
+        ctx.save_for_backward(grad_h, grad_w)
+        ctx.kind = weight.dtype
+        ctx.mark_non_differentiable(hits)
+        return losses, hits
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor, _: Any) -> Any:
+        grad_h, grad_w = ctx.saved_tensors
+        scale = grad[0] if len(grad) else grad.sum()
+        return (
+            grad_h * scale if grad_h is not None else None,
+            (grad_w * scale).to(ctx.kind) if grad_w is not None else None,
+            None,
+            None,
+        )
 
 
 def row_means(values: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tensor:

@@ -1,0 +1,373 @@
+"""The trainer: on a CPU the built-in base, packing and the sensor; on a GPU tokens a second and MFU beside TRL in one run.
+
+    python benchmarks/train.py [--part cpu]                          # needs nothing but the sample data
+    python benchmarks/train.py --part gpu --lengths FILE             # needs CUDA and trl; FILE: JSONL rows of real pairs
+
+GPU models are built from their configurations with random weights: shapes real, nothing downloaded. Lengths of short pairs are
+those of FILE's rows (words times 1.35), of "packed" full packs of 4,096 tokens. Tokens counted are tokens of rows, never padding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+SHAPES = {  # hidden, intermediate, layers, heads, key-value heads, vocabulary, tied
+    "0.5B": (896, 4864, 24, 14, 2, 151936, True),
+    "1.5B": (1536, 8960, 28, 12, 2, 151936, True),
+    "8B": (4096, 14336, 32, 32, 8, 128256, False),
+}
+PEAK = 989e12  # dense bf16 of H100 and H200, by the maker's data sheet
+
+
+# ---- CPU
+
+
+def run_cpu(runs: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as temp:
+        folder = Path(temp) / "set"
+        verb("import", str(ROOT / "sample_data" / "pairs.jsonl"), "--to", str(folder))
+        for name in ("spec.yaml", "battery.jsonl"):
+            (folder / name).write_bytes((ROOT / "sample_data" / name).read_bytes())
+        verb("check", str(folder))
+        verb("export", str(folder), "--raw", "--out", str(folder / "raw-set"))
+        quiet = [speed(folder, f"quiet{k}") for k in range(runs)]
+        busy = [with_neighbour(lambda k=k: speed(folder, f"busy{k}")) for k in range(runs)]
+        return {
+            "tiny_tokens_per_s": quiet,
+            "tiny_tokens_per_s_other_core_busy": busy,
+            "busy_over_quiet": round(statistics.median(busy) / statistics.median(quiet), 3),
+            "packing": packing(folder / "raw-set"),
+            "trainer_over_plain_loop": against_plain(folder / "raw-set", runs),
+            "sensor": sensor(folder),
+        }
+
+
+def verb(*args: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "curation.cli", *args], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def speed(folder: Path, name: str, steps: int = 150) -> int:
+    """Return real tokens a second of `tiny` over the second half of a short run."""
+    run_dir = folder / "runs" / name
+    verb("train", str(folder / "raw-set"), "--out", str(run_dir), "--steps", str(steps), "--row-losses", "off")
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return round(statistics.median(line["tokens_per_s"] for line in lines[len(lines) // 2 :]))
+
+
+def with_neighbour(work: Any) -> int:
+    """Return what `work` gives while another process keeps one core busy."""
+    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        return work()
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+
+
+def packing(set_dir: Path) -> dict[str, Any]:
+    """Return fill and time of best-fit packing, on the set's lengths and on 1 M drawn from a long-tailed spread."""
+    import numpy as np
+    from curation.train import base, compile
+    from curation.train.runs import Recipe
+
+    lengths = base.prepare(Recipe(set=str(set_dir))).train.lengths
+    many = np.clip(np.random.default_rng(0).lognormal(4.9, 0.8, 1_000_000), 8, 4096).astype(np.int64)
+    out = {}
+    for name, x, capacity in (("sample set, 2,048", lengths, 2048), ("1 M log-normal, 4,096", many, 4096)):
+        began = time.perf_counter()
+        packs = compile.best_fit(x, capacity)
+        fill = float(x.sum()) / (len(packs) * capacity)
+        out[name] = {"packs": len(packs), "fill": round(fill, 5), "seconds": round(time.perf_counter() - began, 2)}
+    return out
+
+
+def against_plain(set_dir: Path, runs: int, steps: int = 60) -> dict[str, Any]:
+    """Time the same batches through our trainer and through a bare torch loop with the same model and optimizer."""
+    import torch
+    from curation.train import base, loss, plan, settings, sft, tiny
+    from curation.train import runs as folders
+    from curation.train.isolate import isolate
+    from curation.train.runs import Recipe
+
+    torch.set_num_threads(1)
+    recipe = Recipe(set=str(set_dir), steps=steps, log_every=steps, row_losses="off")
+    prepared = base.prepare(recipe)
+    resolved = settings.resolve(recipe, prepared, **base.size_of(tiny.make_model(prepared.tokenizer, seed=0)))
+
+    def plain() -> float:
+        model = tiny.make_model(prepared.tokenizer, seed=0)
+        isolate(model)
+        model.train()
+        batches = plan.Plan(prepared.train, prepared.tokenizer, resolved, seed=0)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        began = time.perf_counter()
+        for k in range(steps):
+            batch = batches[k]
+            losses, _, _ = loss.token_losses(model, batch)
+            losses.mean().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        return time.perf_counter() - began
+
+    def ours() -> float:
+        with tempfile.TemporaryDirectory() as temp:
+            run_dir = Path(temp) / "run"
+            folders.create(run_dir, recipe)
+            return float(sft.train_run(run_dir, recipe, prepared)["seconds"])
+
+    plain(), ours()
+    pairs = [(plain(), ours()) for _ in range(runs)]
+    ratios = [b / a for a, b in pairs]
+    return {"seconds": [[round(a, 2), round(b, 2)] for a, b in pairs], "ratio": round(statistics.median(ratios), 3)}
+
+
+def sensor(folder: Path) -> dict[str, Any]:
+    """Return how much denser planted wrong labels are in the top decile of the queue of hard rows than in the whole set."""
+    import pyarrow.parquet as pq
+
+    answers = json.loads((ROOT / "sample_data" / "answers.json").read_text(encoding="utf-8"))
+    planted = {int(i) for i, entry in answers["rows"].items() if "dup.conflict" in entry["flaws"]}
+    any_flaw = {int(i) for i in answers["rows"]}
+    verb("train", str(folder / "raw-set"), "--out", str(folder / "runs" / "sensor"), "--epochs", "4")
+    rows = pq.read_table(folder / "runs" / "sensor" / "row_losses.parquet")["row"].to_pylist()
+    queue = (folder / "queues" / "hard-sensor.jsonl").read_text(encoding="utf-8").splitlines()
+    top = [json.loads(line)["row"] for line in queue]
+    out: dict[str, Any] = {"rows": len(rows), "queue": len(top)}
+    for name, bad in (("wrong labels", planted), ("any planted flaw", any_flaw)):
+        base, found = len(bad & set(rows)) / len(rows), len(bad & set(top)) / len(top)
+        out[name] = {"planted": len(bad & set(rows)), "in_queue": len(bad & set(top)), "enrichment": round(found / base, 2)}
+    return out
+
+
+# ---- GPU
+
+
+def run_gpu(lengths_file: Path, runs: int, sizes: list[str]) -> dict[str, Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit("no CUDA device: nothing is measured by guess; run this part on a machine with an H100 or H200")
+    lengths = short_lengths(lengths_file)
+    out: dict[str, Any] = {"device": torch.cuda.get_device_name()}
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as temp:
+            model = build(size, Path(temp) / "model")
+            lora = size == "8B"
+            for mix, rows in (("short", lengths), ("packed 4k", [4096] * 512)):
+                set_dir = write_set(Path(temp) / mix.replace(" ", "-"), rows, Path(temp) / "model")
+                out[f"{size} {'LoRA' if lora else 'full'}, {mix}"] = {
+                    name: measure(arm, model, set_dir, size, lora, runs) for name, arm in ARMS.items()
+                }
+    return out
+
+
+def short_lengths(path: Path) -> list[int]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:8192]]
+    words = [sum(len(str(r.get(k, "")).split()) for k in ("instruction", "input", "output", "response")) for r in rows]
+    return [min(2048, max(16, round(1.35 * w) + 12)) for w in words]
+
+
+def build(size: str, folder: Path) -> Path:
+    """Save a model of the shape with random weights, and a tokenizer with a chat template of its own."""
+    import torch
+    import transformers
+    from curation.train import tiny
+
+    hidden, inner, layers, heads, groups, vocabulary, tied = SHAPES[size]
+    config = transformers.Qwen2Config(
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=groups, max_position_embeddings=8192, tie_word_embeddings=tied, use_sliding_window=False,
+        pad_token_id=0, eos_token_id=0, bos_token_id=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    tiny.make_tokenizer(["one two three four five six seven eight nine ten"] * 50).save_pretrained(folder)
+    return folder
+
+
+def write_set(folder: Path, lengths: list[int], model: Path) -> Path:
+    """Write a set whose rows have these lengths in tokens, a fifth of them the prompt's."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import transformers
+
+    from curation.model import MESSAGES
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    overhead = len(tokenizer.apply_chat_template(turns("", " "), tokenize=True)["input_ids"])
+    one = len(tokenizer(" one" * 100, add_special_tokens=False)["input_ids"]) / 100
+    folder.mkdir(parents=True)
+    messages = []
+    for n in lengths:
+        words = max(2, int((n - overhead - 2) / one))
+        messages.append(turns(" ".join(["one"] * max(1, words // 5)), " ".join(["one"] * max(1, words - words // 5))))
+    for split, part in (("train", messages), ("validation", [])):
+        k = len(part)
+        table = {
+            "row": pa.array(range(k), pa.int64()),
+            "uid": pa.array([str(i) for i in range(k)]),
+            "family": pa.array([""] * k, pa.string()),
+            "messages": pa.array(part, MESSAGES),
+        }
+        pq.write_table(pa.table(table), folder / f"{split}.parquet")
+    return folder
+
+
+def turns(prompt: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
+def ours(model: Path, set_dir: Path, lora: bool, steps: int, *, blocks: bool) -> tuple[float, float]:
+    """Return (tokens, seconds) of the second half of a run."""
+    from curation.train import runs as folders
+    from curation.train import sft
+    from curation.train.runs import Recipe
+
+    with tempfile.TemporaryDirectory() as temp:
+        run_dir = Path(temp) / "run"
+        recipe = Recipe(
+            set=str(set_dir), base=str(model), lora=lora, steps=steps, batch=128, log_every=steps // 2, save_every=10**6,
+            row_losses="off", compile=blocks,
+        )  # fmt: skip
+        folders.create(run_dir, recipe)
+        sft.train_runs([run_dir])
+        first, second = folders.read_metrics(run_dir)[-2:]
+        return second["tokens"] - first["tokens"], second["seconds"] - first["seconds"]
+
+
+def theirs(model: Path, set_dir: Path, lora: bool, steps: int, *, tuned: bool) -> tuple[float, float]:
+    """Return (tokens, seconds) of the second half of a run of TRL, with its defaults or as well set as we know."""
+    import torch
+    import transformers
+    import trl
+    from curation.train import base
+    from curation.train.runs import Recipe
+    from datasets import Dataset
+
+    prepared = base.prepare(Recipe(set=str(set_dir), base=str(model)))
+    t = prepared.train
+    spans = [slice(t.offsets[i], t.offsets[i + 1]) for i in range(len(t))]
+    data = Dataset.from_dict({"input_ids": [t.ids[s].tolist() for s in spans], "labels": [t.labels[s].tolist() for s in spans]})
+    well = {
+        "packing": True, "max_length": 16384, "per_device_train_batch_size": 1, "gradient_checkpointing": False, "bf16": True,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as temp:
+        config = trl.SFTConfig(
+            output_dir=temp, max_steps=steps, report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
+            **(well if tuned else {}),
+        )  # fmt: skip
+        dtype = torch.bfloat16 if tuned and lora else torch.float32
+        made = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+        if tuned:
+            from curation.train.isolate import isolate
+
+            isolate(made)
+        peft = None
+        if lora:
+            from peft import LoraConfig
+
+            peft = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+        trainer = trl.SFTTrainer(
+            model=made, args=config, train_dataset=data, processing_class=prepared.tokenizer, peft_config=peft
+        )
+        clock = Clock(steps // 2)
+        trainer.add_callback(clock.callback())
+        collate = trainer.data_collator
+        trainer.data_collator = lambda rows: clock.count(rows, collate(rows))
+        trainer.train()
+        torch.cuda.synchronize()
+        return clock.tokens, time.perf_counter() - clock.began
+
+
+class Clock:
+    """Counts tokens and seconds from a step on."""
+
+    def __init__(self, start: int) -> None:
+        self.start, self.tokens, self.began, self.on = start, 0, 0.0, False
+
+    def callback(self) -> Any:
+        import torch
+        from transformers import TrainerCallback
+
+        clock = self
+
+        class Start(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                if state.global_step == clock.start:
+                    torch.cuda.synchronize()
+                    clock.began, clock.on = time.perf_counter(), True
+
+        return Start()
+
+    def count(self, rows: Any, batch: Any) -> Any:
+        if self.on:
+            self.tokens += sum(len(row["input_ids"]) for row in rows)
+        return batch
+
+
+ARMS = {
+    "ours": lambda *a: ours(*a, blocks=False),
+    "ours, blocks compiled": lambda *a: ours(*a, blocks=True),
+    "TRL, its defaults": lambda *a: theirs(*a, tuned=False),
+    "TRL, well set": lambda *a: theirs(*a, tuned=True),
+}
+
+
+def measure(arm: Any, model: Path, set_dir: Path, size: str, lora: bool, runs: int, steps: int = 30) -> dict[str, Any]:
+    """Return median tokens a second, FLOP/s and MFU of an arm, and its peak memory; a fault is kept as its message."""
+    import torch
+
+    hidden, inner, layers, heads, groups, vocabulary, tied = SHAPES[size]
+    head = hidden // heads
+    block = 2 * hidden * hidden + 2 * hidden * groups * head + 3 * hidden * inner
+    parameters = layers * block + vocabulary * hidden * (1 if tied else 2)
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        rates = [tokens / seconds for tokens, seconds in (arm(model, set_dir, lora, steps) for _ in range(runs))]
+    except (RuntimeError, ValueError, TypeError) as error:  # a peer that cannot run is a result as well
+        return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+    rate = statistics.median(rates)
+    flops = (4 if lora else 6) * parameters * rate
+    return {
+        "tokens_per_s": round(rate),
+        "of_runs": [round(r) for r in rates],
+        "tflops": round(flops / 1e12, 1),
+        "mfu": round(flops / PEAK, 3),
+        "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1),
+    }
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--part", choices=["cpu", "gpu"], default="cpu")
+    ap.add_argument("--lengths", type=Path, help="rows whose lengths the short pairs take (GPU)")
+    ap.add_argument("--runs", type=int, default=3)
+    ap.add_argument("--sizes", default="0.5B,1.5B,8B")
+    ap.add_argument("--out", type=Path)
+    a = ap.parse_args()
+    if a.part == "gpu" and a.lengths is None:
+        ap.error("--part gpu needs --lengths FILE")
+    result = run_cpu(a.runs) if a.part == "cpu" else run_gpu(a.lengths, a.runs, a.sizes.split(","))
+    result = {"python": platform.python_version(), **result}
+    out = a.out or Path(__file__).parent / "results" / f"train-{a.part}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
