@@ -117,7 +117,8 @@ def _text(name: str, found: list[dict[str, Any]], measured: dict[str, Any], n: i
     out += [f"  # {id}: off".ljust(34) + f"# {first_line(u)} ({u.severity}, {u.action})" for id, u in sorted(CHECKS.items())]
     out += [
         "",
-        "# Which row of a duplicate cluster stays: the first of these that decides.",
+        "# Which row of a duplicate cluster stays: the first of these that decides (verdict, flags, longest, shortest,",
+        "# first, and `most` or `least` with a signal that is a number, such as: most n_words).",
         "keep: [verdict, flags, first]",
         "",
         "# When the vetted set may leave. Rates are shares of the rows that would be exported.",

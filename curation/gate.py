@@ -195,7 +195,8 @@ def policy_entries(state: Effective, spec: Spec) -> list[Entry]:
     """Return the verdicts that the spec's policy gives on rows no person has decided.
 
     `drop` rejects, `fix` takes the flag's text, `review` and `none` decide nothing. Of a duplicate cluster the
-    best row by `spec.keep` stays: a person's accept, then fewer flags that drop, then first.
+    best row by `spec.keep` stays (by default a person's accept, then fewer flags that drop, then first), and the verdict
+    on the others says which of these decided.
     """
     acts = acting(state.flags, spec)
     rows = state.flags["row"].to_numpy()
@@ -242,29 +243,64 @@ def _drop_copies(
     clusters: dict[int, list[int]] = defaultdict(list)
     for x in sorted(best):
         clusters[int(root[x])].append(x)
+    ranking = Ranking(state.rows, state.signals, spec, weight, state.accepted, state.rejected & state.person)
     for members in clusters.values():
-        keep = min(members, key=lambda i: _rank(state, spec, i, weight))
+        keep = min(members, key=ranking.key)
         for i in members:
             if i != keep and i not in drops and not state.person[i]:
                 score, check = best[i]
                 how = "same content as" if check == "dup.exact" else f"near-duplicate ({score:.2f}) of"
-                drops[i] = Entry(
-                    state.rows["uid"][i].as_py(), "reject", f"{how} row {keep}, which is kept", check_id=check, score=score
-                )
+                reason = f"{how} row {keep}, which is kept because {ranking.why(keep, i)}"
+                drops[i] = Entry(state.rows["uid"][i].as_py(), "reject", reason, check_id=check, score=score)
 
 
-def _rank(state: Effective, spec: Spec, i: int, weight: np.ndarray) -> tuple[float, ...]:
-    """Return the sort key by which one row of a cluster is kept: smallest first, what a person rejected last."""
-    size = len(state.rows["response"][i].as_py() or "") if {"longest", "shortest"} & set(spec.keep) else 0
-    value = {
-        "verdict": 0.0 if state.accepted[i] else 1.0,
-        "flags": float(weight[i]),
-        "longest": -float(size),
-        "shortest": float(size),
-        "first": float(i),
-    }
-    refused = float(state.rejected[i] and state.person[i])
-    return (refused, *(value[k] for k in spec.keep), float(i))
+class Ranking:
+    """Which row of a duplicate cluster is kept, and why: what a person rejected last, then by `spec.keep`."""
+
+    def __init__(
+        self, rows: pa.Table, signals: pa.Table, spec: Spec, weight: np.ndarray, accepted: np.ndarray, refused: np.ndarray
+    ) -> None:
+        """`weight`: of each row's flags; `accepted`, `refused`: by a person. Raises CurationError for an absent signal."""
+        self.rows, self.keep = rows, spec.keep
+        self.known = {"verdict": np.where(accepted, 0.0, 1.0), "flags": weight, "refused": refused.astype(float)}
+        self.known["first"] = np.arange(rows.num_rows, dtype=float)
+        for rule in spec.keep:
+            way, _, name = rule.partition(" ")
+            if name:
+                if name not in signals.column_names:
+                    raise CurationError(
+                        f"keep: {rule!r}: this folder has no signal {name}",
+                        f"signals here: {', '.join(signals.column_names[2:])}",
+                    )
+                value = np.asarray(pc.fill_null(signals[name].cast(pa.float64()), np.nan))
+                # A row without a value comes after those that have one.
+                self.known[rule] = np.where(np.isnan(value), np.inf, -value if way == "most" else value)
+
+    def key(self, i: int) -> tuple[float, ...]:
+        """Return the sort key of a row: the smallest of a cluster is kept."""
+        return (self._value("refused", i), *(self._value(rule, i) for rule in self.keep), float(i))
+
+    def _value(self, rule: str, i: int) -> float:
+        if rule not in ("longest", "shortest"):
+            return float(self.known[rule][i])
+        size = len(self.rows["response"][i].as_py() or "")
+        return float(-size if rule == "longest" else size)
+
+    def why(self, kept: int, other: int) -> str:
+        """Return what made `kept` come before `other`, to be read after "because"."""
+        rule = next((r for r in ("refused", *self.keep) if self._value(r, kept) != self._value(r, other)), "first")
+        way, _, name = rule.partition(" ")
+        if name:
+            have, has = (abs(self._value(rule, i)) for i in (kept, other))
+            return f"it has {way} {name} ({have:.4g}" + (f" against {has:.4g})" if np.isfinite(has) else ", this row has none)")
+        return {
+            "refused": "a person rejected this row",
+            "verdict": "a person accepted it",
+            "flags": "it has fewer flags",
+            "longest": "its response is longer",
+            "shortest": "its response is shorter",
+            "first": "it comes first",
+        }[rule]
 
 
 def apply_policy(store: Store, spec: Spec) -> dict[str, int]:

@@ -8,14 +8,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 import xxhash
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import CurationError
+from .model import SIGNALS
 from .text import nearest
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+KEEP = ("verdict", "flags", "longest", "shortest", "first")
+
+
+def _keep_rule(rule: str) -> str:
+    """Return a rule of `keep`: one of KEEP, or `most` or `least` and the name of a signal that is a number."""
+    numbers = [name for name, kind in SIGNALS.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)]
+    rules = [*KEEP, *(f"{way} {name}" for way in ("most", "least") for name in numbers)]
+    if rule not in rules:
+        close = nearest(rule, rules)
+        help_ = f"; did you mean {close!r}?" if close else f" (known: {', '.join(KEEP)}, most SIGNAL, least SIGNAL)"
+        raise ValueError(f"{rule!r} does not rank rows{help_}")
+    return rule
 
 
 class _Loader(yaml.SafeLoader):
@@ -155,7 +169,7 @@ class Spec(Model):
     refusals: RefusalPolicy = RefusalPolicy()
     edge_cases: tuple[EdgeCase, ...] = ()
     checks: dict[str, CheckSettings | Literal["off"]] = {}
-    keep: tuple[Literal["verdict", "flags", "longest", "shortest", "first"], ...] = ("verdict", "flags", "first")
+    keep: tuple[Annotated[str, AfterValidator(_keep_rule)], ...] = ("verdict", "flags", "first")
     gate: GatePolicy = GatePolicy()
     split: SplitPolicy = SplitPolicy()
     battery: BatteryPolicy = BatteryPolicy()

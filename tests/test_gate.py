@@ -47,6 +47,40 @@ def test_of_copies_the_first_stays_unless_it_is_flawed_or_another_is_accepted(tm
     assert gate.effective(other, spec).rejected.tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("keep", "stays", "why"),
+    [
+        ("[verdict, flags, first]", 0, "because it comes first"),
+        ("[verdict, most n_words]", 2, "because it has most n_words (21 against 20)"),
+        ("[least n_words]", 1, "because it has least n_words (19 against 20)"),
+        ("[longest]", 2, "because its response is longer"),
+        ("[shortest, first]", 1, "because its response is shorter"),
+    ],
+)
+def test_which_copy_stays_is_the_specs_and_the_verdict_says_why(tmp_path: Path, keep: str, stays: int, why: str) -> None:
+    spec = parse(f"name: t\nkeep: {keep}\nchecks:\n  dup.near: {{threshold: 0.6}}")
+    texts = [LONG, LONG.replace(" new", ""), LONG.replace("bridge", "new bridge")]
+    given = [{"instruction": "What did the committee decide on Monday?", "response": text} for text in texts]
+    store = ready(tmp_path, given, spec)
+    gate.apply_policy(store, spec)
+    state = gate.effective(store, spec)
+    assert np.flatnonzero(~state.rejected).tolist() == [stays]
+    reason = state.decisions[state.rows["uid"][0 if stays else 2].as_py()].reason
+    assert reason.startswith("near-duplicate (") and f"of row {stays}, which is kept because" in reason
+    assert reason.endswith(why)
+
+
+def test_keep_names_a_known_number(tmp_path: Path) -> None:
+    with pytest.raises(CurationError, match=r"keep\.0: .*'most n_wrods' does not rank rows; did you mean 'most n_words'"):
+        parse("name: t\nkeep: [most n_wrods]")
+    with pytest.raises(CurationError, match=r"'most refusal' does not rank rows"):
+        parse("keep: [most refusal]")
+    spec = parse("keep: [most train_loss_first]")
+    store = ready(tmp_path, [{"instruction": "Who?", "response": LONG}] * 2, spec)
+    with pytest.raises(CurationError, match="this folder has no signal train_loss_first"):
+        gate.apply_policy(store, spec)
+
+
 def test_a_person_is_not_overruled_by_the_policy(tmp_path: Path) -> None:
     spec = parse("name: t")
     store = ready(tmp_path, [{"instruction": "a", "response": ""}], spec)
