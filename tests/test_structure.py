@@ -59,6 +59,8 @@ FLOORS = {
     "fit": 7,
     "export": 7,
     "report": 7,
+    "report_page": 7,
+    "measured": 2,
     "cli": 9,
     "cli_matrices": 9,
     "demo": 9,
