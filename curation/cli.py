@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 #: Verbs in files of their own beside this one, loaded when asked for: {verb: module}.
 ELSEWHERE = {
     "calibrate": "cli_calibrate",
+    "clusters": "cli_diversity",
+    "families": "cli_diversity",
     "coverage": "cli_selection",
+    "duplicates": "cli_duplicates",
     "map": "cli_selection",
     "select": "cli_selection",
 }
@@ -350,6 +353,9 @@ def spec_schema() -> None:
 @click.option("--set", "settings", multiple=True, metavar="CHECK.OPTION=VALUE", help="Override an option; repeatable.")
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="The spec to use for a bare file.")
 @click.option("--workers", type=click.IntRange(1), help="Processes for row checks (default: one a core).")
+@click.option("--engine", "runs_on", type=click.Choice(["local", "ray"]), default="local",
+              help="Where near-duplicates are looked for: here, or on a Ray cluster. Row checks run here either way.")
+@click.option("--address", default="", help="The Ray cluster: auto, or HOST:PORT of its head (default: one on this machine).")
 @with_import_options
 @as_json
 def check(
@@ -359,10 +365,18 @@ def check(
     settings: tuple[str, ...],
     spec_file: Path | None,
     workers: int | None,
+    runs_on: str,
+    address: str,
     json_: bool,
     **given: Any,
 ) -> None:
     """Run the checks on a dataset folder or on a bare file."""
+    if runs_on == "ray":
+        from .scale import running
+
+        click.get_current_context().with_resource(running(address, workers))
+    elif address:
+        raise CurationError(f"--address {address} without --engine ray", "add --engine ray, or leave --address out")
     from . import engine
     from .spec import load
     from .store import Store

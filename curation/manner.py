@@ -185,7 +185,7 @@ class _Words:
         x = self.tfidf.fit_transform(rows)
         self.dim = max(1, min(ASK_DIM, min(x.shape) - 1))
         if x.shape[1] > 1:
-            with np.errstate(invalid="ignore"):     # rows that are all the same have no variance to explain
+            with np.errstate(invalid="ignore", divide="ignore"):     # rows that are all the same have no variance to explain
                 self.svd = TruncatedSVD(self.dim, random_state=0).fit(x)
 
     def of(self, rows: list[list[str]]) -> np.ndarray:
