@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,6 +193,36 @@ def _centroids(x: sparse.csr_matrix, owner: np.ndarray, n: int) -> sparse.csr_ma
 
     pick = sparse.csr_matrix((np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(n, len(owner)))
     return sparse.csr_matrix(normalize(pick @ x))
+
+
+def accuracy(rows: pa.Table, known: Sequence[str], folds: int = 5) -> dict[str, Any] | None:
+    """Return how often the head is right on rows it has not seen, or None when no two families have 5 known rows each.
+
+    `known`: family of each row, "" where it is not known. {"rows", "folds", "accuracy", "low", "high" (95 % interval over
+    rows), "commonest" (what always naming the commonest family would get), "families": {id: share found}}. Families
+    with fewer than `folds` rows are left out.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    counts = Counter(v for v in known if v)
+    usable = {v for v, c in counts.items() if c >= folds}
+    if len(usable) < 2:
+        return None
+    at = _drawn([i for i, v in enumerate(known) if v in usable], _HEAD_LIMIT)
+    ids = sorted(usable)
+    y = np.array([ids.index(known[i]) for i in at])
+    texts = _columns(rows.take(pa.array(at, pa.int64())))
+    x = Space(*texts).of(*texts)
+    right = np.zeros(len(y), bool)
+    for learn, judge in StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y):
+        right[judge] = _head_of(x[learn], y[learn]).predict(x[judge]) == y[judge]
+    share = float(right.mean())
+    spread = 1.96 * float(np.sqrt(share * (1 - share) / len(y)))
+    return {
+        "rows": len(y), "folds": folds, "accuracy": share, "low": max(0.0, share - spread), "high": min(1.0, share + spread),
+        "commonest": float(np.bincount(y).max() / len(y)),
+        "families": {id: float(right[y == k].mean()) for k, id in enumerate(ids)},
+    }
 
 
 # --- proposing families ----------------------------------------------------------------------------------------------
