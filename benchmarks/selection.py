@@ -35,10 +35,10 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from curation import engine, export, formats, gate, review
+from curation import engine, export, formats, gate
 from curation.facility import Reach, choose, neighbours_for
 from curation.neighbours import nearest
-from curation.selection import select, task_space
+from curation.selection import can_be_chosen, select, task_space
 from curation.store import Entry, Store
 from curation.vectors import Vectors
 
@@ -125,7 +125,8 @@ def shown(value: Any) -> str:
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
     values = {"instruction": "instruction", "input": "input", "response": "output"}
-    return pa.table({name: pa.array([r.get(key) or "" for r in rows], pa.string()) for name, key in values.items()})
+    columns = {name: [r.get(key) or "" for r in rows] for name, key in values.items()}
+    return pa.table({**columns, "uid": [f"{mark(prompt(r)):016x}" for r in rows]})
 
 
 def length(row: dict[str, Any]) -> int:
@@ -185,44 +186,51 @@ def large(n: int, size: int) -> dict[str, Any]:
 # ---- does it train better?
 
 
-def arms(folder: Path, size: int, draws: int) -> dict[str, Path]:
-    """Make a vetted folder of the sample data, and from it one exported set an arm; return {arm: set}."""
+def arms(folder: Path, size: int, draws: int, skewed: bool) -> dict[str, Path]:
+    """Make a vetted folder of the sample data, and from it one exported set an arm; return {arm: set}.
+
+    Every arm chooses from the same rows: those that neither policy nor an open error keeps out. `skewed`: of the k-th
+    family, in an order drawn by hash, only .71**k of the rows are there, so that the last has a twelfth of the first.
+    """
     store = Store.create(folder)
     with as_file(files("curation.sample_data")) as data:
         for name in ("spec.yaml", "battery.jsonl"):
             (folder / name).write_bytes((data / name).read_bytes())
-        reading = formats.read(str(data / "pairs.jsonl"))
-        store.import_rows(reading, source="pairs.jsonl", detected=reading.detected)
-        spec = engine.spec_of(store)
-        engine.check(store, spec)
-        gate.apply_policy(store, spec)
-        store.verdicts.append(review.read_verdicts(data / "verdicts.csv", store), actor="reader")
-    state = gate.effective(store, spec)
-    free = state.kept[~state.person[state.kept]]
-    must = int((state.person & ~state.rejected).sum())
-    uids = np.array(state.rows["uid"].to_pylist(), object)
-    length = np.array([len(x or "") for x in state.rows["response"].to_pylist()])
+        rows = read(data / "pairs.jsonl")
+    if skewed:
+        order = {name: k for k, name in enumerate(sorted({r["family"] for r in rows}, key=mark))}
+        rows = [r for r in rows if mark(f"{prompt(r)}\x1f{r['output']}") / 2**64 < 0.71 ** order[r["family"]]]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    reading = formats.read(str(folder / "pairs.jsonl"))
+    store.import_rows(reading, source="pairs.jsonl", detected=reading.detected)
+    spec = engine.spec_of(store)
+    engine.check(store, spec)
+    gate.apply_policy(store, spec)
+    uids = np.array(store.rows(columns=["uid"])["uid"].to_pylist(), object)
+    free = np.flatnonzero(can_be_chosen(store, spec))
+    length = np.array([len(x or "") for x in store.rows(columns=["response"])["response"].to_pylist()])
     rng = np.random.default_rng(0)
     chosen = {"select": select(store, spec, size).table["uid"].to_pylist()}
-    chosen["longest"] = uids[free[np.argsort(-length[free], kind="stable")[: size - must]]].tolist()
+    chosen["longest"] = uids[free[np.argsort(-length[free], kind="stable")[:size]]].tolist()
     for k in range(draws):
-        chosen[f"random-{k}"] = uids[rng.permutation(free)[: size - must]].tolist()
+        chosen[f"random-{k}"] = uids[rng.permutation(free)[:size]].tolist()
     out = {}
     for arm, held in chosen.items():
-        gone = [Entry(u, "reject", arm) for u in uids[free].tolist() if u not in set(held)]
+        keep = set(held)
+        gone = [Entry(u, "reject", arm) for u in uids.tolist() if u not in keep]
         action = store.verdicts.append(gone, actor="benchmark", kind="selection", note=arm)
         out[arm] = folder / f"set-{arm}"
         done = export.export(store, spec, out=out[arm], override="benchmark", hf=False)
         store.verdicts.undo(action, actor="benchmark")
-        print(arm, done["counts"])
+        print(arm, done["counts"], flush=True)
     return out
 
 
-def train(size: int, steps: int, seeds: int) -> dict[str, Any]:
+def train(size: int, steps: int, seeds: int, skewed: bool) -> dict[str, Any]:
     """Train the tiny model on each arm, `seeds` times, and ask the battery; of the random arm each seed has a draw of its own."""
     scores: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as temp:
-        for name, place in arms(Path(temp) / "set", size, seeds).items():
+        for name, place in arms(Path(temp) / "set", size, seeds, skewed).items():
             arm, _, draw = name.partition("-")
             for seed in [int(draw)] if draw else range(seeds):
                 run = Path(temp) / f"{arm}-{seed}"
@@ -246,6 +254,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, metavar="ROWS", help="time a choice among this many vectors")
     parser.add_argument("--size", type=int, help="rows chosen: 400 with --train, 100,000 with --large")
     parser.add_argument("--train", action="store_true", help="the tiny trainer on the sample data")
+    parser.add_argument("--skewed", action="store_true", help="with --train: families of unlike size")
     parser.add_argument("--steps", type=int, default=300, help="of a run, with --train")
     parser.add_argument("--seeds", type=int, default=4, help="runs an arm, with --train")
     args = parser.parse_args()
@@ -255,8 +264,9 @@ def main() -> None:
         result["large"] = large(args.large, args.size or 100_000)
         print(json.dumps(result["large"], indent=1))
     elif args.train:
-        result["train"] = train(args.size or 400, args.steps, args.seeds)
-        for arm, numbers in result["train"]["arms"].items():
+        name = "train_skewed" if args.skewed else "train"
+        result[name] = train(args.size or 400, args.steps, args.seeds, args.skewed)
+        for arm, numbers in result[name]["arms"].items():
             print(f"{arm:8}", "  ".join(f"{k} {shown(v)}" for k, v in numbers.items() if k != "runs"))
     else:
         result["held_out"] = held_out(args.data, args.cache)

@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 import xxhash
 from pyarrow import csv
 
-from . import coverage, gate
+from . import coverage, gate, manner
 from .errors import CurationError
 from .facility import TINY, Choice, Group, Reach, choose, neighbours_for
-from .families import ask_of, form_of
 from .gate import Effective, effective
 from .spec import Spec
 from .store import Entry, Store, atomic
@@ -29,9 +28,7 @@ Progress = Callable[[str, int, int], None]
 
 KIND = "selection"      # of the action in the verdict log; in a ledger, why a row that was not chosen is left out
 GROUND = 200_000        # rows chosen from at most, or 4 for each row wanted when that is more; a draw of the others is left out
-ASKED = 0.3             # weight of how a row asks beside what it is about: see docs/diversity.md
-WAYS = 64               # numbers that say how a row asks
-FITTED = 20_000         # rows on which these numbers are fitted at most
+ASKED = 0.3             # weight of how a row asks and answers beside what it is about: docs/diversity.md
 FLAGGED = 0.5           # what a row with an open warning counts against a clean one
 DRAWS = 5               # random choices of the same size that the choice is compared with
 MEASURED = 10_000       # rows on which the exact nearest cosine is measured
@@ -144,41 +141,30 @@ def space_of(store: Store, rows: pa.Table, vectors: Vectors | None = None) -> np
 
 
 def task_space(rows: pa.Table, space: np.ndarray) -> np.ndarray:
-    """Return (n, dim + 64) vectors in which rows are near that are about like things and ask in like ways.
+    """Return (n, dim) unit vectors in which rows are near that are about like things and ask in like ways.
 
-    `space`: embeddings of the prompts, which go by topic. A row's task is carried by how it asks: by its first and last
-    words and the form of its answer, TF-IDF of words and pairs of words, reduced to 64 numbers of unit length.
+    `space`: embeddings of the prompts, which go by topic. A row's task is carried by how it asks and answers, so that
+    part, `manner.space`, stands beside them with a weight of .3.
     """
-    columns = (pc.fill_null(rows[c], "").to_pylist() for c in ("instruction", "input", "response"))
-    asks = [f"{ask_of(i, x)} {form_of(r)}" for i, x, r in zip(*columns, strict=True)]
-    ways = _ways(asks)
+    asked, given, answers = (pc.fill_null(rows[c], "").to_pylist() for c in ("instruction", "input", "response"))
+    ways = manner.space(asked, given, answers, keys=_keys(rows["uid"].to_pylist()))
     scale = np.float32(np.sqrt(1 - ASKED)), np.float32(np.sqrt(ASKED))
     return np.concatenate([scale[0] * np.asarray(space, np.float32), scale[1] * ways], axis=1)
 
 
-def _ways(asks: list[str]) -> np.ndarray:
-    """Return (n, up to 64) float32 of unit length, the same on every run; rows that share no words with others are 0."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.preprocessing import normalize
-
-    n = len(asks)
-    some = [asks[i] for i in np.sort(np.random.default_rng(0).permutation(n)[:FITTED])]
-    terms = TfidfVectorizer(token_pattern=r"\S+", lowercase=False, ngram_range=(1, 2), sublinear_tf=True,
-                            min_df=3 if len(some) > 300 else 1, max_features=20_000, dtype=np.float32)
-    fitted = terms.fit_transform(some)
-    size = min(WAYS, fitted.shape[1] - 1, len(some) - 1)
-    if size < 1:
-        return np.zeros((n, 1), np.float32)
-    with np.errstate(invalid="ignore"):     # rows that are all the same have no variance to explain
-        reduce = TruncatedSVD(size, random_state=0).fit(fitted)
-    parts = [reduce.transform(terms.transform(asks[k : k + FITTED])) for k in range(0, n, FITTED)]
-    return np.asarray(normalize(np.concatenate(parts)), np.float32)
+def _keys(uids: Sequence[str]) -> np.ndarray:
+    """Return (n,) uint64 hashes of uids, by which rows are drawn: a row more does not change the draw of the others."""
+    return np.fromiter((xxhash.xxh3_64_intdigest(u.encode()) for u in uids), np.uint64, len(uids))
 
 
 def prompts(instructions: Sequence[str], inputs: Sequence[str]) -> list[str]:
     """Return what a user typed, instruction and input, as it is embedded."""
     return [f"{i}\n{x}" if x else i for i, x in zip(instructions, inputs, strict=True)]
+
+
+def can_be_chosen(store: Store, spec: Spec) -> np.ndarray:
+    """Return (n,) bool: the rows that a selection chooses from."""
+    return _eligible(effective(store, spec), spec)[1] == ""
 
 
 def _eligible(state: Effective, spec: Spec) -> tuple[Effective, np.ndarray, np.ndarray]:
@@ -249,8 +235,7 @@ def _draw(uids: list[str], size: int, groups: Sequence[Group], accepted: np.ndar
     ground = max(GROUND, 4 * size)
     if n <= ground:
         return np.arange(n)
-    key = np.fromiter((xxhash.xxh3_64_intdigest(u.encode()) for u in uids), np.uint64, n)
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(_keys(uids), kind="stable")
     held = accepted.copy()
     held[order[:ground]] = True
     for group in groups:
