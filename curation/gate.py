@@ -202,15 +202,13 @@ def policy_entries(state: Effective, spec: Spec) -> list[Entry]:
     rows = state.flags["row"].to_numpy()
     code, checks = coded(state.flags["check"])
     joins = np.array([c in CLUSTER_CHECKS for c in checks] or [False], bool)[code]
-    weight = np.zeros(state.rows.num_rows)
-    np.add.at(weight, rows[~joins], np.where(acts == DROP, 100.0, _severity(state.flags))[~joins])
     free = ~state.person[rows]
     drops: dict[int, Entry] = {}
     for f in _some(state.flags, (acts == DROP) & ~joins & free):
         if f["row"] not in drops or f["check"] < (drops[f["row"]].check_id or ""):
             drops[f["row"]] = Entry(f["uid"], "reject", f["message"], check_id=f["check"], score=f["score"])
     links = [(f["row"], j, f["score"], f["check"]) for f in _some(state.flags, (acts == DROP) & joins) for j in f["related"]]
-    _drop_copies(state, spec, links, weight, drops)
+    _drop_copies(state, links, ranking(state, spec), drops)
     fixes: dict[tuple[int, str], Entry] = {}
     for f in _some(state.flags, (acts == FIX) & free & np.asarray(state.flags["fix"].is_valid())):
         key = (f["row"], f["field"])
@@ -225,11 +223,7 @@ def _some(flags: pa.Table, mask: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _drop_copies(
-    state: Effective,
-    spec: Spec,
-    links: Iterable[tuple[int, int, float, str]],
-    weight: np.ndarray,
-    drops: dict[int, Entry],
+    state: Effective, links: Iterable[tuple[int, int, float, str]], ranking: Ranking, drops: dict[int, Entry]
 ) -> None:
     """Reject every member of a duplicate cluster but the best; `drops` is filled in place."""
     links = list(links)
@@ -243,7 +237,6 @@ def _drop_copies(
     clusters: dict[int, list[int]] = defaultdict(list)
     for x in sorted(best):
         clusters[int(root[x])].append(x)
-    ranking = Ranking(state.rows, state.signals, spec, weight, state.accepted, state.rejected & state.person)
     for members in clusters.values():
         keep = min(members, key=ranking.key)
         for i in members:
@@ -252,6 +245,16 @@ def _drop_copies(
                 how = "same content as" if check == "dup.exact" else f"near-duplicate ({score:.2f}) of"
                 reason = f"{how} row {keep}, which is kept because {ranking.why(keep, i)}"
                 drops[i] = Entry(state.rows["uid"][i].as_py(), "reject", reason, check_id=check, score=score)
+
+
+def ranking(state: Effective, spec: Spec) -> Ranking:
+    """Return the order in which the rows of a duplicate cluster are kept."""
+    acts = acting(state.flags, spec)
+    code, checks = coded(state.flags["check"])
+    own = ~np.array([c in CLUSTER_CHECKS for c in checks] or [False], bool)[code]
+    weight = np.zeros(state.rows.num_rows)
+    np.add.at(weight, state.flags["row"].to_numpy()[own], np.where(acts == DROP, 100.0, _severity(state.flags))[own])
+    return Ranking(state.rows, state.signals, spec, weight, state.accepted, state.rejected & state.person)
 
 
 class Ranking:

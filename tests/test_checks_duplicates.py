@@ -138,6 +138,19 @@ def test_a_template_with_many_slots_is_one_cluster():
     assert kept == 0 and members == list(range(1, 600)) and min(scores) >= 0.8
 
 
+def test_a_floor_changes_no_near_duplicate():
+    long = "The committee met on Monday and agreed to build the new bridge across the northern river before the winter comes."
+    ask = "What did the committee decide on Monday evening?"
+    rows = table(*((ask, "", text) for text in (
+        long, long.replace("before the winter comes", "and all were glad of it"), long.replace("northern", "old northern"),
+        long.replace("before the winter comes", "and all were very glad of it"))))
+    without = near(rows).to_pylist()
+    strong = [f for f in near(rows, floor=0.4).to_pylist() if f["severity"] != "info"]
+    assert strong == without and [(f["row"], f["related"]) for f in without] == [(2, [0]), (3, [1])]
+    weak = [f for f in near(rows, floor=0.4).to_pylist() if f["severity"] == "info"]
+    assert [(f["row"], f["related"][0]) for f in weak] == [(1, 0)]
+
+
 def test_floor_keeps_weaker_pairs_as_info():
     rows = table(("How do I cook pasta?", "", LONG), ("How do I cook pasta?", "", LONG.replace("nine", "eleven or so")))
     (strong,) = near(rows, threshold=0.7).to_pylist()

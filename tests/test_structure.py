@@ -52,6 +52,7 @@ FLOORS = {
     "engine": 6,
     "calibrate": 7,
     "cli_calibrate": 9,
+    "cli_duplicates": 9,
     "coverage": 6,
     "matrices": 6,
     "review": 6,

@@ -267,8 +267,14 @@ def near(
     copy = _exact_copies(columns, left, right, score)       # dup.exact speaks of these
     left, right, score = _with_leaders(columns, memory, left, right, score, copy, search(**options))
     memory.keep()
-    kept, member, value = _leaders(left, right, score, copy, rows.num_rows)
-    return _near_flags(rows, left, right, kept, member, value, threshold)
+    near = score >= threshold
+    kept, member, value = _leaders(left[near], right[near], score[near], copy, rows.num_rows)
+    found = _near_flags(rows, left[near], right[near], kept, member, value, threshold)
+    if low == threshold:
+        return found
+    # Weaker pairs come after: what they say must not change which rows are near-duplicates, nor what is related to them.
+    weak = _leaders(left[~near], right[~near], score[~near], np.union1d(copy, member), rows.num_rows)
+    return pa.concat_tables([found, _near_flags(rows, left[~near], right[~near], *weak, threshold)]).unify_dictionaries()
 
 
 def _floor(threshold: float, floor: float) -> float:

@@ -1,0 +1,93 @@
+"""The verb `duplicates`: which row is kept and why, another threshold without a run, what differs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from curation import cli_duplicates, engine
+from curation.cli import cli
+from curation.errors import CurationError
+from curation.spec import parse
+from curation.store import Entry, Store
+
+from .rows import make_rows
+
+LONG = "The committee met on Monday and agreed to build the new bridge across the northern river before the winter comes."
+ASK = "What did the committee decide on Monday evening?"
+GIVEN = [
+    {"instruction": ASK, "response": LONG},
+    {"instruction": "Name a colour.", "response": "Blue is a colour."},
+    {"instruction": ASK, "response": LONG.replace("northern", "old northern")},
+    {"instruction": ASK, "response": LONG.upper()},
+    {"instruction": ASK, "response": LONG.replace("before the winter comes", "and all were glad of it")},
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.create(tmp_path / "set")
+    store.import_rows(make_rows(GIVEN).to_batches(), source="x")
+    engine.check(store, parse("name: x"), checks=["dup.exact", "dup.near"], overrides={"dup.near": {"floor": 0.4}})
+    return store
+
+
+def run(*args: object) -> Any:
+    return CliRunner().invoke(cli, ["duplicates", *map(str, args)])
+
+
+def listed(store: Store, *args: object) -> list[dict[str, Any]]:
+    done = run(store.path, "--json", *args)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.output)["clusters"]
+
+
+def test_clusters_name_the_kept_row_and_why(store: Store) -> None:
+    (cluster,) = listed(store)
+    assert (cluster["kept"], cluster["why"]) == (0, "it comes first")
+    assert [(m["row"], m["check"]) for m in cluster["rows"]] == [(0, ""), (2, "dup.near"), (3, "dup.exact")]
+    assert cluster["rows"][1]["instruction"] == 1.0 and 0.8 <= cluster["rows"][1]["similarity"] < 1
+    store.verdicts.append([Entry(store.rows()["uid"][2].as_py(), "accept")], actor="ann")
+    (cluster,) = listed(store)
+    assert (cluster["kept"], cluster["why"]) == (2, "a person accepted it")
+
+
+def test_another_threshold_needs_no_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "run_unit", lambda *a: pytest.fail("a check was run"))
+    assert [[m["row"] for m in c["rows"]] for c in listed(store, "--threshold", 0.5)] == [[0, 2, 3, 4]]
+    assert [[m["row"] for m in c["rows"]] for c in listed(store, "--threshold", 0.999)] == [[0, 3]]
+    with pytest.raises(CurationError, match=r"pairs below 0\.4 were not kept"):
+        cli.main(["duplicates", str(store.path), "--threshold", "0.3"], standalone_mode=False)
+
+
+def test_what_differs_is_shown_word_by_word(store: Store) -> None:
+    text = run(store.path).output
+    assert "cluster 0: 3 rows; row 0 is kept because it comes first" in text
+    assert "across the {+old +}northern river" in text and "[-The-]{+THE+}" in text
+    assert "instruction:" not in text, "equal fields are left out"
+    assert "1 clusters, 2 rows beside those that are kept" in text
+    assert "{+" not in run(store.path, "--no-diff").output
+    (cluster,) = listed(store, "--diff", "--row", 2)
+    assert cluster["rows"][1]["diff"]["response"][1] == ["insert", "old "]
+    assert listed(store, "--row", 1) == []
+
+
+def test_a_diff_moves_no_terminal() -> None:
+    parts = [("equal", "x" * 500), ("delete", "\x1b[2Jgone"), ("insert", "a\nb\x07")]
+    plain = cli_duplicates.drawn(parts, False)
+    assert "\x1b" not in plain and "\x07" not in plain and "\n" not in plain and len(plain) < 250
+    assert plain.endswith(r"[-\x1b[2Jgone-]{+a b\x07+}")
+    assert cli_duplicates.drawn(parts[1:], True).count("\x1b[") == 6
+
+
+def test_before_a_check_of_near_duplicates_it_says_so(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows(make_rows(GIVEN).to_batches(), source="x")
+    with pytest.raises(CurationError, match="have not been checked"):
+        cli.main(["duplicates", str(tmp_path)], standalone_mode=False)
+    engine.check(store, parse("name: x"), checks=["dup.exact"])
+    assert [m["row"] for m in listed(store)[0]["rows"]] == [0, 3]
+    with pytest.raises(CurationError, match=r"dup\.near has not been run"):
+        cli.main(["duplicates", str(tmp_path), "--threshold", "0.9"], standalone_mode=False)
