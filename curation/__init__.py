@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checks import CHECKS
+    from .diversity import clusters_of, families_of
     from .engine import check, run_table, spec_of
     from .errors import CurationError
     from .gate import apply_policy, evaluate
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 _HOME = {
     "CHECKS": "checks",
     "check": "engine",
+    "clusters_of": "diversity",
+    "families_of": "diversity",
     "run_table": "engine",
     "spec_of": "engine",
     "CurationError": "errors",
@@ -33,7 +36,9 @@ __all__ = [
     "Store",
     "apply_policy",
     "check",
+    "clusters_of",
     "evaluate",
+    "families_of",
     "load",
     "run_table",
     "spec_of",
