@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
+from curation.checks import CHECKS
 from curation.engine import run_table, spec_of
 from curation.errors import CurationError
 from curation.gate import Effective, GateResult, apply_edits, effective, evaluate
@@ -33,6 +34,7 @@ WHOLE = 12_000              # characters of a turn that are shown at once; spans
 AROUND = 300                # characters on either side of a span beyond WHOLE
 QUERY = 200                 # characters a search may have
 UNASSIGNED = "(unassigned)"
+EARLIER = "of the text before the edit"
 STATES = ("undecided", "accepted", "rejected", "edited")
 ORDERS = ("as imported", "worst flag first", "most flags first", "longest response first", "shortest response first")
 
@@ -354,14 +356,19 @@ def verdict_text(uid: str, verdicts: Verdicts) -> str:
 
 
 def one_row(index: Index, verdicts: Verdicts, row: int, spec: Spec) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """Return a row as a table of one, edits applied, with its flags; the flags of row checks are renewed on an edit."""
+    """Return a row as a table of one, edits applied, with its flags; the flags of row checks are renewed on an edit.
+
+    What set-wide checks found stays, without spans: it speaks of the text before the edit until the next check run.
+    """
     one = index.rows.slice(row, 1)
     flags = index.flags_of(row)
     edit = verdicts.edits.get(one["uid"][0].as_py())
     if edit:
         one = apply_edits(one, {0: edit})
         fresh, _ = run_table(one, spec, scopes=("row",))
-        of_set = [f for f in flags if f["check"].startswith("dup.")]
+        before = {"start": None, "end": None, "fix": None}
+        of_set = [{**f, **before, "message": f"{f['message']} ({EARLIER})"} for f in flags
+                  if f["check"] not in CHECKS or CHECKS[f["check"]].scope == "dataset"]
         flags = of_set + fresh.to_pylist()
     return one, flags
 

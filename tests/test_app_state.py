@@ -21,9 +21,11 @@ pytest.importorskip("streamlit")
 from curation.app import cli, jobs, state
 from curation.app.state import Filter
 
+from curation.engine import spec_of
 from curation.errors import CurationError
 from curation.store import Entry, Store
 
+from . import app_folder
 from .app_folder import LONG, N, make_folder
 
 
@@ -48,6 +50,21 @@ def test_index_counts_rows_by_check_and_severity(index: state.Index) -> None:
     assert index.n_flags[[9, 10, 11, 12, 20]].tolist() == [1, 2, 2, 1, 0]
     assert [f["check"] for f in index.flags_of(10)] == ["response.empty", "dup.near"]
     assert index.flags_of(200) == []
+
+
+def test_an_edit_renews_row_checks_and_keeps_what_checks_of_the_set_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(app_folder.FLAGGED, "contamination.ngram", ("error", range(10, 11)))
+    own = make_folder(tmp_path / "set")
+    uid = own.rows()["uid"][10].as_py()
+    own.verdicts.append([Entry(uid, "edit", "", "response", "", "It is kept in the cellar of the house.")], actor="t")
+    own_index = state.build_index(own)
+    _, flags = state.one_row(own_index, state.read_verdicts(own, own_index.rows), 10, spec_of(own))
+    found = {f["check"]: f for f in flags}
+    assert set(found) == {"contamination.ngram", "dup.near"}, "the response is no longer empty"
+    assert all(f["message"].endswith(f"({state.EARLIER})") and f["start"] is None for f in flags)
+    assert found["dup.near"]["related"] == [11]
 
 
 def test_check_and_severity_must_hold_for_one_flag(store: Store, index: state.Index) -> None:

@@ -129,11 +129,11 @@ def signal(
     return register
 
 
-def flags(rows: pa.Table, found: Mapping[str, Sequence[Any]]) -> pa.Table:
+def flags(rows: pa.Table, found: Mapping[str, Any]) -> pa.Table:
     """Return a FLAGS table from columns.
 
-    `found["at"]`: positions in `rows` (0-based, within this batch). Other keys are FLAGS columns as sequences of
-    the same length, or one value for all: `message` is a must; `score` defaults to 1.0, `field` to "row", `turn`
+    `found["at"]`: positions in `rows` (0-based, within this batch). Other keys are FLAGS columns as sequences or
+    arrays of the same length, or one value for all: `message` is a must; `score` defaults to 1.0, `field` to "row", `turn`
     to -1, `start`, `end` and `fix` to null, `related` to []. `check` and `severity` are filled in by the engine
     when absent (a check may give a severity of its own for each flag).
     """
