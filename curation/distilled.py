@@ -56,11 +56,13 @@ class Distilled:
         return out
 
     def _pooled(self, texts: list[list[str]]) -> np.ndarray:
+        from scipy.sparse import csr_matrix
+
         tokens = self._tokens_of(texts)
-        flat = np.fromiter(chain.from_iterable(tokens), np.int64)
-        start = np.zeros(len(tokens), np.int64)
-        np.cumsum([len(t) for t in tokens[:-1]], out=start[1:])
-        total = np.add.reduceat(self.table[flat], start, axis=0)
+        start = np.zeros(len(tokens) + 1, np.int64)
+        np.cumsum([len(t) for t in tokens], out=start[1:])
+        flat = np.fromiter(chain.from_iterable(tokens), np.int32, int(start[-1]))
+        total = csr_matrix((np.ones(len(flat), np.float32), flat, start), shape=(len(tokens), len(self.table))) @ self.table
         length = np.linalg.norm(total, axis=1, keepdims=True)
         return total / np.where(length > 0, length, 1)
 
@@ -70,12 +72,12 @@ class Distilled:
             self._tokenizer = _tokenizer(self.folder)
         if len(self._known) > _KNOWN:
             self._known.clear()
-        new = list({word for words in texts for word in words} - self._known.keys())
+        new = list(set(chain.from_iterable(texts)) - self._known.keys())
         found = self._tokenizer.encode_batch([f" {word}" for word in new], add_special_tokens=False)
         self._known.update(zip(new, (tuple(f.ids) for f in found)))
         unknown = self._tokenizer.token_to_id("[UNK]") or 0
         known = self._known
-        return [[i for word in words for i in known[word]] or [unknown] for words in texts]
+        return [list(chain.from_iterable(map(known.__getitem__, words))) or [unknown] for words in texts]
 
 
 def _tokenizer(folder: Path) -> Any:

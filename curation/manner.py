@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import log1p
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -80,10 +82,10 @@ def _of_response(response: str, prompt: str, often: Counter[str]) -> tuple[float
     have, want = set(asked), set(plain)
     lines = [len(line.split()) for line in response.split("\n") if line.strip()]
     return (
-        np.log1p(len(words)), small.strip(".") in _TRUTH, len(words) <= 4 and often[small] >= 3,
+        log1p(len(words)), small.strip(".") in _TRUTH, len(words) <= 4 and often[small] >= 3,
         len(small) > 2 and small in prompt, sum(w in have for w in plain) / max(1, len(plain)),
         sum(w in want for w in asked) / max(1, len(asked)), response[-1:] in {".", "!", "?"},
-        len(_LIST.findall(response)) >= 2, len(lines) > 1, np.log1p(len(lines)), float(np.median(lines)) if lines else 0.0,
+        len(_LIST.findall(response)) >= 2, len(lines) > 1, log1p(len(lines)), median(lines) if lines else 0.0,
         response.count(",") / (len(words) + 1), ":" in response, not response, bool(_NUMBER.fullmatch(response)),
         bool(_CODE.search(response)),
     )
@@ -92,8 +94,8 @@ def _of_response(response: str, prompt: str, often: Counter[str]) -> tuple[float
 def _of_prompt(ask: str, given: str) -> tuple[float, ...]:
     words, end = len(_PLAIN.findall(ask)), ask.rstrip()[-1:]
     return (
-        np.log1p(words), end == "?", end == ":", min(3, ask.count("?")), min(10, ask.count("\n")),
-        ask.count(",") / (words + 1), bool(given.strip()), np.log1p(len(given[:_SEEN].split())), " or " in ask.lower(),
+        log1p(words), end == "?", end == ":", min(3, ask.count("?")), min(10, ask.count("\n")),
+        ask.count(",") / (words + 1), bool(given.strip()), log1p(len(given[:_SEEN].split())), " or " in ask.lower(),
         ":" in ask,
     )
 
