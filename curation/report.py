@@ -126,6 +126,7 @@ def _finding(rows: pa.Table, flag: dict[str, Any]) -> dict[str, Any]:
         "score": round(flag["score"], 3),
         "message": flag["message"],
         "related": flag["related"][:10],
+        "others": [{"row": r, "text": (rows[field][r].as_py() or "")[:AROUND]} for r in flag["related"][:1] if r < rows.num_rows],
         "fix": flag["fix"],
         "prompt": (rows["instruction"][flag["row"]].as_py() or "")[:AROUND],
         "before": ("…" if low else "") + text[low:start],

@@ -145,12 +145,18 @@ def _matrix(m: dict[str, Any]) -> list[str]:
                 parts.append(f"<tr><td>{inert(category)}<td>{inert(side.replace('_', ' '))}" + "".join(map(_cell, here)))
         parts.append("</table></div>")
     if m["gaps"]:
-        shown = m["gaps"][:8]
-        parts.append("<ul>" + "".join(f"<li>{inert(g)}" for g in shown) + "</ul>")
-        if len(m["gaps"]) > len(shown):
-            parts.append("<details><summary>" + f"{len(m['gaps']) - len(shown)} more</summary><ul>"
-                         + "".join(f"<li>{inert(g)}" for g in m["gaps"][len(shown):]) + "</ul></details>")
+        parts.append("<ul>" + "".join(f"<li>{inert(g)}" for g in _joined(m["gaps"], set(m["categories"]))) + "</ul>")
     return parts
+
+
+def _joined(gaps: list[str], categories: set[str]) -> list[str]:
+    """Return the gaps with categories that lack the same thing named together: "no row shows the refusal: fraud, malware"."""
+    by: dict[str, list[str]] = {}
+    for gap in gaps:
+        category, colon, rest = gap.partition(": ")
+        known = bool(colon) and category in categories
+        by.setdefault(rest if known else gap, []).extend([category.replace("_", " ")] if known else [])
+    return [f"{lacks}: {', '.join(names)}" if names else lacks for lacks, names in by.items()]
 
 
 def _cell(c: dict[str, Any]) -> str:
@@ -207,8 +213,8 @@ def _findings(checks: list[dict[str, Any]]) -> list[str]:
     parts = ["<h2 id=findings>Findings</h2>", "<p>A few findings of each check, from its highest score to its lowest.</p>"]
     for c in checks:
         count = ", ".join(f"{n:,} {s}" for s, n in c["severities"].items())
-        parts.append(f"<details id='{inert(c['check'])}'><summary>{inert(c['check'])} <span class=small>{count}</span></summary>")
-        parts.append(f"<p>{inert(c['what'])}</p>")
+        parts.append(f"<details><summary>{inert(c['check'])} <span class=small>{count}</span></summary>")
+        parts.append(f"<p id='{inert(c['check'])}'>{inert(c['what'])}</p>")     # a link to what is inside opens the details
         parts += _measured(c["measured"])
         if sum(b > 0 for b in c["histogram"]) > 1:
             parts.append(histogram(c["histogram"], c["threshold"]))
@@ -255,5 +261,6 @@ def _finding(f: dict[str, Any]) -> str:
     kind = {"error": "bad", "warning": "warn"}.get(f["severity"], "small")
     text = f"{inert(f['before'])}<mark>{inert(f['marked'])}</mark>{inert(f['after'])}" if f["marked"] else inert(
         f["before"] + f["after"]) or "<span class=zero>(empty)</span>"
+    others = "".join(f"<pre>row {o['row']:,}: {inert(o['text'])}</pre>" for o in f["others"])
     return (f"<p><b>row {f['row']:,}</b> <span class={kind}>{inert(f['severity'])}</span> ({f['score']:.2f}): "
-            f"{inert(f['message'])}<br><span class=small>asked: {inert(f['prompt'])}</span></p><pre>{text}</pre>{fix}")
+            f"{inert(f['message'])}<br><span class=small>asked: {inert(f['prompt'])}</span></p><pre>{text}</pre>{others}{fix}")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..identity import mentions
+from ..identity import mentions, quick
 from ..text import shorten
 from .base import Findings, check
 
@@ -114,7 +114,7 @@ _AGAINST = re.compile(
     r"do not|don't think|never say|"
     r"condemn|racism|sexism|homophobia|islamophobia)\b", re.IGNORECASE)
 _NOT_THIS = re.compile(r"\b(?:not|n't|never|no|nobody|none of)\W+(?:\w+\W+){0,3}$", re.IGNORECASE)
-_MAY_BE = (r"(?i)\b(?:hat(?:e|red)|despise|loathe|detest|can't stand|cannot stand|sick of|disgust\w*|kill|murder|"
+_MAY_BE = (r"\b(?:hat(?:e|red)|despise|loathe|detest|can't stand|cannot stand|sick of|disgust\w*|kill|murder|"
            r"exterminat\w*|deport\w*|"
            r"vermin|scum|animals?|cockroach\w*|parasites?|trash|garbage|filth\w*|subhuman|inferior|worthless|evil|"
            r"stupid|dumb|idiots?|"
@@ -124,24 +124,43 @@ _MAY_BE = (r"(?i)\b(?:hat(?:e|red)|despise|loathe|detest|can't stand|cannot stan
            r"exist|vote|punch|"
            r"death|blame|steal|fear|allowed|torture|eradicate|eliminate|rats?|pigs?|dogs?|apes?|monkeys?|leeches|"
            r"demons?|primitive|"
-           r"backward|pests?|unnatural|immoral|greedy|dirty|useless|pathetic|bitch\w*|fuck\w*)\b")
+           r"backward|pests?|unnatural|immoral|greedy|dirty|useless|pathetic|bitch\w*|fuck\w*)\w*")
+
+
+#: also names of persons and places when written with a capital
+_NAMES = frozenset(codecs.decode(w, "rot13") for w in ("pbba", "pbbaf", "qlxr", "qlxrf", "puvax", "fcvpf"))
+_AROUND = 150       # characters on each side of a named group in which something is said about it
 
 
 def find(text: str) -> list[tuple[str, int, int, float]]:
     """Return (what, start, end, score in [0, 1]) of the toxic passages of `text`, in order."""
-    found: list[tuple[str, int, int, float]] = []
     softened = _AGAINST.search(text) is not None
+    return sorted([*_slurs(text, softened), *_against(text, softened)], key=lambda f: f[1])
+
+
+def _slurs(text: str, softened: bool) -> list[tuple[str, int, int, float]]:
+    found = []
     joined = _SPACED.sub(lambda m: re.sub(r"[ .*_-]", "", m.group()).ljust(len(m.group())), text)
     for m in _WORD.finditer(joined):
-        if _is_slur(m.group()):
-            found.append(("a slur", m.start(), m.end(), 0.4 if softened else 0.7))
+        word = m.group()
+        if _is_slur(word) and not (word[0].isupper() and not word.isupper() and word.lower() in _NAMES):
+            found.append(("a slur", m.start(), m.start() + len(word.rstrip("!+")), 0.4 if softened else 0.7))
+    return found
+
+
+def _against(text: str, softened: bool) -> list[tuple[str, int, int, float]]:
+    found: dict[tuple[int, int], tuple[str, int, int, float]] = {}
     named, spans = _named(text)
-    for pattern in _SAID if _G in named else ():
-        for m in pattern.finditer(named):
-            if _NOT_THIS.search(named[max(0, m.start() - 30): m.start()]):
-                continue
-            found.append(("words against a group", spans[m.start()], spans[m.end()], 0.35 if softened else 0.75))
-    return sorted(found, key=lambda f: f[1])
+    at = -1
+    while (at := named.find(_G, at + 1)) >= 0:
+        low = max(0, at - _AROUND)
+        window = named[low: at + _AROUND]
+        for pattern in _SAID:
+            for m in pattern.finditer(window):
+                start, end = low + m.start(), low + m.end()
+                if not _NOT_THIS.search(named[max(0, start - 30): start]):
+                    found[start, end] = ("words against a group", spans[start], spans[end], 0.35 if softened else 0.75)
+    return list(found.values())
 
 
 def _named(text: str) -> tuple[str, list[int]]:
@@ -169,12 +188,16 @@ def review(rows: pa.Table, *, threshold: float = 0.5) -> pa.Table:
     stretched) are folded. `threshold`: score from which a passage is shown; speech against the hate scores below .5.
     """
     found = Findings(rows)
-    quick = _quick()
     for field in ("instruction", "input", "response"):
-        mask = np.asarray(pc.fill_null(pc.match_substring_regex(rows[field], quick), False))
-        at = np.flatnonzero(mask)
+        low = pc.utf8_lower(pc.fill_null(rows[field], ""))
+        slur = np.asarray(pc.match_substring_regex(low, _may_be_slur()))
+        said = np.asarray(pc.match_substring_regex(low, _MAY_BE)) & np.asarray(pc.match_substring_regex(low, quick()))
+        at = np.flatnonzero(slur | said)
         for i, text in zip(at.tolist(), rows[field].take(pa.array(at)).to_pylist()):
-            for what, start, end, score in find(text[:20_000]):
+            text = text[:20_000]
+            softened = _AGAINST.search(text) is not None
+            for what, start, end, score in [*(_slurs(text, softened) if slur[i] else ()),
+                                            *(_against(text, softened) if said[i] else ())]:
                 if score >= threshold:
                     found.add(i, f"The {field} has {what}: {shorten(text[start:end], 60)!r}.", field=field, span=(start, end),
                               score=score)
@@ -182,8 +205,7 @@ def review(rows: pa.Table, *, threshold: float = 0.5) -> pa.Table:
 
 
 @lru_cache(maxsize=1)
-def _quick() -> str:
-    """Return a pattern of RE2 for texts worth a closer look: a strong word, a slur in any of its spellings."""
-    letters = {"a": "[a@4*]", "e": "[e3€*]", "i": "[i1!*]", "o": "[o0*]", "s": "[s$5*]", "t": "[t7+*]", "u": "[u*]"}
-    slurs = sorted({"".join(letters.get(c, re.escape(c)) + "+" for c in s) for s in _SLURS})
-    return _MAY_BE + "|(?i)" + "|".join(slurs) + r"|(?:\pL[ .*_-]){4}"
+def _may_be_slur() -> str:
+    """Return a pattern of RE2 for lower-case texts that may hold a slur: stretched, with signs for letters, or spaced."""
+    stretched = "|".join("".join(f"{c}+" for c in s) for s in sorted(_SLURS))
+    return rf"{stretched}|[a-z][@$!*013457€+]+[a-z]|\b[a-z][ .*_-][a-z][ .*_-][a-z][ .*_-][a-z]"

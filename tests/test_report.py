@@ -1,0 +1,129 @@
+"""The report: counts, spans, histograms, measured numbers, matrices, people; self-contained and inert."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rows import make_rows
+
+from curation import engine
+from curation.checks import CHECKS
+from curation.measured import measured
+from curation.report import CANNOT, write
+from curation.report_page import histogram, inert, percent
+from curation.store import Store
+
+ROOT = Path(__file__).parents[1]
+EVIL = "<script>alert(1)</script>\u202e\x1b[2J"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], str]:
+    """A folder with a few flaws, its report as JSON and as HTML."""
+    home = tmp_path_factory.mktemp("set")
+    data = [{"instruction": f"Name fact {k} about her mother.", "output": f"Fact {k}: the woman is a kind doctor of {k} years."}
+            for k in range(40)]
+    data += [{"instruction": EVIL, "output": "As an AI language model, I have no opinion, but tea is " + EVIL},
+             *[{"instruction": "Who?", "output": "Ask ann.lee@yahoo.com"}] * 2]
+    folder = home / "s"
+    store = Store.create(folder)
+    store.import_rows(make_rows(data).to_batches(), source="x")
+    spec = engine.spec_of(store)
+    engine.check(store, spec, workers=1)
+    (folder / "calibration").mkdir()
+    (folder / "calibration" / "dup.near.json").write_text(json.dumps({
+        "check": "dup.near", "option": "threshold", "threshold": 0.85, "wanted": 0.9,
+        "precision": {"value": 0.93, "low": 0.8, "high": 0.98},
+        "recall": {"value": 0.7, "low": 0.5, "high": 0.9}, "labels": {"yes": 30, "no": 20}}))
+    paths = write(store, spec, folder / "report")
+    return json.loads(Path(paths["json"]).read_text()), Path(paths["html"]).read_text()
+
+
+def test_checks_findings_and_spans(made):
+    value, html = made
+    by = {c["check"]: c for c in value["checks"]}
+    assert (by["privacy.pii"]["flags"], by["privacy.pii"]["rows"], by["privacy.pii"]["severities"]) == (2, 2, {"warning": 2})
+    assert sum(by["privacy.pii"]["histogram"]) == 2 and by["privacy.pii"]["threshold"] is None
+    assert by["privacy.pii"]["findings"][0]["marked"] == "ann.lee@yahoo.com"
+    assert "Ask <mark>ann.lee@yahoo.com</mark>" in html and "fix: Ask [EMAIL]" in html
+    assert by["dup.exact"]["findings"][0]["others"][0]["text"] == "Ask ann.lee@yahoo.com"
+    assert by["consistency.boilerplate"]["measured"] == measured()["consistency.boilerplate"]
+    assert value["cannot_see"] == CANNOT and "wrong answer in good form" in html
+
+
+def test_people_matrices_and_calibration(made):
+    value, html = made
+    women = next(g for g in value["people"]["axes"]["gender"] if g["group"] == "women")
+    assert women["rows"] == 40 and women["tone"]["value"] == 1.0 and women["roles"]["leads or builds"]["low"] == 1.0
+    assert [m["name"] for m in value["matrices"]] == ["refusals", "edge cases"]
+    assert "id='refusals'" in html and "id='edge-cases'" in html
+    assert value["calibrations"][0]["check"] == "dup.near"
+    assert "93 % <span class=small>[80, 98]" in html and "30 right, 20 wrong" in html
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "action")]
+        self.ids += [v or "" for k, v in attrs if k == "id"]
+
+
+def test_the_page_is_inert_and_loads_nothing(made):
+    _, html = made
+    page = _Reader()
+    page.feed(html)
+    assert not set(page.tags) & {"script", "iframe", "img", "link", "object", "form", "input"}
+    assert all(a.startswith("#") and a[1:] in page.ids for a in page.addresses) and page.addresses
+    assert "default-src 'none'" in html and not re.search(r"url\(|@import|https?://|\son\w+=", html)
+    assert "&lt;script&gt;" in html and "\u202e" not in html and "\x1b" not in html and "[U+202E][U+001B]" in html
+
+
+@given(st.text(max_size=60))
+def test_inert_text_has_no_markup_and_no_hidden_characters(text):
+    shown = inert(text)
+    assert not set("<>\"'\x00\u202e\u200b") & set(shown) and shown.encode("utf-8").decode() == shown
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=20, max_size=20), st.none() | st.floats(0, 1))
+def test_histogram_draws_a_bar_for_each_part_that_holds_flags(counts, threshold):
+    svg = histogram(counts, threshold)
+    assert svg.count("<rect") == sum(n > 0 for n in counts)
+    assert ("threshold" in svg) == (threshold is not None)
+    assert all(float(h) <= 90 for h in re.findall(r"<rect[^>]* height='([\d.]+)'", svg))
+
+
+def test_percent():
+    assert percent(None) == "<span class=zero>not measured</span>" == percent({"value": None})
+    assert percent({"value": 0.934, "low": 0.8, "high": 1.0}) == "93 % <span class=small>[80, 100]</span>"
+
+
+def test_measured_names_checks_that_exist_and_is_what_the_benchmarks_left():
+    found = measured()
+    assert set(found) <= set(CHECKS)
+    for entries in found.values():
+        for e in entries:
+            assert set(e) == {"data", "what", "n", "precision", "recall"} and (e["precision"] or e["recall"])
+            for x in (e["precision"], e["recall"]):
+                assert x is None or 0 <= x["low"] <= x["value"] <= x["high"] <= 1
+    place = importlib.util.spec_from_file_location("measured_maker", ROOT / "benchmarks" / "measured.py")
+    assert place and place.loader
+    maker = importlib.util.module_from_spec(place)
+    sys.modules["measured_maker"] = maker
+    place.loader.exec_module(maker)
+    assert maker.collect(ROOT / "benchmarks" / "results") == found, "run benchmarks/measured.py"
