@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
+import quality_style  # noqa: E402
 from rows import make_rows  # noqa: E402
 
 from curation.checks import CHECKS, SIGNAL_UNITS, privacy  # noqa: E402
@@ -117,7 +118,7 @@ def personal(data: list[dict[str, Any]]) -> dict[str, Any]:
     seen: dict[str, list[bool]] = defaultdict(list)
     row_right, row_seen = [], []
     for row in data:
-        hits = [h for h in privacy.find(row["text"]) if h.kind != "address"]
+        hits = [h for h in privacy.find(row["text"]) if h.kind in kinds.values()]
         gold = [(kinds[s["type"]], s["start"], s["end"]) for s in row["spans"] if s["type"] in kinds]
         for h in hits:
             right[h.kind].append(any(k == h.kind and a < h.end and h.start < b for k, a, b in gold))
@@ -207,6 +208,7 @@ def main() -> None:
     report(result)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    quality_style.write(args.folder, args.out.parent / "quality_style.json")
 
 
 if __name__ == "__main__":

@@ -270,14 +270,19 @@ def measure(folder: Path) -> dict[str, Any]:
     return {**parts, "measured": entries}
 
 
+def write(folder: Path, out: Path) -> dict[str, Any]:
+    """Measure and write the result as JSON."""
+    result = measure(folder)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "quality_style.json")
     args = parser.parse_args()
-    result = measure(args.folder)
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    print(json.dumps(write(args.folder, args.out), indent=1))
 
 
 if __name__ == "__main__":
