@@ -29,6 +29,7 @@ ELSEWHERE = {
     "families": "cli_diversity",
     "coverage": "cli_selection",
     "duplicates": "cli_duplicates",
+    "judge": "cli_judge",
     "map": "cli_selection",
     "select": "cli_selection",
 }

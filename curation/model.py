@@ -65,7 +65,11 @@ SIGNALS: dict[str, pa.DataType] = {
     "needs_context": pa.float32(),  # [0, 1]: how likely the task is too vague to do without a question
     "edge": pa.string(),  # edge case the prompt looks like (edges.KINDS), "" = none
     "identity": pa.list_(pa.string()),  # groups of people named in the row, as "axis:group"
+    "judge": pa.float32(),  # [0, 1]: what a judge asked for by hand says of the row, null = not asked or not readable
+    "judge_by": pa.string(),  # who that was and the hash of the question, "" = no score
     "train_loss_first": pa.float32(),
     "train_loss_last": pa.float32(),
     "loss_drop": pa.float32(),
+    "forgotten": pa.int16(),  # times training had the row right and then had not
+    "region": pa.string(),  # easy | ambiguous | hard | "": how training went with the row
 }

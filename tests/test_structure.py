@@ -51,6 +51,8 @@ FLOORS = {
     "checks": 5,
     "engine": 6,
     "calibrate": 7,
+    "judge": 7,
+    "cli_judge": 9,
     "cli_calibrate": 9,
     "cli_duplicates": 9,
     "coverage": 6,
