@@ -236,6 +236,99 @@ def test_reworded_questions_are_told_from_others_of_their_kind():
     assert 2 * len(hit & truth) / (len(hit) + len(truth)) >= 0.95
 
 
+def test_semantic_says_when_a_subject_in_common_may_be_all():
+    rows = rows_of("What were the names of the three ships of Columbus?", "Name the three ships Columbus had.", REWORDED,
+                   "Describe the ships of Columbus.")
+    refs = references("What are the names of the three ships of Columbus?", "Which of the three ships of Columbus sank?", DUCKS)
+    flags = semantic(rows, refs).to_pylist()
+    assert [(f["row"], f["severity"]) for f in flags] == [(0, None), (1, "info"), (2, None)]
+    assert flags[1]["message"].endswith("; a subject in common may be all") and "subject" not in flags[0]["message"]
+
+
+class Meaning:
+    """Vectors that tell how much of a text is about animals, and next to nothing else."""
+
+    ANIMALS = frozenset(["dog", "puppy", "hound", "barked", "growled", "postman", "mailman"])
+
+    def __init__(self):
+        self.asked = []
+
+    def of(self, uids, texts, model=""):
+        assert len(uids) == len(texts)
+        self.asked += texts
+        share = np.array([[np.mean([w.strip(".?") in self.ANIMALS for w in t.lower().split()] or [0])] for t in texts])
+        other = np.eye(7)[[len(t) % 7 for t in texts]] * (1 - share) / 4
+        out = np.concatenate([share, other], axis=1)
+        return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_embeddings_propose_what_words_do_not():
+    refs = references("A puppy growled; the mailman ran.", BRIDGE, DUCKS)
+    rows = rows_of("One dog barked: some postman fled.", "Name a colour of the sea in one word.", REWORDED)
+    vectors = Meaning()
+    low = {"threshold": 0.2, "vectors": vectors}
+    assert [r for r, _, _ in found(semantic(rows, refs, **low))] == [2] and not vectors.asked, "not unless asked for"
+    flags = semantic(rows, refs, embed=True, **low).to_pylist()
+    assert [f["row"] for f in flags] == [0, 2] and "by words and meaning) reference 0 of bench" in flags[0]["message"]
+    assert flags[0]["score"] <= contamination.MEANING + 1e-6, "a cosine alone does not reach the default"
+    (plain,) = semantic(rows, refs, threshold=0.2).to_pylist()
+    assert flags[1]["score"] >= plain["score"] - 1e-4
+
+
+# ------------------------------------------------------------------ rows looked up before
+class Kept:
+    """A past in memory: rows that were there, by their content."""
+
+    def __init__(self, arrays=None, before=(), now=()):
+        self.arrays, self.saved = arrays, None
+        place = {}
+        for i, row in enumerate(before):
+            place.setdefault(row, []).append(i)
+        self.earlier = np.array([place[r].pop(0) if place.get(r) else -1 for r in now], np.int64)
+
+    def load(self):
+        return self.arrays
+
+    def save(self, arrays):
+        self.saved = {k: np.array(v) for k, v in arrays.items()}
+
+
+FORM = "Is this review of a place where people eat positive, negative or neutral? The {} was {}."
+REFS = [DUCKS, BRIDGE, FORM.format("soup", "dull"), "Why is the sky so blue?", "Who am I?", DUCKS.lower()]
+pieces = st.sampled_from([DUCKS, REWORDED, BRIDGE, FORM.format("soup", "dull"), FORM.format("cake", "dull"), "who am i",
+                          "Tell me why is the sky so blue?", " ".join(DUCKS.split()[:24]), "Name a colour.", "", "\u00dcn 12"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(pieces, max_size=40), st.lists(pieces, max_size=8), st.randoms(use_true_random=False))
+def test_flags_with_a_past_are_those_without(before, new, random):
+    now = [t for t in before if random.random() < 0.8] + new
+    random.shuffle(now)
+    old, rows, refs = (rows_of(*x) for x in (before, now)), rows_of(*now), references(*REFS)
+    old = next(iter(old))
+    for check in (ngram, semantic):
+        first = Kept(now=before)
+        first.earlier = np.full(len(before), -1, np.int64)
+        check(old, refs, first)
+        again = Kept(first.saved, before, now) if first.saved else NoPast(len(now))
+        assert check(rows, refs, again).to_pylist() == check(rows, refs).to_pylist()
+
+
+def test_only_new_rows_are_looked_up(monkeypatch):
+    before, refs = [DUCKS, BRIDGE, "Name a colour."] * 4, references(*REFS)
+    now = [*before[3:], REWORDED]
+    seen = []
+    plain = contamination.words_of
+    monkeypatch.setattr(contamination, "words_of", lambda texts, **o: seen.append(len(texts)) or plain(texts, **o))
+    first = Kept(now=before)
+    first.earlier[:] = -1
+    ngram(rows_of(*before), refs, first)
+    assert seen[-1] == 2 * len(before)
+    seen.clear()
+    ngram(rows_of(*now), refs, Kept(first.saved, before, now))
+    assert seen == [len(REFS), 2], "the references, and the two turns of the new row"
+
+
 # ------------------------------------------------------------------ the reference
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
