@@ -31,6 +31,7 @@ ELSEWHERE = {
     "duplicates": "cli_duplicates",
     "judge": "cli_judge",
     "map": "cli_selection",
+    "matrix": "cli_matrices",
     "select": "cli_selection",
 }
 
