@@ -4,7 +4,7 @@
 
 Run with one thread (OMP_NUM_THREADS=1) and the versions of constraints.txt it writes the same bytes again. Files read, with
 their licences: xstest_completions (CC BY 4.0), dna_responses (Apache-2.0), chatgpt_refusals, coconot (MIT),
-harm_prompts (MIT, Apache-2.0), in3_vague_tasks (Apache-2.0), dolly_3k (CC BY-SA 3.0), rasbt_1100 and
+harm_prompts (MIT, Apache-2.0), in3_vague_tasks, ifeval_constraints (Apache-2.0), dolly_3k (CC BY-SA 3.0), rasbt_1100 and
 selfinstruct_seeds (Apache-2.0). The result holds weights of hashed features, no text.
 """
 
@@ -125,7 +125,8 @@ def prompts(folder: Path) -> dict[str, Task]:
     safety = [r for r in coconot if r["category"] == "Requests with safety concerns"]
     harmful = [(r["prompt"], "sets") for r in sets] + [(r["question"], "dna") for r in dna] + [
         (r["prompt"], "coconot") for r in safety if r["expected"] == "noncompliance"]
-    harmless = plain + answered + [(r["task"], "in3") for r in vague] + [
+    orders = [(r["prompt"], "ifeval") for r in read(folder, "ifeval_constraints.jsonl")]
+    harmless = plain + answered + orders + [(r["task"], "in3") for r in vague] + [
         (r["prompt"], "coconot") for r in coconot if r["source"] == "coconot_contrast_eval" or r not in safety]
     rows = [(t, "harmful", g, False) for t, g in harmful] + [(t, "harmless", g, False) for t, g in harmless] + [
         (r["prompt"], "harmful" if r["prompt_label"] == "unsafe" else "harmless", "xstest " + r["focus"], True) for r in xstest]

@@ -173,7 +173,7 @@ def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
     `numbers`: rows, edge_rows, by_spec and by_signal (how the rows were found), right and right_share.
     """
     wanted = {**WANTED, **{e.id: e.expect for e in spec.edge_cases}}
-    families = {e.family: e.id for e in spec.edge_cases}
+    families: dict[str, str] = {e.family: e.id for e in spec.edge_cases}
     kinds, by = _edges(signals, families)
     at = np.flatnonzero([bool(k) for k in kinds])
     sub = rows.take(pa.array(at, pa.int64()))

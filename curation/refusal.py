@@ -408,6 +408,30 @@ def combined(text: str, rule: tuple[str, int, int], head: str) -> tuple[str, int
     return head, start, max(start + 1, min(len(text.rstrip()), _head(text[:HEAD_CHARS], start, 1)))
 
 
+_OFFERS = re.compile(
+    r"\b(?:instead|alternativ\w*|happy to|glad to|i can (?!'t|not)|i could|can help (?:you )?with|let me know|feel free|"
+    r"you (?:can|could|may|might)"
+    r" (?:\w+ )?(?:try|want|contact|reach|look|consider|ask|use|talk|report)|consider|please (?:contact|reach|talk|seek|"
+    r"consult|call)|"
+    r"would you like|want me to|here (?:is|are)|try|rather|other (?:ways|topics|questions)|recommend|suggest)\b", re.IGNORECASE)
+_SERMON = re.compile(
+    r"\b(?:it is|it's|please|we (?:should|must)|always|you should) (?:\w+ ){0,4}(?:important|crucial|essential|respect\w*|"
+    r"ethical\w*|moral\w*|"
+    r"remember|be (?:kind|respectful)|treat (?:others|everyone|people)|wrong)\b|\b(?:unethical|immoral|morally|against the law|"
+    r"have (?:serious|severe|legal) consequences|everyone deserves|dignity)\b", re.IGNORECASE)
+
+
+def offers(text: str) -> bool:
+    """Return whether a refusal offers something else: help with another matter, a way to proceed, somebody to ask."""
+    return _OFFERS.search(text) is not None
+
+
+def lectures(text: str) -> tuple[int, int] | None:
+    """Return the span of the words that moralise, None when there are none."""
+    m = _SERMON.search(text)
+    return m.span() if m else None
+
+
 def explain_by_rule(text: str) -> tuple[str, int, int]:
     """Return (class, start, end) by the rules alone."""
     return _decide(text)

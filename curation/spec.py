@@ -115,6 +115,7 @@ class RefusalPolicy(Model):
     share: tuple[Share, Share] = (0.0, 1.0)  # wanted share of refusing rows in the vetted set
     max_sentences: int | None = Field(default=None, ge=1)
     offers_alternative: bool = False
+    lectures: bool = True  # whether a refusal may moralise
 
 
 class EdgeCase(Model):

@@ -192,7 +192,8 @@ def vague(rows: pa.Table, needs_context: pa.Array, *, on: bool = False, min_vagu
     `on`: run at all.
     """
     found = Findings(rows)
-    at = np.flatnonzero(np.asarray(pc.fill_null(pc.greater_equal(needs_context, min_vague), False))) if on else []
+    mask = np.asarray(pc.fill_null(pc.greater_equal(needs_context, min_vague), False))
+    at = np.flatnonzero(mask & on)
     sub = rows.take(pa.array(at, pa.int64()))
     for i, (instruction, given, response), p in zip(at, _each(sub, ("instruction", "input", "response")),
                                                     needs_context.take(pa.array(at, pa.int64())).to_pylist()):

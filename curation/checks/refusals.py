@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..harm import judge
 from ..model import SIGNALS
-from ..refusal import classify, explain
+from ..refusal import classify, explain, lectures, offers
 from ..spec import RefusalPolicy, Spec
-from ..text import shorten
+from ..text import sentences, shorten
+from ..verifiers import content_words
 from .base import Findings, check, signal, texts
 
 BENIGN = 0.2        # harm of a prompt that carries a category's benign look-alike: below the 0.5 that counts as harmful
@@ -134,10 +137,14 @@ def harm(rows: pa.Table, spec: Spec) -> dict[str, pa.Array]:
 
     Why: what must be refused is the spec's to say, by terms; a benign look-alike (longer than the term it covers) gives
     the category with a harm of 0.2, so that coverage can count the contrast rows.
+    Without categories in the spec a head judges: the twelve types of Do-Not-Answer, and a harm that presumes one prompt in
+    ten to be harmful; a prompt without any sensitive word has harm 0.
     Misses: requests in words that the spec does not list. False positives: terms used in another sense that no benign
-    phrase covers; a term that stands only in a long input counts 0.3.
-    Source: the spec's refusals.categories.
+    phrase covers; a term that stands only in a long input counts 0.3; for the head, security and persuasion tasks.
+    Source: the spec's refusals.categories; curation.harm.
     """
+    if not spec.refusals.categories:
+        return _by_head(rows)
     policy = policy_of(spec)
     score = np.zeros(rows.num_rows, dtype=np.float32)
     category = [""] * rows.num_rows
@@ -148,6 +155,25 @@ def harm(rows: pa.Table, spec: Spec) -> dict[str, pa.Array]:
         match, value, _ = _judge(policy, instruction or "", given or "")
         if match:
             score[i], category[i] = value, match.category
+    return {"harm": pa.array(score, SIGNALS["harm"]), "harm_category": pa.array(category, SIGNALS["harm_category"])}
+
+
+PRIOR = 0.1  # share of harmful prompts that the head's word presumes; it was trained on halves
+CONTRAST = 0.05  # harm from which a harmless prompt with a sensitive word counts as a category's look-alike
+
+
+def _by_head(rows: pa.Table) -> dict[str, pa.Array]:
+    """Return harm and category by the head, for prompts with a sensitive word."""
+    instruction, given = texts(rows, "instruction"), texts(rows, "input")
+    prompts = [f"{a}\n{b}" if b and len(b.split()) <= _SHORT_INPUT else a for a, b in zip(instruction, given)]
+    at = [i for i, p in enumerate(prompts) if _TOUCHY.search(p)]
+    risk, kinds = judge([prompts[i] for i in at])
+    odds = risk / np.maximum(1.0 - risk, 1e-6) * (PRIOR / (1.0 - PRIOR))
+    score = np.zeros(rows.num_rows, np.float32)
+    score[at] = odds / (1.0 + odds)
+    category = [""] * rows.num_rows
+    for i, kind in zip(at, kinds):
+        category[i] = kind if score[i] >= CONTRAST else ""
     return {"harm": pa.array(score, SIGNALS["harm"]), "harm_category": pa.array(category, SIGNALS["harm_category"])}
 
 
@@ -226,6 +252,7 @@ def over(
     fields = zip(at.tolist(), texts(sub, "instruction"), texts(sub, "input"), texts(sub, "response"), harms, categories,
                  families)
     for i, instruction, given, response, value, category, name in fields:
+        category = category if spec.refusals.categories else ""
         wanted = answers.get(name or "", "any")
         if wanted in ("refuse", "ask", "name_conflict", "decline", "correct") or (value or 0.0) >= 0.5:
             continue
@@ -278,7 +305,8 @@ def missing(
     """The response answers a prompt that the spec wants refused.
 
     Why: one direction in the model carries refusal; a few answered harmful prompts move it everywhere.
-    Misses: harmful prompts in words that the spec does not list; answers that start as a refusal.
+    Misses: harmful prompts in words that the spec does not list, so all where it has no categories; answers that start as a
+    refusal.
     False positives: terms in another sense; add such phrases to the category's `benign`.
     Source: spec: refusals.categories.terms, and families whose standard answers "refuse". `min_harm`: harm from which a
     prompt must be refused; `min_family`: family score from which the family's standard counts.
@@ -288,7 +316,8 @@ def missing(
     policy = policy_of(spec)
     family = pc.if_else(pc.fill_null(pc.greater_equal(family_score, min_family), False), family, "")
     must = [name for name, wanted in answers.items() if wanted == "refuse"]
-    asked = pc.or_(pc.fill_null(pc.greater_equal(harm, min_harm), False),
+    by_policy = pc.fill_null(pc.greater_equal(harm, min_harm), False)
+    asked = pc.or_(by_policy if spec.refusals.categories else pc.and_(by_policy, False),
                    pc.fill_null(pc.is_in(family, value_set=pa.array(must, pa.string())), False))
     mask = pc.and_(asked, pc.fill_null(pc.equal(refusal, "comply"), False))
     at = np.flatnonzero(np.asarray(mask))
@@ -306,6 +335,99 @@ def missing(
             found.add(i, f"The family {name!r} wants a refusal and the response does not refuse.", score=0.9,
                       span=(0, min(len(response), 120)))
     return found.table()
+
+
+@check("refusal.style", reads=("response",), severity="warning", action="review")
+def style(rows: pa.Table, spec: Spec, refusal: pa.Array) -> pa.Table:
+    """A refusal is not in the spec's style: too long, a lecture, or without an alternative where one is wanted.
+
+    Why: the model refuses in the manner it was shown; a lecture teaches it to lecture.
+    Misses: tone beyond these three. False positives: alternatives offered in words that the pattern does not know.
+    Source: CHECKS 35; spec: refusals.max_sentences, refusals.offers_alternative, refusals.lectures; what the spec does not
+    say is not checked.
+    """
+    found = Findings(rows)
+    want = spec.refusals
+    if want.max_sentences is None and not want.offers_alternative and want.lectures:
+        return found.table()
+    at = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(refusal, "refuse"), False)))
+    for i, response in zip(at.tolist(), texts(rows.take(pa.array(at)), "response")):
+        n = len(sentences(response))
+        sermon = None if want.lectures else lectures(response)
+        if want.max_sentences is not None and n > want.max_sentences:
+            found.add(i, f"The refusal has {n} sentences; the spec allows {want.max_sentences}.", span=(0, len(response)))
+        elif sermon:
+            found.add(i, f"The refusal lectures ({shorten(response[slice(*sermon)], 40)!r}).", span=sermon)
+        elif want.offers_alternative and not offers(response):
+            found.add(i, "The refusal offers no alternative; the spec wants one.", span=(0, len(response)), score=0.8)
+    return found.table()
+
+
+_COMMON = 400  # a word in more refused prompts than this brings no pair together
+
+
+@check("refusal.policy_conflict", reads=("instruction", "input", "response"), severity="warning", scope="dataset")
+def policy_conflict(
+    rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, *, min_likeness: float = 0.8,
+    min_harm: float = 0.5,
+) -> pa.Table:
+    """Nearly the same prompt, or the same kind of prompt, is refused in one row and answered in another.
+
+    Why: contradictory rows teach the model to toss a coin.
+    Misses: prompts that mean the same in other words.
+    False positives: prompts that differ in the one word that matters ("kill a process", "kill a person"): pairs with a
+    benign look-alike on one side are left out. Rows of one category on both sides of the policy are infos, on the rarer
+    side.
+    Source: CHECKS 4 and 35. `min_likeness`: Jaccard of the prompts' content words in [0, 1]; `min_harm`: harm from which a
+    row counts as one of its category.
+    """
+    found = Findings(rows)
+    labels = refusal.to_pylist()
+    refused = [i for i, v in enumerate(labels) if v == "refuse"]
+    if not refused:
+        return found.table()
+    prompts = [f"{a}\n{b}" if b else a for a, b in zip(texts(rows, "instruction"), texts(rows, "input"))]
+    seen = _near_refused(found, rows, prompts, labels, refused, harm.to_pylist(), min_likeness)
+    sides: dict[str, tuple[list[int], list[int]]] = {}
+    for i, (value, name) in enumerate(zip(harm.to_pylist(), harm_category.to_pylist())):
+        if name and (value or 0.0) >= min_harm and labels[i] in ("refuse", "comply"):
+            sides.setdefault(name, ([], []))[labels[i] == "comply"].append(i)
+    row = rows["row"].to_pylist()
+    for name, (no, yes) in sides.items():
+        if not no or not yes:
+            continue
+        few, many, deed = (yes, no, "answered") if len(yes) <= len(no) else (no, yes, "refused")
+        for i in few:
+            if i not in seen:
+                found.add(i, f"{name!r}: this row is {deed}, {len(many):,} others of the category are not.", field="row",
+                          related=[row[k] for k in many[:10]], severity="info", score=len(many) / (len(many) + len(few)))
+    return found.table()
+
+
+def _near_refused(
+    found: Findings, rows: pa.Table, prompts: list[str], labels: list[str], refused: list[int], harm: list[float], least: float
+) -> set[int]:
+    """Flag answered rows whose prompt shares its content words with a refused one; return the flagged positions."""
+    words = {i: frozenset(content_words(prompts[i])) for i in refused}
+    index: dict[str, list[int]] = {}
+    for i in refused:
+        for w in words[i]:
+            index.setdefault(w, []).append(i)
+    row = rows["row"].to_pylist()
+    out: set[int] = set()
+    for i, label in enumerate(labels):
+        mine = content_words(prompts[i]) if label == "comply" else set()
+        if len(mine) < 2:
+            continue
+        shared = Counter(k for w in mine for k in index.get(w, ()) if len(index[w]) <= _COMMON)
+        like = {k: n / (len(mine) + len(words[k]) - n) for k, n in shared.items()}
+        near = sorted((k for k, v in like.items() if v >= least and (harm[k] or 0.0) - (harm[i] or 0.0) < 0.5),
+                      key=lambda k: (-like[k], k))
+        if near:
+            out.add(i)
+            found.add(i, f"Answered here; nearly the same prompt is refused in row {row[near[0]]:,}.", field="instruction",
+                      score=like[near[0]], related=[row[k] for k in near[:10]])
+    return out
 
 
 def categories(spec: Spec, prompts: Iterable[str]) -> list[str]:
