@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -257,7 +258,7 @@ class Meaning:
         assert len(uids) == len(texts)
         self.asked += texts
         share = np.array([[np.mean([w.strip(".?") in self.ANIMALS for w in t.lower().split()] or [0])] for t in texts])
-        other = np.eye(7)[[len(t) % 7 for t in texts]] * (1 - share) / 4
+        other = np.eye(997)[[zlib.crc32(t.encode()) % 997 for t in texts]] * (1 - share) / 4
         out = np.concatenate([share, other], axis=1)
         return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from curation import likeness
 from curation.likeness import BESIDE, CANDIDATES, CHANCE, FUNCTION_WORDS, USUAL, book_of, nearest, usual
 
-some = st.lists(st.sampled_from(["the", "of", "red", "green", "lamp", "river", "horse", "poem", "law", "3", "7", "12"]), max_size=9).map(" ".join)
+some = st.lists(st.sampled_from([
+    "the", "of", "red", "green", "lamp", "river", "horse", "poem", "law", "3", "7", "12"]), max_size=9).map(" ".join)
 
 
 def plainly(prompt: str, ref: str, refs: list[str]) -> float:
