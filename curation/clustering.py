@@ -17,7 +17,7 @@ ROUNDS = 12         # of k-means; fewer when no row moves
 HALF = 4000         # rows of each half by which a number of clusters is judged
 MOST = 1000         # clusters, unless more are asked for
 GROUPS = (4, 24)    # wide groups: as many as a reader takes in at once
-SMALLEST = 3        # rows of one half in a cluster, on average, at the finest cut that is tried
+SMALLEST = 2        # rows of one half in a cluster, on average, at the finest cut that is tried
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9))  # three splits
 
 

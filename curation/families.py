@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .manner import EDGE_WORDS, Space
+from .clustering import cluster
+from .manner import EDGE_WORDS, Space, space
 from .spec import Spec
 from .text import shorten
 
@@ -249,8 +250,8 @@ def suggest(rows: pa.Table, k: int | None = None, seed: int = 0) -> list[dict[st
     """Return proposed families [{id, description, examples, share}], largest first; shares are of all rows.
 
     A family or category that the data gives (the family column, or a field of `meta` with 2 to 40 distinct values) is
-    taken as it is. Otherwise KMeans (fixed seed) on TF-IDF of the first and last 12 words of the prompts; `k` None
-    takes sqrt(n / 50) between 3 and 16: few enough to read, one for every few hundred rows. A family is named after
+    taken as it is. Otherwise clusters of rows by how they ask and are answered (manner.space); `k` None takes
+    sqrt(n / 50) between 3 and 16: few enough to read, one for every few hundred rows. A family is named after
     its commonest first verb ("answer" for questions, "do" when no verb leads) and the word that sets it apart.
     """
     n = rows.num_rows
@@ -287,31 +288,19 @@ def _qualifies(values: list[str | None]) -> bool:
 
 def _clustered(instructions: list[str], inputs: list[str], responses: list[str], k: int | None, seed: int
                ) -> list[dict[str, Any]]:
-    from sklearn.cluster import KMeans
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.preprocessing import normalize
-
     n = len(instructions)
     asks = [f"{_head(ask)} {ask} {form_of(r)}" for ask, r in
             zip((ask_of(a, b) for a, b in zip(instructions, inputs)), responses)]
     wanted = k or int(np.clip(round((n / 50) ** 0.5), 3, _MOST_PROPOSED))
-    wanted = min(wanted, len(set(asks)))
-    vectorizer = TfidfVectorizer(token_pattern=r"\S+", lowercase=False, ngram_range=(1, 2), sublinear_tf=True,
-                                 min_df=2 if n > 200 else 1, max_df=0.6 if n > 200 else 1.0, max_features=20_000)
-    x = vectorizer.fit_transform(asks)
-    if min(x.shape) > 51:
-        x = normalize(TruncatedSVD(50, random_state=seed).fit_transform(x))
-    labels = KMeans(wanted, n_init=3, random_state=seed).fit_predict(x)
+    found = cluster(space(instructions, inputs, responses), k=min(wanted, len(set(asks))), groups=1, seed=seed)
     overall = Counter(w for a in asks for w in set(a.split()))
     out: list[dict[str, Any]] = []
     taken: set[str] = set()
-    for c, count in Counter(labels.tolist()).most_common():
-        members = np.flatnonzero(labels == c)
+    for c, count in enumerate(found.sizes.tolist()):
+        members = np.flatnonzero(found.label == c)
         name = _name([asks[i] for i in members], overall, n, taken)
         taken.add(name)
-        distance = np.linalg.norm(_dense(x[members]) - _dense(x[members]).mean(axis=0), axis=1)
-        order = members[np.argsort(distance, kind="stable")]
+        order = members[np.argsort(-found.own[members], kind="stable")]
         out.append({"id": name, "description": f"Prompts such as: {shorten(instructions[order[0]], 80)}",
                     "examples": _spread([instructions[i] for i in order[: max(20, len(order) // 10)]]),
                     "share": count / n})
@@ -324,10 +313,6 @@ def _head(ask: str) -> str:
     plain = words[0] if words and words[0].isalpha() and words[0] not in _STOP else "none"
     verb = next((w for w in words[:8] if w in _VERBS), plain)
     return " ".join([f"^{w}" for w in words[:2]] + [f"^verb={verb}"] * 3)
-
-
-def _dense(x: Any) -> np.ndarray:
-    return x.toarray() if hasattr(x, "toarray") else np.asarray(x)
 
 
 _QUESTION = tuple(f"^{w} " for w in ("what", "how", "why", "who", "which", "where", "when", "is", "are", "do", "does", "can"))
