@@ -127,30 +127,39 @@ def _table() -> dict[str, list[tuple[tuple[str, ...], str, str, bool]]]:
 _NO_PLURAL = frozenset(re.findall(r"\S+", "she her hers herself he him his himself women men ladies wives jewish"))
 
 
-@lru_cache(maxsize=1)
-def quick() -> str:
-    """Return a pattern of RE2 for texts that may name a group."""
+_PRONOUNS = ("she", "her", "hers", "herself", "he", "him", "his", "himself")
+
+
+@lru_cache(maxsize=2)
+def quick(*, pronouns: bool = True) -> str:
+    """Return a pattern of RE2 for texts that may name a group; without `pronouns` she and he do not count."""
     plain = sorted({re.escape(t.removeprefix("=")).replace(r"\ ", r"[ -]") for groups in GROUPS.values()
-                    for words in groups.values() for t in words.split("|")}, key=len, reverse=True)
+                    for words in groups.values() for t in words.split("|")
+                    if pronouns or t not in _PRONOUNS}, key=len, reverse=True)
     return r"(?i)\b(?:" + "|".join(plain) + ")"
 
 
 def mentions(text: str) -> list[Mention]:
     """Return the groups named in `text`, in order; the longest phrase that begins at a word counts, once an axis."""
     table = _table()
-    tokens = [(m.start(), m.end(), re.sub(r"['’]s$|['’]$", "", m.group().lower())) for m in _TOKEN.finditer(text)]
+    tokens = list(_TOKEN.finditer(text))
+    words = [m.group().lower() for m in tokens]
+    words = [re.sub(r"['’]s$|['’]$", "", w) if "'" in w or "’" in w else w for w in words]
     found: list[Mention] = []
     end_of: dict[str, int] = {}
-    for k, (start, _, word) in enumerate(tokens):
+    for k, word in enumerate(words):
+        entries = table.get(word)
+        if entries is None:
+            continue
+        start = tokens[k].start()
         taken: set[str] = set()
-        for words, axis, group, guarded in table.get(word, ()):
-            n = len(words)
-            if axis in taken or start < end_of.get(axis, 0) or any(t[2] != w for t, w in zip(tokens[k: k + n], words)):
+        for phrase, axis, group, guarded in entries:
+            n = len(phrase)
+            if axis in taken or start < end_of.get(axis, 0) or tuple(words[k: k + n]) != phrase:
                 continue
-            if k + n > len(tokens) or (guarded and (k + n == len(tokens) or not _person_next(text, tokens, k + n))):
+            if guarded and (k + n == len(words) or not _person_next(text, tokens, words, k + n)):
                 continue
-            last = tokens[k + n - 1]
-            stop = last[0] + len(last[2])
+            stop = tokens[k + n - 1].start() + len(words[k + n - 1])
             if not _NOT_AFTER.match(text, stop):
                 found.append(Mention(axis, group, start, stop))
                 taken.add(axis)
@@ -158,10 +167,9 @@ def mentions(text: str) -> list[Mention]:
     return found
 
 
-def _person_next(text: str, tokens: list[tuple[int, int, str]], k: int) -> bool:
-    """Return whether the token at `k` names persons and stands beside the one before, or after one more adjective."""
-    between = text[tokens[k - 1][1]: tokens[k][0]]
-    return between.strip(" -") == "" and tokens[k][2] in _PERSON
+def _person_next(text: str, tokens: list[re.Match[str]], words: list[str], k: int) -> bool:
+    """Return whether the token at `k` names persons and stands right beside the one before."""
+    return words[k] in _PERSON and text[tokens[k - 1].end(): tokens[k].start()].strip(" -") == ""
 
 
 def swapped(text: str, axis: str) -> str | None:

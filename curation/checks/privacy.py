@@ -227,6 +227,7 @@ _STREET_BEFORE = (r"(?:[Rr]ue|[Vv]ia|[Vv]iale|[Vv]icolo|[Pp]iazza|[Cc]alle|C/|[A
                   r"[Ss]trada|[Pp]lace|[Aa]venue|[Cc]hemin)")
 _STREET_END = (r"(?:stra(?:ss|ß)e|str\.|gasse|platz|weg|graben|straat|laan|plein|gracht|gatan|gata|vägen|väg|vej|vegen|veien|"
                r"gade|stræde|katu|tie|kuja|utca|tér|ulice)")
+_STREET_ENDS = tuple(_STREET_END[3:-1].replace(r"stra(?:ss|ß)e|str\.", "strasse|straße|str.").split("|"))
 _PART = r"[^\W\d_][\w'’.-]{0,24}"
 _CAP = r"(?:[A-ZÀ-ÞĀ-Ž0-9]|(?<=\s)(?:de|da|do|dos|du|des|della|delle|del|di|la|las|los|van|von|der|den|l')\b)[\w'’.-]{0,24}"
 _ADDRESS = re.compile(
@@ -293,9 +294,11 @@ def _houses(text: str, taken: list[tuple[int, int]]) -> Iterator[Hit]:
     """Yield numbers with a street of another language, or with names after words that announce an address."""
     for m in _HOUSE.finditer(text):
         head = text[max(0, m.start() - 80): m.start()]
-        before = _STREET_THEN.search(head) if head.endswith(" ") else None
+        last = head.rsplit(None, 1)[-1] if head.endswith(" ") and head.strip() else ""
+        named = last[:1].isupper() or last[:1].isdigit()
+        before = _STREET_THEN.search(head) if named or last.endswith(_STREET_ENDS) else None
         after = None if before else _THEN_NAMES.match(text, m.end())
-        names = None if before or after or not head.endswith(" ") else _NAMES_THEN.search(head)
+        names = _NAMES_THEN.search(head) if named and not before and not after else None
         found = before or names
         span = (m.start() - (len(head) - found.start() if found else 0), after.end() if after else m.end())
         if not (found or after) or _meets(taken, span) or _NO_HOUSE.search(text[slice(*span)]):

@@ -132,23 +132,27 @@ _NAMES = frozenset(codecs.decode(w, "rot13") for w in ("pbba", "pbbaf", "qlxr", 
 _AROUND = 150       # characters on each side of a named group in which something is said about it
 
 
-def find(text: str) -> list[tuple[str, int, int, float]]:
-    """Return (what, start, end, score in [0, 1]) of the toxic passages of `text`, in order."""
-    softened = _AGAINST.search(text) is not None
-    return sorted([*_slurs(text, softened), *_against(text, softened)], key=lambda f: f[1])
+def find(text: str, *, slurs: bool = True, groups: bool = True) -> list[tuple[str, int, int, float]]:
+    """Return (what, start, end, score in [0, 1]) of the toxic passages of `text`, in order.
+
+    Speech against the hate (quoted, denied, called wrong) halves the scores. `slurs`, `groups`: what to look for.
+    """
+    found = [*(_slurs(text) if slurs else ()), *(_against(text) if groups else ())]
+    soft = 0.5 if found and _AGAINST.search(text) else 1.0
+    return sorted(((what, start, end, score * soft) for what, start, end, score in found), key=lambda f: f[1])
 
 
-def _slurs(text: str, softened: bool) -> list[tuple[str, int, int, float]]:
+def _slurs(text: str) -> list[tuple[str, int, int, float]]:
     found = []
     joined = _SPACED.sub(lambda m: re.sub(r"[ .*_-]", "", m.group()).ljust(len(m.group())), text)
     for m in _WORD.finditer(joined):
         word = m.group()
         if _is_slur(word) and not (word[0].isupper() and not word.isupper() and word.lower() in _NAMES):
-            found.append(("a slur", m.start(), m.start() + len(word.rstrip("!+")), 0.4 if softened else 0.7))
+            found.append(("a slur", m.start(), m.start() + len(word.rstrip("!+")), 0.7))
     return found
 
 
-def _against(text: str, softened: bool) -> list[tuple[str, int, int, float]]:
+def _against(text: str) -> list[tuple[str, int, int, float]]:
     found: dict[tuple[int, int], tuple[str, int, int, float]] = {}
     named, spans = _named(text)
     at = -1
@@ -159,7 +163,7 @@ def _against(text: str, softened: bool) -> list[tuple[str, int, int, float]]:
             for m in pattern.finditer(window):
                 start, end = low + m.start(), low + m.end()
                 if not _NOT_THIS.search(named[max(0, start - 30): start]):
-                    found[start, end] = ("words against a group", spans[start], spans[end], 0.35 if softened else 0.75)
+                    found[start, end] = ("words against a group", spans[start], spans[end], 0.75)
     return list(found.values())
 
 
@@ -191,13 +195,11 @@ def review(rows: pa.Table, *, threshold: float = 0.5) -> pa.Table:
     for field in ("instruction", "input", "response"):
         low = pc.utf8_lower(pc.fill_null(rows[field], ""))
         slur = np.asarray(pc.match_substring_regex(low, _may_be_slur()))
-        said = np.asarray(pc.match_substring_regex(low, _MAY_BE)) & np.asarray(pc.match_substring_regex(low, quick()))
+        named = np.asarray(pc.match_substring_regex(low, quick(pronouns=False)))
+        said = named & np.asarray(pc.match_substring_regex(low, _MAY_BE))
         at = np.flatnonzero(slur | said)
         for i, text in zip(at.tolist(), rows[field].take(pa.array(at)).to_pylist()):
-            text = text[:20_000]
-            softened = _AGAINST.search(text) is not None
-            for what, start, end, score in [*(_slurs(text, softened) if slur[i] else ()),
-                                            *(_against(text, softened) if said[i] else ())]:
+            for what, start, end, score in find(text[:20_000], slurs=bool(slur[i]), groups=bool(said[i])):
                 if score >= threshold:
                     found.add(i, f"The {field} has {what}: {shorten(text[start:end], 60)!r}.", field=field, span=(start, end),
                               score=score)
