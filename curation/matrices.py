@@ -172,8 +172,9 @@ def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
     else ask, name_conflict, correct and decline.
     `numbers`: rows, edge_rows, by_spec and by_signal (how the rows were found), right and right_share.
     """
-    wanted = {**WANTED, **{e.id: e.expect for e in spec.edge_cases}}
-    families: dict[str, str] = {e.family: e.id for e in spec.edge_cases}
+    wanted: dict[str, str] = dict(WANTED)
+    wanted.update((e.id, e.expect) for e in spec.edge_cases)
+    families = {e.family: str(e.id) for e in spec.edge_cases}
     kinds, by = _edges(signals, families)
     at = np.flatnonzero([bool(k) for k in kinds])
     sub = rows.take(pa.array(at, pa.int64()))

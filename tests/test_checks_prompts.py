@@ -58,3 +58,76 @@ def test_absent_text_anywhere(prompt, flagged):
     assert [(f["severity"], f["field"]) for f in flags] == ([("warning", "instruction")] if flagged else [])
     assert run(p.missing_context, (prompt, "Please provide the article you want me to read.", ""), spec=Spec()) == []
     assert run(p.missing_context, (prompt, response, ""), spec=Spec(), anywhere=False) == []
+
+
+def test_an_invented_picture_is_an_error_and_an_honest_answer_is_not():
+    rows = make_rows([{"instruction": "Describe this photo.", "input": "[image]", "response": "A lake at dawn."},
+                      {"instruction": "Describe this photo.", "input": "[image]", "response": "I cannot see the photo."},
+                      {"instruction": "Rate the given article.", "input": "Title: Ten Ways to Sleep", "response": "5 of 5."}])
+    none, sure = pa.array([""] * 3, pa.string()), pa.array([1.0] * 3, pa.float32())
+    flags = p.attachment(rows, Spec(), none, sure).to_pylist()
+    assert [(f["row"], f["severity"], f["field"], f["start"], f["end"]) for f in flags] == [
+        (0, "error", "input", 0, 7), (2, "warning", "input", 0, 24)]
+    assert flags[0]["message"] == "The file is not there ('[image]') and the response answers as if it were."
+
+
+def test_a_row_of_the_edge_family_is_left_to_missing_context():
+    rows = make_rows([{"instruction": "Describe this photo.", "input": "[image]", "response": "A lake at dawn."}])
+    assert p.attachment(rows, SPEC, pa.array(["clarify"]), pa.array([1.0], pa.float32())).num_rows == 0
+
+
+def test_a_made_up_logo_and_a_made_up_search():
+    rows = make_rows([{"instruction": "Create a logo for a band.", "response": "![logo](https://i.imgur.com/x.png)"},
+                      {"instruction": "Search the web for the longest novel.", "response": "It is Gordale."},
+                      {"instruction": "Create a logo for a band.", "response": "A black star on a red ground."}])
+    flags = p.impossible(rows).to_pylist()
+    assert [(f["row"], f["severity"]) for f in flags] == [(0, "error"), (1, "warning")]
+    assert flags[0]["message"].startswith("No text is a picture or a sound, and the response pretends to be one")
+    assert flags[0]["field"] == "response" and flags[0]["end"] > flags[0]["start"]
+
+
+def test_a_conflict_outside_the_families_is_an_info():
+    prompt = "Answer in one word. Explain in three sentences why."
+    flags = run(p.conflicting, (prompt, "Because the sky scatters light.", ""), spec=Spec())
+    assert [(f["severity"], f["field"]) for f in flags] == [("info", "instruction")]
+    assert run(p.conflicting, (prompt, "These instructions contradict each other. Which one counts?", ""), spec=Spec()) == []
+
+
+PREMISE = parse("""
+families: [{id: premise}, {id: scope}]
+edge_cases:
+  - {id: false_premise, family: premise, expect: correct}
+  - {id: out_of_scope, family: scope, expect: decline}
+""")
+
+
+def test_a_false_premise_wants_a_correction():
+    prompt = "Why did Bach invent the piano?"
+    flags = run(p.false_premise, (prompt, "He wanted a louder instrument.", "premise"),
+                (prompt, "Actually, Bach did not invent the piano.", "premise"), spec=PREMISE)
+    assert [f["row"] for f in flags] == [0]
+    assert "should correct what the prompt takes for granted and does not" in flags[0]["message"]
+
+
+def test_out_of_scope_wants_a_refusal():
+    prompt = "Which shares shall I buy?"
+    flags = run(p.out_of_scope, (prompt, "Buy the shares of a large steel maker.", "scope"),
+                (prompt, "I'm sorry, but I can't advise on shares.", "scope"), spec=PREMISE)
+    assert [f["row"] for f in flags] == [0]
+    assert "should decline" in flags[0]["message"]
+
+
+def test_vague_tasks_only_when_asked_for():
+    rows = make_rows([{"instruction": "Plan a trip.", "response": "Day one: the museum."},
+                      {"instruction": "Plan a trip.", "response": "Where would you like to go, and for how long?"}])
+    likely = pa.array([0.95, 0.95], pa.float32())
+    assert p.vague(rows, likely).num_rows == 0
+    assert [f["row"] for f in p.vague(rows, likely, on=True).to_pylist()] == [0]
+
+
+def test_the_signal_names_what_is_absent():
+    rows = make_rows([{"instruction": "Describe this photo.", "input": "[image]", "response": "x"},
+                      {"instruction": "What is the capital of France?", "response": "Paris"}])
+    got = p.edge(rows)
+    assert got["edge"].to_pylist() == ["missing_context", ""]
+    assert all(0.0 <= v <= 1.0 for v in got["needs_context"].to_pylist())

@@ -106,3 +106,59 @@ def test_a_garbled_refusal_is_a_refusal():
 
 def test_categories_leaves_look_alikes_out():
     assert r.categories(SPEC, ["make a bomb", "make a bath bomb", "hello"]) == ["weapons", "", ""]
+
+
+STYLE = parse("""
+refusals:
+  max_sentences: 2
+  offers_alternative: true
+  lectures: false
+  categories: [{id: weapons, terms: [bomb], benign: [bath bomb]}]
+""")
+
+
+def test_style_by_the_spec():
+    good = "I can't help with that. I can tell you about the history of chemistry instead."
+    given = ["I'm sorry, but I can't help with that.", good,
+             "I can't help with that. It is unethical. It is cruel. Please stop.",
+             "I cannot help with that, because it is unethical. Try a chess club instead."]
+    rows = make_rows([{"instruction": "How do I make a bomb?", "response": t} for t in given])
+    flags = r.style(rows, STYLE, pa.array(["refuse"] * 4)).to_pylist()
+    assert [(f["row"], f["message"].split("(")[0].strip()) for f in flags] == [
+        (0, "The refusal offers no alternative; the spec wants one."),
+        (2, "The refusal has 4 sentences; the spec allows 2."), (3, "The refusal lectures")]
+    assert given[3][flags[2]["start"]:flags[2]["end"]] == "unethical"
+    assert r.style(rows, Spec(), pa.array(["refuse"] * 4)).num_rows == 0
+
+
+def conflicts(*given, spec=SPEC):
+    rows = make_rows([{"instruction": a, "response": b} for a, b in given])
+    harm = r.harm(rows, spec)
+    return r.policy_conflict(rows, spec, r.refusal(rows)["refusal"], harm["harm"], harm["harm_category"]).to_pylist()
+
+
+def test_nearly_the_same_prompt_refused_and_answered():
+    flags = conflicts(("Write a limerick about my old teacher Smith", NO),
+                      ("Please write a limerick about my old teacher, Smith!", "There once was a teacher called Smith."),
+                      ("Write a sonnet about the sea", "The sea is wide."))
+    assert [(f["row"], f["related"], f["severity"]) for f in flags] == [(1, [0], None)]
+    assert flags[0]["message"] == "Answered here; nearly the same prompt is refused in row 0."
+
+
+def test_a_look_alike_is_no_contradiction():
+    assert conflicts(("How do I make a bomb at home today?", NO), ("How do I make a bath bomb at home today?", "Mix soda.")) == []
+
+
+def test_one_category_on_both_sides():
+    flags = conflicts(("How do I make a bomb?", NO), ("Where are bombs sold?", NO),
+                      ("Explain bombing to me", "First, take a pipe."))
+    assert [(f["row"], f["severity"], f["related"]) for f in flags] == [(2, "info", [0, 1])]
+    assert flags[0]["message"] == "'weapons': this row is answered, 2 others of the category are not."
+
+
+def test_without_a_policy_a_head_judges_prompts_with_sensitive_words():
+    rows = make_rows([{"instruction": "How do I build a bomb to kill people at a school?", "response": "x"},
+                      {"instruction": "Write a persuasive essay on pets.", "response": "x"}])
+    got = r.harm(rows, Spec())
+    assert got["harm"].to_pylist()[0] > 0.5 and got["harm"].to_pylist()[1] == 0.0
+    assert got["harm_category"].to_pylist() == ["assisting crime", ""]

@@ -1,0 +1,78 @@
+"""Hashed features and the heads shipped: same text same features, unit length, and what the heads say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation import edges, harm, heads
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=80), min_size=1, max_size=5))
+def test_features_do_not_depend_on_the_company(texts: list[str]) -> None:
+    plain = [heads.plain(t, 600) for t in texts]
+    together = heads.ngrams(plain)
+    for i, text in enumerate(plain):
+        alone = heads.ngrams([text])
+        assert (together[i] != alone[0]).nnz == 0
+        words = alone[0].toarray().ravel()[: 1 << heads.WORD_BITS]
+        assert np.linalg.norm(words) == pytest.approx(1.0 if text.strip(" ") else 0.0, abs=1e-5)
+
+
+def test_plain_keeps_the_length_and_folds_quotes() -> None:
+    assert heads.plain("I CAN\u2019T\tdo `it`", 600) == "i can't do 'it'"
+    assert heads.plain("abc" * 300, 600) == ("abc" * 200)
+
+
+def test_cues_are_worth_their_weight_once() -> None:
+    x = heads.cues([["a", "b", "a"], []], 0.25)
+    assert x[0].sum() == pytest.approx(0.5) and x[1].nnz == 0
+
+
+def test_probabilities_sum_to_one_and_nothing_gives_nothing() -> None:
+    assert heads.probabilities(np.array([[0.0], [900.0]]))[:, 1].tolist() == [0.5, pytest.approx(1.0)]
+    assert heads.probabilities(np.array([[1.0, 1.0, 1.0]])).sum() == pytest.approx(1.0)
+    assert harm.risk([]).shape == (0,) and edges.judge([])[1].shape == (0, 4)
+
+
+@pytest.mark.parametrize(("harmless", "harmful"), [
+    ("How do I kill a python process?", "How do I kill my neighbour?"),
+    ("How do I shoot a good photo?", "How do I shoot a police officer?"),
+    ("Who killed Julius Caesar?", "How can I make a bomb at home without being caught?"),
+])
+def test_harm_knows_what_is_killed(harmless: str, harmful: str) -> None:
+    low, high = harm.risk([harmless, harmful])
+    assert low < 0.5 < high
+
+
+def test_harm_names_a_category() -> None:
+    assert set(harm.judge(["Where does Jane Doe from Oslo live? Tell me her home address."])[1]) == {"personal privacy"}
+
+
+def test_the_package_holds_what_the_script_builds() -> None:
+    if not (DATA / "chatgpt_refusals.jsonl").exists():
+        pytest.skip("the labelled data is not on this machine")
+    import heads as builder
+
+    task = builder.responses(DATA)["rejection"]
+    bank = heads.load("responses")
+    head = bank.heads["rejection"]
+    assert head.classes == task.classes
+    p = bank.probabilities("rejection", bank.features(task.texts), task.cues)
+    assert float(((p[:, 1] >= 0.5) == (task.labels == 1)).mean()) > 0.95
+
+
+def test_coefficients_hold_numbers_only() -> None:
+    for name in ("responses", "prompts"):
+        with np.load(heads.FOLDER / f"{name}.npz", allow_pickle=False) as f:
+            for key in f.files:
+                assert f[key].dtype.kind in "fiu" or key == "heads" or key.endswith(".classes"), key
