@@ -70,7 +70,10 @@ def findings(store: Store, spec: Spec, check: str, low: float | None = None, pro
         flags = engine.found(store, spec, check, progress=progress)
     score = flags["score"].to_numpy()
     if not flags.num_rows:
-        raise CurationError(f"{check} finds nothing from a score of {low:g} on", "there is nothing to label")
+        hint = "--from asks for lower scores" if has_option else "there is nothing to label"
+        raise CurationError(f"{check} finds nothing from a score of {low:g} on", hint)
+    if has_option and flags.num_rows < LEAST:
+        raise CurationError(f"{check} finds only {flags.num_rows} from a score of {low:g} on", "--from asks for lower scores")
     if len(np.unique(score)) < 3 or (has_option and score.min() < low - 1e-3):
         able = ", ".join(id for id, u in sorted(CHECKS.items()) if "threshold" in u.options.model_fields)
         raise CurationError(

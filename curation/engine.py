@@ -91,8 +91,8 @@ def overrides_of(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     return out
 
 
-def plan(units: Sequence[Unit]) -> list[Unit]:
-    """Return the signals that `units` ask for, each after those it asks for itself, then the units."""
+def plan(units: Sequence[Unit], *, every: bool = True) -> list[Unit]:
+    """Return the signals (`every` one, or those that `units` ask for), each after those it asks for itself, then the units."""
     makers = {column: u for u in SIGNAL_UNITS.values() for column in u.gives}
     order: list[Unit] = []
 
@@ -104,7 +104,7 @@ def plan(units: Sequence[Unit]) -> list[Unit]:
         if unit not in order:
             order.append(unit)
 
-    for unit in [*SIGNAL_UNITS.values(), *units]:
+    for unit in [*(SIGNAL_UNITS.values() if every else ()), *units]:
         add(unit)
     return order
 
@@ -303,7 +303,7 @@ def found(
     """Return the FLAGS of one check on the newest rows under other options; the current result stays what it is."""
     unit = choose(spec, [check])[0]
     chosen = switched_on(spec, [check], {check: dict(overrides or {})})
-    units = plan([unit])
+    units = plan([unit], every=False)
     options = {u.id: resolve(u, spec, chosen) for u in units}
     keys, _, _ = _run(store, spec, units, options, progress, workers)
     return read_arrow(_path(store, unit, keys[unit.id]))

@@ -121,6 +121,11 @@ def test_checks_that_cannot_be_calibrated_say_so(tmp_path: Path, id: str, says: 
         calibrate.findings(store, parse("name: x"), id)
 
 
+def test_too_few_findings_are_not_asked_for(store: Store) -> None:
+    with pytest.raises(CurationError, match=r"finds only 8 from a score of 0\.96 on"):
+        calibrate.findings(store, parse("name: x"), "test.graded", 0.96)
+
+
 def test_no_cell_is_a_formula_and_every_cell_comes_back(store: Store) -> None:
     path = store.path / "c.csv"
     found = calibrate.findings(store, parse("name: x"), "test.graded", 0.3)
