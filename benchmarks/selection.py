@@ -35,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from curation import engine, export, formats, gate
+from curation import engine, export, formats, gate, mapping
 from curation.facility import Reach, choose, neighbours_for
 from curation.neighbours import nearest
 from curation.selection import can_be_chosen, select, task_space
@@ -176,6 +176,8 @@ def large(n: int, size: int) -> dict[str, Any]:
 
     reach = timed("neighbours", lambda: Reach(space, neighbours_for(n, size)))
     picked = timed("choose", lambda: choose(reach, size))
+    anchors = np.sort(rng.permutation(n)[:mapping.ANCHORS])
+    timed("placed_on_the_map", lambda: mapping.place(space, space[anchors], rng.normal(size=(len(anchors), 2))))
     other = reach.objective(rng.permutation(n)[:size])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"rows": n, "size": size, "neighbours": reach.k, "seconds": steps, "objective": picked.objective, "random": other,
@@ -184,6 +186,10 @@ def large(n: int, size: int) -> dict[str, Any]:
 
 
 # ---- does it train better?
+
+
+def family(row: dict[str, Any]) -> str:
+    return row.get("family") or ""
 
 
 def arms(folder: Path, size: int, draws: int, skewed: bool) -> dict[str, Path]:
@@ -198,8 +204,8 @@ def arms(folder: Path, size: int, draws: int, skewed: bool) -> dict[str, Path]:
             (folder / name).write_bytes((data / name).read_bytes())
         rows = read(data / "pairs.jsonl")
     if skewed:
-        order = {name: k for k, name in enumerate(sorted({r["family"] for r in rows}, key=mark))}
-        rows = [r for r in rows if mark(f"{prompt(r)}\x1f{r['output']}") / 2**64 < 0.71 ** order[r["family"]]]
+        order = {name: k for k, name in enumerate(sorted({family(r) for r in rows}, key=mark))}
+        rows = [r for r in rows if mark(f"{prompt(r)}\x1f{r['output']}") / 2**64 < 0.71 ** order[family(r)]]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     reading = formats.read(str(folder / "pairs.jsonl"))
     store.import_rows(reading, source="pairs.jsonl", detected=reading.detected)
@@ -258,19 +264,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="of a run, with --train")
     parser.add_argument("--seeds", type=int, default=4, help="runs an arm, with --train")
     args = parser.parse_args()
-    path = HERE / "results" / "selection.json"
-    result = json.loads(path.read_text()) if path.exists() else {}
     if args.large:
-        result["large"] = large(args.large, args.size or 100_000)
-        print(json.dumps(result["large"], indent=1))
+        name, found = "large", large(args.large, args.size or 100_000)
+        print(json.dumps(found, indent=1))
     elif args.train:
-        name = "train_skewed" if args.skewed else "train"
-        result[name] = train(args.size or 400, args.steps, args.seeds, args.skewed)
-        for arm, numbers in result[name]["arms"].items():
+        name, found = "train_skewed" if args.skewed else "train", train(args.size or 400, args.steps, args.seeds, args.skewed)
+        for arm, numbers in found["arms"].items():
             print(f"{arm:8}", "  ".join(f"{k} {shown(v)}" for k, v in numbers.items() if k != "runs"))
     else:
-        result["held_out"] = held_out(args.data, args.cache)
-    path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        name, found = "held_out", held_out(args.data, args.cache)
+    path = HERE / "results" / "selection.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**result, name: found}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -94,10 +94,10 @@ def lay_out(
         laid = _layout(fresh, progress)
         kept = _kept(fresh, laid)
         if before is not None and len(places):
-            laid = _turned(laid, _place(fresh, anchors, places)[0])
+            laid = _turned(laid, place(fresh, anchors, places)[0])
         anchors, places = fresh, laid.astype(np.float32)
         _save(path, anchors, places)
-    xy, cosine = _place(space, anchors, places, progress)
+    xy, cosine = place(space, anchors, places, progress)
     row = rows["row"].to_numpy()
     store.add_signals("map", {"map_x": pa.array(xy[:, 0]), "map_y": pa.array(xy[:, 1])})
     mark = f"{space.shape[1]}-{xxhash.xxh3_64_hexdigest(places.tobytes())}"
@@ -177,7 +177,7 @@ def _turned(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     return (scale * a @ (u @ v) + old.mean(axis=0)).astype(np.float32)
 
 
-def _place(
+def place(
     space: np.ndarray, anchors: np.ndarray, places: np.ndarray, progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return places (n, 2) and the cosine to the nearest anchor (n,); a row equal to an anchor takes its place.
