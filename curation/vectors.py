@@ -304,7 +304,7 @@ class Vectors:
 
     def __init__(self, folder: Path | None = None, progress: Progress | None = None) -> None:
         self.folder = folder
-        self.progress = progress or _said
+        self.progress = progress or _Said()
         self.used: Encodes | None = None
         self.why = ""
 
@@ -355,5 +355,18 @@ def _missing(folder: Path | None, uids: Sequence[str], texts: Sequence[str], has
     return list(found.values())
 
 
-def _said(done: int, total: int) -> None:
-    log.info("embedded %s of %s texts", f"{done:,}", f"{total:,}")
+class _Said:
+    """Says in the log how far embedding is and about how long it will take, every ten seconds."""
+
+    def __init__(self) -> None:
+        self.began = self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done >= total:
+            log.info("embedded %s texts in %.0f s", f"{total:,}", now - self.began)
+            self.began = self.last = now
+        elif now - self.last >= 10:
+            left = (now - self.began) * (total - done) / max(1, done)
+            log.info("embedded %s of %s texts, about %.0f min left", f"{done:,}", f"{total:,}", left / 60)
+            self.last = now

@@ -165,3 +165,15 @@ def test_the_time_is_estimated_from_texts_of_all_lengths(real, monkeypatch):
     monkeypatch.setattr(Encoder, "encode", lambda self, texts, progress=None: asked.append([len(t) for t in texts]))
     assert real.seconds(["x" * k for k in range(1000)]) < 1.0
     assert len(asked) == 2 and len(asked[1]) == vectors.PROBED and 440 < np.mean(asked[1]) < 540
+
+
+def test_the_log_says_how_long_it_will_take(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(vectors.time, "monotonic", lambda: now[0])
+    said = vectors._Said()
+    with caplog.at_level("INFO"):
+        for done in range(100, 1001, 100):
+            now[0] += 6.0
+            said(done, 1000)
+    assert caplog.messages[0] == "embedded 200 of 1,000 texts, about 1 min left"
+    assert len(caplog.messages) == 5 and caplog.messages[-1] == "embedded 1,000 texts in 60 s"
