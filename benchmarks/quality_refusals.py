@@ -1,10 +1,15 @@
 """Refusals and prompts that need care, measured on labelled data: heads by rows they never saw, checks as they ship.
 
-Called by quality.py. Every number carries a 95 % bootstrap interval drawn over groups (prompts), 1,000 draws, seed 0.
+    python benchmarks/quality_refusals.py DATA_FOLDER [PART ...]
+
+Also run by quality.py; writes results/quality_refusals.json. Every number carries a 95 % bootstrap interval drawn over
+groups (prompts), 1,000 draws, seed 0.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +39,19 @@ def f1(truth: np.ndarray, found: np.ndarray) -> float:
     hits = int((truth & found).sum())
     wrong = int(truth.sum() + found.sum())
     return 2 * hits / wrong if wrong else 0.0
+
+
+def entry(check: str, data: str, what: str, groups: Sequence[Any], truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
+    """Return what the report shows of a check: precision and recall with intervals over groups."""
+    names = np.asarray(groups, dtype=str)
+
+    def part(mask: np.ndarray, hits: np.ndarray) -> dict[str, Any] | None:
+        at = np.flatnonzero(mask)
+        got = interval(names[at], lambda i: float(hits[at][i].mean())) if len(at) else None
+        return got and {"value": got["share"], "low": got["low"], "high": got["high"], "n": got["n"]}
+
+    return {"check": check, "data": data, "what": what, "n": len(names), "precision": part(found, truth),
+            "recall": part(truth, found)}
 
 
 def held_out_classes(task: builder.Task, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -70,11 +88,14 @@ def xstest(folder: Path) -> dict[str, Any]:
             at = np.array([r["model"] == m for r in data])
             value = f1_score(truth[at], found[at], labels=CLASSES, average="macro", zero_division=0)
             out[name][f"macro-F1 of {m}"] = round(float(value), 3)
+    at = np.flatnonzero(safe)
+    out["measured"] = [entry("refusal.over", "XSTest, safe prompts, five models, each unseen", "refuses in full or in part",
+                             [groups[i] for i in at], truth[at] != "comply", head[at] != "comply")]
     return out
 
 
 def dna(folder: Path) -> dict[str, Any]:
-    """Refuse against the other five actions, no question on both sides; the six actions; twelve types of harm of the prompt."""
+    """Refuse against the other five actions, no question on both sides; six actions; twelve types of harm of the prompt."""
     task = builder.responses(folder)["action"]
     p = builder.held_out(task, 10)
     found, groups = p.argmax(axis=1), task.groups
@@ -129,17 +150,26 @@ def asked_prompts(folder: Path) -> dict[str, Any]:
 
 def missing(folder: Path) -> dict[str, Any]:
     """What is absent or impossible on natural rows: right among the rows that somebody has judged, and how many are open."""
-    out: dict[str, Any] = {}
+    out: dict[str, Any] = {"measured": []}
     data = builder.read(folder, "alpaca_cleaned_diff.jsonl")
-    hit = [i for i, r in enumerate(data) if _lacks(r)]
-    judged = [i for i in hit if data[i]["changed"] or data[i].get("adjudicated") in ("flaw", "ok")]
-    wanted = [i for i, r in enumerate(data) if r["category"] in ("infeasible_modality", "infeasible_internet")]
+    found = [_lacks(r) for r in data]
+    flaw = [bool(r["changed"]) or r.get("adjudicated") == "flaw" for r in data]
+    judged = [i for i, r in enumerate(data) if flaw[i] or r.get("adjudicated") == "ok"]
+    infeasible = np.array([r["category"] in ("infeasible_modality", "infeasible_internet") for r in data])
+    hit = [i for i in judged if found[i]]
+    wanted = np.flatnonzero(infeasible)
     out["cleaned alpaca"] = {
-        "precision, judged "
-        "rows": interval(judged, lambda i: float(np.mean([data[judged[k]].get("adjudicated") != "ok" for k in i]))),
-        "recall of infeasible rows": interval(wanted, lambda i: float(np.mean([wanted[k] in hit for k in i]))),
-        "flagged and judged by nobody": sum(not data[i]["changed"] and data[i].get("adjudicated") is None for i in hit),
+        "precision, judged rows": interval(hit, lambda i: float(np.mean([flaw[hit[k]] for k in i]))),
+        "recall of infeasible rows": interval(wanted, lambda i: float(np.mean([bool(found[wanted[k]]) for k in i]))),
+        "flagged and judged by nobody": sum(bool(f) and not flaw[i] and data[i].get("adjudicated") is None
+                                            for i, f in enumerate(found)),
+        "flagged and called borderline": sum(bool(f) and data[i].get("adjudicated") == "borderline" for i, f in enumerate(found)),
     }
+    for check in ("prompt.attachment", "prompt.impossible"):
+        at = [i for i in judged if found[i] in ("", check)]
+        one = entry(check, "Alpaca rows that human cleaners changed, or adjudicated", "is flawed", at,
+                    np.array([flaw[i] for i in at]), np.array([found[i] == check for i in at]))
+        out["measured"].append({**one, "recall": None})
     audit = builder.read(folder, "alpaca_audit180.jsonl")
     seen = [r for r in audit if _lacks(r)]
     out["random alpaca"] = {"flaws found": sum(r["verdict"] == "flaw" for r in seen),
@@ -147,14 +177,18 @@ def missing(folder: Path) -> dict[str, Any]:
                             "rows marked ok flagged": sum(r["verdict"] == "ok" for r in seen)}
     for name in ("dolly_3k", "rasbt_1100", "selfinstruct_seeds"):
         rows = builder.read(folder, f"{name}.jsonl")
-        out[name] = {"rows": len(rows), "flagged": sum(_lacks(r) for r in rows)}
+        out[name] = {"rows": len(rows), "flagged": sum(bool(_lacks(r)) for r in rows)}
     return out
 
 
-def _lacks(row: dict[str, Any]) -> bool:
+def _lacks(row: dict[str, Any]) -> str:
+    """Return the check that flags a row, "" for none."""
     given, response = row.get("input") or "", row["output"]
-    found = edges.absent(row["instruction"], given) or edges.impossible(row["instruction"], given, response)
-    return found is not None and bool(response.strip()) and not edges.owns_up(response)
+    if not response.strip() or edges.owns_up(response):
+        return ""
+    if edges.absent(row["instruction"], given):
+        return "prompt.attachment"
+    return "prompt.impossible" if edges.impossible(row["instruction"], given, response) else ""
 
 
 def shares(folder: Path) -> dict[str, Any]:
@@ -166,26 +200,86 @@ def shares(folder: Path) -> dict[str, Any]:
             "dolly responses called refusals": sum(c in ("refuse", "partial") for c in labels), "rows": len(rows)}
 
 
+def cleaned(folder: Path) -> dict[str, Any]:
+    """Rows that human cleaners changed or a reader called flawed: found by every row check with an error or a warning.
+
+    Precision over rows that somebody has judged (borderline left out); rows flagged and judged by nobody are counted by
+    check. `meant`: the checks for what the cleaners looked for.
+    """
+    out: dict[str, Any] = {}
+    data = builder.read(folder, "alpaca_cleaned_diff.jsonl")
+    flaw = np.array([(bool(r["changed"]) and r["category"] != "cosmetic") or r.get("adjudicated") == "flaw" for r in data])
+    ok = np.array([r.get("adjudicated") == "ok" for r in data])
+    open_ = np.array([r.get("adjudicated") is None for r in data])
+    by = _by_check(data)
+    for name, checks in (("meant", MEANT), ("all row checks", sorted(by))):
+        hit = np.zeros(len(data), bool)
+        hit[sorted(set().union(*(by.get(c, set()) for c in checks)))] = True
+        judged, wanted = np.flatnonzero(hit & (flaw | ok)), np.flatnonzero(flaw)
+        out[name] = {"precision, judged rows": interval(judged, lambda i, j=judged: float(flaw[j][i].mean())),
+                     "recall": interval(wanted, lambda i, h=hit, w=wanted: float(h[w][i].mean())),
+                     "flagged and judged by "
+                     "nobody": int((hit & ~flaw & np.array([r.get("adjudicated") is None for r in data])).sum())}
+    out["judged by nobody, by check"] = {c: sum(not flaw[i] and data[i].get("adjudicated") is None for i in found)
+                                         for c, found in sorted(by.items())}
+    audit = builder.read(folder, "alpaca_audit180.jsonl")
+    seen = _by_check(audit)
+    any_ = set().union(*seen.values())
+    kinds = np.array([r["verdict"] for r in audit])
+    hit = np.array([i in any_ for i in range(len(audit))])
+    out["audit180"] = {"flaws found": interval(np.flatnonzero(kinds == "flaw"), lambda i: float(hit[kinds == "flaw"][i].mean())),
+                       "ok rows flagged": interval(np.flatnonzero(kinds == "ok"), lambda i: float(hit[kinds == "ok"][i].mean())),
+                       "flaws found by check": {c: int(sum(kinds[i] == "flaw" for i in f)) for c, f in sorted(seen.items())},
+                       "ok rows by check": {c: int(sum(kinds[i] == "ok" for i in f)) for c, f in sorted(seen.items())}}
+    return out
+
+
+#: The checks for what the cleaners of Alpaca looked for: nothing there, a stand-in, a thing that is not there.
+MEANT = ("response.empty", "response.placeholder", "response.mojibake", "response.turn_leak", "response.arithmetic",
+         "prompt.attachment", "prompt.impossible")
+
+
+def _by_check(data: list[dict[str, Any]]) -> dict[str, set[int]]:
+    """Return {row check: rows with an error or a warning}."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from rows import make_rows
+
+    from curation.checks import CHECKS
+    from curation.engine import run_table
+    from curation.spec import Spec
+
+    rows = make_rows([{"instruction": r["instruction"], "input": r["input"], "response": r["output"]} for r in data])
+    names = [c for c, unit in CHECKS.items() if unit.scope == "row"]
+    flags, _ = run_table(rows, Spec(), checks=names, overrides={c: {"on": False} for c in names
+                                                               if "on" in CHECKS[c].options.model_fields}, scopes=("row",))
+    out: dict[str, set[int]] = {}
+    for check, row, severity in zip(*(flags[c].to_pylist() for c in ("check", "row", "severity"))):
+        if severity != "info":
+            out.setdefault(check, set()).add(row)
+    return out
+
+
 PARTS: dict[str, tuple[tuple[str, ...], Callable[[Path], dict[str, Any]]]] = {
     "refusals (xstest)": (("xstest_completions.jsonl",), xstest),
     "refusals (dna)": (("dna_responses.jsonl",), dna),
     "refusals on ordinary prompts (chatgpt)": (("chatgpt_refusals.jsonl",), ordinary),
     "prompts (xstest, in3, coconot)": (("xstest_completions.jsonl", "in3_vague_tasks.jsonl", "coconot.jsonl"), asked_prompts),
     "missing or impossible (alpaca)": (("alpaca_cleaned_diff.jsonl", "alpaca_audit180.jsonl"), missing),
+    "all row checks (alpaca)": (("alpaca_cleaned_diff.jsonl", "alpaca_audit180.jsonl"), cleaned),
     "heads on ordinary rows": (("dolly_3k.jsonl",), shares),
 }
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """Return every part whose files are there."""
-    return {name: part(folder) for name, (files, part) in PARTS.items() if all((folder / f).exists() for f in files)}
+def write(folder: Path, out: Path, chosen: Sequence[str] = ()) -> None:
+    """Measure every part whose files are there, or those whose name holds one of `chosen`; keep the other parts of `out`."""
+    result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    for name, (files, part) in PARTS.items():
+        if all((folder / f).exists() for f in files) and (not chosen or any(c in name for c in chosen)):
+            result[name] = part(folder)
+            print(name, json.dumps(result[name], indent=1), flush=True)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    import json
-    import sys
-
-    chosen = sys.argv[2:]
-    for name, (_, part) in PARTS.items():
-        if not chosen or any(c in name for c in chosen):
-            print(name, json.dumps(part(Path(sys.argv[1])), indent=1), flush=True)
+    write(Path(sys.argv[1]), Path(__file__).parent / "results" / "quality_refusals.json", sys.argv[2:])
