@@ -514,6 +514,8 @@ class _Workers:
         if unit.scope == "row" and self.count > 1 and n > IN_PROCESS:
             return pa.concat_tables(self._spread(unit, options, keys, at, n, say))
         resources = {need: self._asked(unit, need, options, keys) for need in unit.needs}
+        if "vectors" in resources:
+            resources["vectors"].progress = lambda done, total: say(f"{unit.id}: embed", done, total)
         if at is not None:
             rows = some(rows, at)
             resources.update({need: some(resources[need], at) for need in unit.needs if need not in RESOURCES})

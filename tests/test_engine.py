@@ -185,3 +185,22 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_embedding_shows_its_progress(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    class Vectors:
+        def __init__(self, folder: Path | None) -> None:
+            self.progress = lambda done, total: None
+
+        def of(self, uids: list[str], texts: list[str], model: str = "") -> np.ndarray:
+            self.progress(1, len(texts))
+            self.progress(len(texts), len(texts))
+            return np.eye(len(texts), 64, dtype=np.float32)
+
+    monkeypatch.setattr(engine, "Vectors", Vectors)
+    seen: list[tuple[str, int, int]] = []
+    engine.check(store, engine.spec_of(store), checks=["dup.semantic"], progress=lambda *step: seen.append(step))
+    embedded = [step for step in seen if step[0] == "dup.semantic: embed"]
+    assert embedded and embedded[0][1] == 1 and embedded[-1][1] == embedded[-1][2]
