@@ -218,8 +218,7 @@ def cleaned(folder: Path) -> dict[str, Any]:
         judged, wanted = np.flatnonzero(hit & (flaw | ok)), np.flatnonzero(flaw)
         out[name] = {"precision, judged rows": interval(judged, lambda i, j=judged: float(flaw[j][i].mean())),
                      "recall": interval(wanted, lambda i, h=hit, w=wanted: float(h[w][i].mean())),
-                     "flagged and judged by "
-                     "nobody": int((hit & ~flaw & np.array([r.get("adjudicated") is None for r in data])).sum())}
+                     "flagged and judged by nobody": int((hit & ~flaw & open_).sum())}
     out["judged by nobody, by check"] = {c: sum(not flaw[i] and data[i].get("adjudicated") is None for i in found)
                                          for c, found in sorted(by.items())}
     audit = builder.read(folder, "alpaca_audit180.jsonl")
