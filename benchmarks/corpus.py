@@ -10,7 +10,8 @@ invented words with a natural (Zipf) frequency. Columns: instruction, input, out
            exact     a copy in which only case or white space differs
            edit      a copy with words replaced, deleted or inserted at `rate`
            shuffle   a copy with the sentences of its output in another order
-           template  (--shape template) one text in which one slot differs from row to row
+           template  (--shape template) one text in which one slot of the output differs from row to row
+           slot      (--shape slot) one text in which one slot of the instruction differs from row to row
            same      (--shape same) the very same text in every row
     src    position of the row it was made from, -1 when it was not made from one
 
@@ -129,14 +130,15 @@ def corpus(n: int, *, source: list[Row] | None = None, seed: int = 7) -> list[Ro
 
 
 def shaped(n: int, shape: str, *, seed: int = 7) -> list[Row]:
-    """Return `n` rows that are all alike: "same" = one text, "template" = one text with one slot changed."""
+    """Return `n` rows that are all alike: "same" = one text, "template" and "slot" = one slot changed."""
     rng = random.Random(seed)
     base = invented(rng, 1)[0]
     if shape == "same":
         return [{**base, "kind": "same", "src": -1} for _ in range(n)]
-    words = base["output"].split()
+    field = "output" if shape == "template" else "instruction"
+    words = base[field].split()
     middle = len(words) // 2
-    return [{**base, "output": " ".join([*words[:middle], f"slot{i}", *words[middle:]]), "kind": "template", "src": -1}
+    return [{**base, field: " ".join([*words[:middle], f"slot{i}", *words[middle:]]), "kind": shape, "src": -1}
             for i in range(n)]
 
 
@@ -156,7 +158,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--source", type=Path)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--shape", choices=("natural", "same", "template"), default="natural")
+    parser.add_argument("--shape", choices=("natural", "same", "template", "slot"), default="natural")
     a = parser.parse_args()
     if a.shape == "natural":
         rows = corpus(a.rows, source=read(a.source) if a.source else None, seed=a.seed)

@@ -613,40 +613,35 @@ def _same_bits(bits, i, j):
 
 
 @njit(nogil=True)
-def _too_unlike(size, common, other_size, other_common, floor):
-    """Whether two sets of these sizes cannot reach `floor` by their common shingles alone; other_size <= size."""
+def _too_unlike(size, tail, other_size, other_tail, floor):
+    """Whether two sets of these sizes cannot reach `floor` with that much in common at most; other_size <= size."""
     needed = floor / (1.0 + floor) * (size + other_size) - 1e-9
-    return other_size < floor * size - 1e-9 or min(common, other_common) < needed
+    return other_size < floor * size - 1e-9 or min(tail, other_tail) < needed
 
 
 @njit(nogil=True, cache=True)
-def share_common(row, size, common, bits, least, lo, hi, budget, most, flat, start, count, floor, left_out):
-    """Pairs of sets whose columns all have Jaccard >= floor, among sets that common shingles alone may make alike.
+def share_common(row, size, tail, classes, own, place, bits, least, lo, hi, budget, most, flat, start, count, floor, left_out):
+    """Pairs of sets whose columns all have Jaccard >= floor, among sets that hold a common shingle: larger << 32 | smaller.
 
-    row: sets in order of (size, common); size: shingles of each over all columns; common: how many of these many others
-    have. bits: (sets, words) uint64, one bit of each minimum; two sets with fewer than `least` equal bits are not looked
-    at. Sets [lo, hi) are held against all before them, one class (size, common) at a
-    time: a class whose sizes or common shingles cannot reach `floor` is passed over whole. A set stops after `most`
-    partners. `budget`: comparisons a set may spend, a similarity counted as 64; what is beyond is counted in left_out, by
-    set.
+    One entry for each set of each list (the sets that hold one shingle), lists one behind the other, each in order of
+    (size, tail). row: the set of each entry; size: its shingles over all columns; tail: how many of these are at or
+    behind the list's shingle in the order from rare to common, which bounds what a pair that shares nothing rarer has in
+    common. classes: first entry of each run of one (size, tail), and the end; own: first class of the entry's list; a
+    class that cannot reach `floor` is passed over whole. place: index of the entry's set in bits (sets, words) uint64, one
+    bit of each minimum; two sets with fewer than `least` equal bits are not looked at. Entries [lo, hi) are held against
+    those before them in their list, until `most` partners are found. `budget`: comparisons an entry may spend, a
+    similarity counted as 64; what is beyond is counted in left_out, by entry.
     """
-    classes = np.empty(row.size + 1, np.int64)
-    n_classes = 0
-    for i in range(row.size):
-        if i == 0 or size[i] != size[i - 1] or common[i] != common[i - 1]:
-            classes[n_classes] = i
-            n_classes += 1
-    classes[n_classes] = row.size
     out = np.empty(1 << 12, np.uint64)
     n = 0
     for i in range(lo, hi):
         partners = 0
         spent = 0
-        for k in range(n_classes):
+        for k in range(own[i], classes.size - 1):
             first = classes[k]
             if first >= i:
                 break
-            if _too_unlike(size[i], common[i], size[first], common[first], floor):
+            if _too_unlike(size[i], tail[i], size[first], tail[first], floor):
                 continue
             last = min(i, classes[k + 1])
             if spent > budget:
@@ -654,7 +649,7 @@ def share_common(row, size, common, bits, least, lo, hi, budget, most, flat, sta
                 continue
             spent += last - first
             for j in range(first, last):
-                if _same_bits(bits, i, j) < least:
+                if _same_bits(bits, place[i], place[j]) < least:
                     continue
                 spent += 64
                 u = row[i]

@@ -65,7 +65,8 @@ STEPS = 128             # earlier members of a bucket whose glimpse is looked at
 DOUBT = 6.0             # standard deviations below the floor at which minima rule a pair out (about 1 in 10^9)
 HOT_RUN = 256           # a shingle held by more members of over-full buckets than this is common there
 BITS = 1024             # minima, one bit each, by which rows that share common shingles only are held against each other
-DENSE_WORK = 20_000_000_000     # comparisons of such bits a search may spend, a similarity counted as 64: about 2 minutes
+DENSE_WORK = 2_000_000_000      # comparisons of such bits a search may spend, a similarity counted as 64: about 10 s
+DENSE_ROW = 20_000      # but each row this many, however many rows there are: about 0.1 ms
 PARTNERS = 64           # partners after which such a row is left alone
 BLOCK = 32_000_000      # shingles in memory while pairs are verified (8 bytes each)
 
@@ -104,7 +105,7 @@ class Pairs:
     bands: int
     width: int              # minima a band
     candidates: int         # pairs verified
-    left_out: int = 0       # pairs in dense buckets that the bound on the work left out; 0: the recall holds
+    left_out: int = 0       # comparisons in dense buckets that the bound on the work left out; 0: the recall holds
 
     def __len__(self) -> int:
         return len(self.left)
@@ -148,7 +149,7 @@ def near_pairs(
 
     `recall` is promised at the threshold; between floor and threshold it is less, by the formula of `plan`. Rows
     without a shingle are in no pair. Memory and time are bounded in buckets of any size: what the bound leaves out
-    (hundreds of thousands of unlike rows made of the same few shingles) is counted in `left_out` and logged.
+    (many thousands of unlike rows made of the same few shingles) is counted in `left_out` and logged.
     """
     s = search(threshold=threshold, floor=floor, num_perm=num_perm, seed=seed, ngram=ngram, unit=unit, recall=recall)
     return pairs_of(columns, find(columns, s, threads=threads), s, threads=threads)
@@ -329,16 +330,16 @@ def gathered(found: Found) -> np.ndarray:
 def dense(t: Texts, glimpse: np.ndarray, room: np.ndarray, s: Search, *, threads: int | None = None) -> tuple[np.ndarray, int]:
     """Stage 5: return (packed pairs with every Jaccard >= floor, comparisons left out) among rows of over-full buckets.
 
-    A pair over the floor either shares a shingle that few of the rows have, and is found at that shingle; or what it
-    shares is common, as in texts made of the same few words. How many of its shingles are common bounds how alike two
-    rows can be by these alone: rows made from one template, alike below the floor, are passed over by that bound. What
-    is left is held against each other by one bit of each of 1,024 minima, which is quadratic and bounded by DENSE_WORK.
+    A pair over the floor either shares a shingle that few of the rows have, and is found at that shingle; or the rarest
+    it shares is common, as in texts made of the same few words. Then it is among the first few of both, in the order from
+    rare to common, and what is at or behind it bounds how alike the two can be: rows made from one template, alike below
+    the floor, are passed over by that bound. What is left is held against each other by one bit of each of 1,024 minima,
+    a number of times bounded by DENSE_WORK and DENSE_ROW.
     """
     rows = np.arange(len(t))
     sets = shingle_sets(t, rows, ngram=s.ngram, unit=s.unit, room=room, threads=threads)
     size = sets.count.sum(axis=0, dtype=np.int64)
-    common = np.zeros(len(rows), np.int64)
-    found = [np.empty(0, np.uint64)]
+    found, common = [np.empty(0, np.uint64)], [(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64))]
     parts = max(1, int(size.sum() // 8_000_000))
     for part in range(parts):       # by ranges of the hash, so that memory stays bounded
         lo, hi = ((1 << 64) * part // parts, (1 << 64) * (part + 1) // parts - 1)
@@ -348,32 +349,66 @@ def dense(t: Texts, glimpse: np.ndarray, room: np.ndarray, s: Search, *, threads
         edge = np.flatnonzero(np.r_[True, shingle[1:] != shingle[:-1]]) if len(shingle) else np.empty(0, np.int64)
         length = np.diff(np.r_[edge, len(shingle)])
         each = np.repeat(length, length)
-        common += np.bincount(owner[each > HOT_RUN], minlength=len(rows))
         rare = (each >= 2) & (each <= HOT_RUN)
         found.append(kernels.share_rare(shingle[rare], owner[rare], glimpse, _least(s), sets.flat, sets.start, sets.count,
                                         s.floor))
-    more, left_out = _by_common(t, sets, size, common, s, threads_of(threads))
+        many = length > HOT_RUN
+        common.append((shingle[edge[many]], length[many], owner[each > HOT_RUN].astype(np.int32)))
+    lists = _lists(*(np.concatenate(x) for x in zip(*common, strict=True)), size, s.floor)
+    more, left_out = _by_common(t, sets, size, *lists, s, threads_of(threads))
     return distinct(np.concatenate([*found, more])), left_out
 
 
-def _by_common(t: Texts, sets: Sets, size: np.ndarray, common: np.ndarray, s: Search, threads: int) -> tuple[np.ndarray, int]:
-    """Return (packed pairs, comparisons left out) of sets that common shingles alone may make alike."""
-    row = np.flatnonzero(common >= s.floor * size - 1e-9)
-    row = row[np.lexsort((common[row], size[row]))]
+def _lists(shingle: np.ndarray, length: np.ndarray, owner: np.ndarray, size: np.ndarray, floor: float,
+           ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (list, row, tail) of the entries of `share_common`: each row in the lists of its common prefix shingles.
+
+    shingle, length: the common shingles and how many rows have each; owner: these rows, one shingle behind the other.
+    One list of all rows, with all common shingles as their tail, is taken where that is less work.
+    """
+    common = np.bincount(owner, minlength=len(size))
+    may = common >= floor * size - 1e-9
+    whole = np.flatnonzero(may)
+    rank = np.empty(len(length), np.int64)
+    rank[np.lexsort((shingle, length))] = np.arange(len(length))
+    code = np.repeat(rank, length)
+    taken = may[owner]
+    key = np.sort((owner[taken].astype(np.int64) << 32) | code[taken])       # by row, then from rare to common
+    row, code = key >> 32, key & 0xFFFFFFFF
+    before = np.cumsum(np.bincount(row, minlength=len(size))) - np.bincount(row, minlength=len(size))
+    tail = common[row] - (np.arange(len(row)) - before[row])
+    prefix = tail >= floor * size[row] - 1e-9
+    row, code, tail = row[prefix], code[prefix], tail[prefix]
+    if (np.bincount(code).astype(np.float64) ** 2).sum() > float(len(whole)) ** 2:
+        return np.zeros(len(whole), np.int64), whole, common[whole]
+    return code, row, tail
+
+
+def _by_common(t: Texts, sets: Sets, size: np.ndarray, group: np.ndarray, row: np.ndarray, tail: np.ndarray, s: Search,
+               threads: int) -> tuple[np.ndarray, int]:
+    """Return (packed pairs, comparisons left out) of sets that meet in a list of `_lists`."""
     if len(row) < 2:
         return np.empty(0, np.uint64), 0
+    order = np.lexsort((row, tail, size[row], group))
+    group, row, tail = group[order], row[order], tail[order]
+    fresh = np.r_[True, group[1:] != group[:-1]]
+    turn = fresh | np.r_[True, (size[row[1:]] != size[row[:-1]]) | (tail[1:] != tail[:-1])]
+    classes = np.r_[np.flatnonzero(turn), len(row)]
+    own = (np.cumsum(turn) - 1)[np.flatnonzero(fresh)][np.cumsum(fresh) - 1]
+    used = distinct(row)
     kind = checked(s.ngram, s.unit)
-    bits = np.empty((len(row), BITS // 64), np.uint64)
-    for lo in range(0, len(row), 4096):
-        part = row[lo:lo + 4096]
+    bits = np.empty((len(used), BITS // 64), np.uint64)
+    for lo in range(0, len(used), 4096):
+        part = used[lo:lo + 4096]
         some = Texts(np.ascontiguousarray(t.address[:, part]), np.ascontiguousarray(t.size[:, part]), t.keep)
         signed = sketches(some, BITS, s.seed, 0, 0, kind, s.ngram, threads, signed=True).signature
         bits[lo:lo + len(part)] = np.packbits((signed & 1).astype(np.bool_), axis=1).view(np.uint64)
     equal = (1.0 + s.floor) / 2
     least = math.floor(BITS * equal - DOUBT * math.sqrt(BITS * equal * (1.0 - equal)))
-    left_out = np.zeros(len(row), np.int64)
+    left_out, place = np.zeros(len(row), np.int64), np.searchsorted(used, row)
+    budget = max(DENSE_WORK // len(row), DENSE_ROW * len(used) // len(row))
     found = spread(lambda lo, hi: kernels.share_common(
-        row, size[row], common[row], bits, least, lo, hi, DENSE_WORK // len(row), PARTNERS, sets.flat, sets.start, sets.count,
+        row, size[row], tail, classes, own, place, bits, least, lo, hi, budget, PARTNERS, sets.flat, sets.start, sets.count,
         s.floor, left_out), len(row), threads, 64)
     return np.concatenate(found), int(left_out.sum())
 
@@ -398,7 +433,7 @@ def pairs_of(
         score, held = np.concatenate([score, more]), np.concatenate([held, more_fields])
         tried += len(packed)
     if left_out:
-        log.warning("%d pairs of rows made of the same few shingles were left out: recall %.4f does not hold among them",
+        log.warning("%d comparisons of rows made of the same few shingles were left out: among them recall may be below %.4f",
                     left_out, s.recall)
     return _pairs(left, right, score, held, copy, of, len(found.state), s, tried, left_out)
 

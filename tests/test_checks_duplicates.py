@@ -1,10 +1,14 @@
 """Duplicate checks: what must be flagged, the near misses that must not be, and the messages."""
 
 import json
+import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curation.checks import duplicates
 from curation.clusters import clusters
@@ -244,3 +248,60 @@ def test_planted_duplicates():
     assert sum(m <= clash for m in kinds["contradictory_duplicate"]) >= 0.85 * len(kinds["contradictory_duplicate"])
     assert not any(m & (drops | clash) for m in kinds["same_input_different_task"])
     assert len(drops) <= sum(len(kinds[k]) for k in kinds if k.endswith("_duplicate") and not k.startswith("contra")) + 2
+
+
+class Kept:
+    """A past in memory: rows were added behind those that `before` speaks of."""
+
+    def __init__(self, n, before=None):
+        self.arrays, self.old = {}, before.arrays if before else None
+        known = int(self.old["rows"][0]) if self.old else 0
+        self.earlier = np.where(np.arange(n) < known, np.arange(n), -1)
+
+    def load(self):
+        return self.old
+
+    def save(self, arrays):
+        self.arrays = {k: np.array(v) for k, v in arrays.items()}
+        assert all(v.dtype.kind in "biuf" for v in self.arrays.values())
+
+
+def asked_and_answered(n, seed):
+    """Rows in which every kind of duplicate, template, conflict and boilerplate is common."""
+    rng = random.Random(seed)
+    tasks = ["How do I cook pasta for two people?", "Is the sky blue, yes or no?", "Write a note of thanks to {} for the evening",
+             "Please explain how a bill becomes a law in {}", "A train goes 60 km in {} hours. How fast is it?"]
+    answers = [LONG, LONG.replace("nine", "eight"), "Yes", "No.", "I'm sorry, but I can't help with that.", "It is 30",
+               "Answer: 20", "Daniel Minahan directed both episodes of season three.", LONG.upper(), "Dear {}, " + LONG, "Ünï " + LONG]
+    out = []
+    for _ in range(n):
+        slot = rng.choice(["Maria", "Peter", "Ghana", "2", "3"])
+        task, answer = rng.choice(tasks).format(slot), rng.choice(answers).format(slot)
+        task = rng.choice(["", "Please: "]) + task + rng.choice(["", "", " Thanks!"])
+        out.append((task, rng.choice(["", "", "some input"]), answer))
+    return table(*out)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 119))
+def test_a_run_on_new_rows_gives_the_flags_of_a_whole_run(seed, known):
+    rows = asked_and_answered(120, seed)
+    said = refusals(rows)
+    for run in (exact, near, lambda r, past: conflict(r, said.slice(0, r.num_rows), past),
+                lambda r, past: boilerplate(r, said.slice(0, r.num_rows), past)):
+        before = Kept(known)
+        run(rows.slice(0, known), before)
+        after = Kept(120, before)
+        whole = run(rows, NoPast(120))
+        assert run(rows, after).equals(whole)
+        moved = Kept(120, before)
+        moved.earlier = moved.earlier[::-1]     # rows that lie elsewhere now: nothing of the past is used
+        assert run(rows, moved).equals(whole)
+
+
+def test_digits_of_any_script_and_accents_tell_prompts_apart():
+    ask = "Print the multiplication table up to {} as plain text with care"
+    one, two, three = (table((ask.format(a), "", LONG), (ask.format(b), "", LONG)) for a, b in (
+        ("10", "12"), ("\u0663\u0660", "\u0663\u0661"), ("\u0663\u0660", "30")))
+    assert found(near(one)) == [] and found(near(two)) == []
+    assert [f[0] for f in found(near(three))] == [1]

@@ -226,3 +226,71 @@ def test_chance_collisions_are_no_candidates():
     exact = sketch.exact_pairs([texts], threshold=0.9, unit="char", ngram=3)
     assert len(exact) >= 50 and np.array_equal(sketch.rethreshold(pairs, 0.9), sketch.rethreshold(exact, 0.9))
     assert pairs.candidates < 2 * 100
+
+
+@pytest.mark.parametrize(("words", "length", "unit", "ngram", "threshold"), [
+    (60, 60, "char", 2, 0.8), (30, 40, "word", 1, 0.8), (60, 60, "char", 2, 0.9), (300, 60, "char", 3, 0.7)])
+def test_recall_holds_where_buckets_are_dense(words, length, unit, ngram, threshold):
+    rng = random.Random(10)
+    known = ["".join(rng.choices("etaoinsr", k=rng.randint(2, 6))) for _ in range(words)]
+    rows = [rng.choices(known, k=rng.randint(length - 10, length + 10)) for _ in range(1200)]
+    for row in rows[::20]:
+        near = list(row)
+        near[rng.randrange(len(near))] = rng.choice(known)
+        rows.append(near)
+    texts = [pa.array([" ".join(r) for r in rows])]
+    near = sketch.near_pairs(texts, threshold=threshold, unit=unit, ngram=ngram, num_perm=128)
+    exact = sketch.exact_pairs(texts, threshold=threshold, unit=unit, ngram=ngram)
+    root = sketch.rethreshold(near, threshold)
+    assert len(exact) >= 50 and near.left_out == 0
+    assert (root[exact.left] == root[exact.right]).mean() >= 0.999
+    assert set(zip(near.left, near.right, strict=True)) <= set(zip(exact.left, exact.right, strict=True))
+
+
+def test_what_the_bound_leaves_out_is_counted(monkeypatch):
+    monkeypatch.setattr(sketch, "DENSE_WORK", 100)
+    monkeypatch.setattr(sketch, "DENSE_ROW", 100)
+    rng = random.Random(11)
+    known = [f"w{i}" for i in range(30)]
+    texts = [pa.array([" ".join(rng.choices(known, k=40)) for _ in range(1500)])]
+    assert sketch.near_pairs(texts, ngram=1, num_perm=128).left_out > 0
+
+
+def test_stages_in_parts_give_the_whole():
+    texts = [pa.array(variants(900, 12)), pa.array(variants(900, 13))]
+    s = sketch.search(threshold=0.5, num_perm=128, unit="char", ngram=4)
+    whole = sketch.sketch_rows(texts, s)
+    parts = [sketch.sketch_rows([c.slice(lo, 250) for c in texts], s) for lo in range(0, 900, 250)]
+    assert np.array_equal(np.concatenate([p.keys for p in parts], axis=1), whole.keys)
+    assert np.array_equal(np.concatenate([p.identity for p in parts]), whole.identity)
+    use, copy, of = sketch.copies(whole.identity)
+    assert not use[copy].any() and use[of].all()
+    packed, hot = sketch.candidates(whole.keys, whole.glimpse, use, s)
+    by_band = [sketch.candidates(whole.keys[b:b + 3], whole.glimpse, use, s) for b in range(0, s.bands, 3)]
+    assert np.array_equal(sketch.distinct(np.concatenate([p for p, _ in by_band])), sketch.distinct(packed))
+    assert np.array_equal(np.max([h for _, h in by_band], axis=0), hot)
+    t = sketch.texts_of(texts)
+    score, fields = sketch.verify(t, packed, s)
+    halves = [sketch.verify(t, part, s) for part in np.array_split(packed, 5)]
+    assert np.array_equal(np.concatenate([x for x, _ in halves]), score)
+    assert np.array_equal(np.concatenate([x for _, x in halves]), fields)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.lists(st.integers(0, 300), min_size=1, max_size=3), st.integers(0, 2))
+def test_going_on_is_a_whole_run(seed, cuts, kind):
+    rng = random.Random(seed)
+    few = [f"w{i}" for i in range((300, 12, 40)[kind])]
+    base = rng.choices(few, k=20)
+    rows = [" ".join(rng.choices(few, k=20) if kind < 2 else [*base, *rng.choices(few, k=3)]) for _ in range(150)]
+    rows += [" ".join([*r.split()[:-1], rng.choice(few)]) for r in rng.choices(rows, k=150)]
+    texts = [pa.array(rows), pa.array(rng.choices(["", "a b", "a b c"], k=300))]
+    s = sketch.search(threshold=0.7, num_perm=64, ngram=2)
+    found = None
+    for end in [*sorted(cuts), 300]:
+        found = sketch.find([c.slice(0, end) for c in texts], s, found)
+        again = sketch.Found.of(found.arrays("x."), "x.")
+        one, two = (sketch.pairs_of([c.slice(0, end) for c in texts], f, s) for f in (
+            again, sketch.find([c.slice(0, end) for c in texts], s)))
+        for name in ("left", "right", "score", "fields"):
+            assert np.array_equal(getattr(one, name), getattr(two, name)), name
