@@ -211,3 +211,10 @@ def test_columns_are_as_declared(tmp_path):
     store = folder(tmp_path, rows(16))
     assert clusters_of(store).table.schema == pa.schema(list(diversity.CLUSTER_COLUMNS.items()))
     assert families_of(store, parse(SPEC)).table.schema == pa.schema(list(diversity.FAMILY_COLUMNS.items()))
+
+
+def test_a_model_path_that_is_none(tmp_path):
+    store = folder(tmp_path, rows(8))
+    result = CliRunner().invoke(cli, ["clusters", str(store.path), "--model", str(tmp_path)])
+    assert isinstance(result.exception, CurationError)
+    assert "not a folder with a sentence-transformers model (no config.json)" in str(result.exception)
