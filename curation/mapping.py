@@ -30,6 +30,8 @@ Progress = Callable[[str, int, int], None]
 ANCHORS = 20_000    # rows that are laid out; every other row is placed by the anchors nearest to it
 NEAR = 15           # neighbours that the layout keeps together
 PLACED = 5          # anchors that decide the place of another row
+FEW = 4000          # up to so many anchors every one is looked at for each row, beyond that those of the nearest cells
+CELL = 200          # anchors a cell
 FAR = 0.35          # a row whose nearest anchor has a smaller cosine is not like anything on the map
 STALE = 0.1         # share of such rows from which on a new layout is advised
 SIDE = 900          # pixels of the image
@@ -185,7 +187,7 @@ def place(
     The nearest anchors are weighed by how much nearer they are than the last of them, cubed: a row lies beside the
     anchors most like it and not between two crowds.
     """
-    index, cosine = nearest(anchors, PLACED + 1, space, progress=progress)
+    index, cosine = nearest(anchors, PLACED + 1, space, cell=None if len(anchors) <= FEW else CELL, progress=progress)
     if index.shape[1] == 0:
         return np.zeros((len(space), 2), np.float32), np.zeros(len(space), np.float32)
     far = np.where(index >= 0, 1 - cosine, 2.0).astype(np.float64)

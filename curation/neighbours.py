@@ -18,13 +18,15 @@ DRAWN = 50          # rows drawn for each cell to place its centre
 
 
 def nearest(
-    base: np.ndarray, k: int, queries: np.ndarray | None = None, *, progress: Progress | None = None
+    base: np.ndarray, k: int, queries: np.ndarray | None = None, *, cell: int | None = None, progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (index (q, k) int32, cosine (q, k) float32) of the `k` rows of `base` nearest to each query, nearest first.
 
     Without `queries` the rows of `base` are asked for themselves, and a row is not its own neighbour. `base` and
     `queries` are (n, dim) floats of unit length; a memory map will do. Where fewer than `k` rows can be found the index
     is -1 and the cosine -1. The result is the same on every run; of two rows at the same cosine either may be listed.
+    `cell`: rows of a cell; None looks at every pair up to 25,000 rows and takes cells of 500 beyond. The cells depend on
+    `base` alone, so what a query finds does not depend on the other queries.
     """
     n, own = len(base), queries is None
     asked = base if queries is None else queries
@@ -33,7 +35,7 @@ def nearest(
     cosine = np.full((len(asked), k), -1, np.float32)
     if not k or not len(asked):
         return index, cosine
-    if n <= EXACT:
+    if cell is None and n <= EXACT:
         whole = np.asarray(base, np.float32)
         for start in range(0, len(asked), BLOCK):
             part = np.arange(start, min(start + BLOCK, len(asked)))
@@ -41,16 +43,17 @@ def nearest(
             if progress:
                 progress("neighbours", int(part[-1]) + 1, len(asked))
         return index, cosine
-    _by_cells(base, asked, own, k, index, cosine, progress)
+    _by_cells(base, asked, own, k, cell or CELL, index, cosine, progress)
     return index, cosine
 
 
 def _by_cells(
-    base: np.ndarray, asked: np.ndarray, own: bool, k: int, index: np.ndarray, cosine: np.ndarray, progress: Progress | None
+    base: np.ndarray, asked: np.ndarray, own: bool, k: int, cell: int, index: np.ndarray, cosine: np.ndarray,
+    progress: Progress | None,
 ) -> None:
     """Fill `index` and `cosine`: the queries of a cell are held against the rows of the cells nearest to it."""
     n = len(base)
-    cells = max(1, n // CELL)
+    cells = max(1, n // cell)
     drawn = np.sort(np.random.default_rng(0).choice(n, min(n, cells * DRAWN), replace=False))
     some = np.asarray(base[drawn], np.float32)
     centres = kmeans(some, some[:: max(1, len(some) // cells)][:cells], rounds=4)
@@ -58,7 +61,7 @@ def _by_cells(
     place = home if own else assign(asked, centres)[0]
     order, starts = _sorted(home, len(centres))
     askers, first = _sorted(place, len(centres))
-    probes = min(len(centres), max(PROBES, int(np.ceil(2 * k / CELL)) + 1))
+    probes = min(len(centres), max(PROBES, int(np.ceil(2 * k / cell)) + 1))
     between = centres @ centres.T
     np.fill_diagonal(between, 2)        # a cell is always looked at for its own rows
     near = np.argpartition(-between, probes - 1, axis=1)[:, :probes]

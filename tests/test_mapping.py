@@ -84,6 +84,15 @@ def test_anchors_are_drawn_and_others_placed(store: Store, monkeypatch: pytest.M
     assert np.mean(right) > 0.9
 
 
+def test_over_cells_a_row_keeps_its_place_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "FEW", 20)
+    monkeypatch.setattr(mapping, "CELL", 8)
+    before = lay_out(store, vectors=Words())
+    store.import_rows(make_rows([*MORE, *given()]).to_batches(), source="y")
+    after = lay_out(store, vectors=Words())
+    assert np.allclose(after.xy[9:], before.xy, atol=1e-5)
+
+
 @pytest.mark.parametrize("rows", [
     [{"instruction": "Name a river.", "response": "Elbe"}],
     [{"instruction": "Name a river.", "response": "Elbe"}] * 25,
