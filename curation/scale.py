@@ -42,6 +42,8 @@ CHUNK = 200_000
 SHARE = 0.3
 #: Bytes a row takes in a part: its number and its glimpse, and in each band a key and a place.
 ROW, KEY = 8 + kernels.GLIMPSE, 8
+#: Parts at most: their number is kept in 16 bits.
+MOST = 1 << 15
 #: Below this many rows a call is answered on this machine: a task costs more than it saves.
 LEAST = 1000
 MIX = np.uint32(0x9E3779B1)
@@ -98,17 +100,24 @@ class Part:
 
 def deal(sketches: Sketches, use: np.ndarray, first: int, parts: int, lo: int, hi: int) -> list[Part]:
     """Return parts lo to hi - 1 of a slice whose first row has the number `first`. use: 1 for a row that takes part."""
-    bands, n = sketches.keys.shape
-    where = ((sketches.keys * MIX).astype(np.uint64) * np.uint64(parts) >> np.uint64(32)).astype(np.int32)
+    bands = len(sketches.keys)
+    taken = np.flatnonzero(use)
+    keys = sketches.keys[:, taken]
+    where = ((keys * MIX).astype(np.uint64) * np.uint64(parts) >> np.uint64(32)).astype(np.uint16).ravel()
+    inside = np.flatnonzero((where >= lo) & (where < hi))
+    order = inside[np.argsort(where[inside], kind="stable")]        # by part, then band, then row
+    ends = np.cumsum(np.bincount(where[inside], minlength=hi)[lo:hi])
+    position = np.empty(len(taken), np.int32)
+    mark = np.zeros(len(taken), np.bool_)
     out = []
-    for part in range(lo, hi):
-        mine = (where == part) & (use > 0)
-        rows = np.flatnonzero(mine.any(axis=0))
-        position = np.empty(n, np.int32)
+    for mine in np.split(order, ends[:-1]):
+        band, at = np.divmod(mine, max(1, len(taken)))
+        mark[at] = True
+        rows = np.flatnonzero(mark)
+        mark[rows] = False
         position[rows] = np.arange(len(rows), dtype=np.int32)
-        band, at = np.nonzero(mine)
         start = np.searchsorted(band, np.arange(bands + 1))
-        out.append(Part(first + rows, sketches.glimpse[rows], start, position[at], sketches.keys[band, at]))
+        out.append(Part(first + taken[rows], sketches.glimpse[taken[rows]], start, position[at], keys.ravel()[mine]))
     return out
 
 
@@ -311,7 +320,7 @@ class Cluster:
         while True:
             parts = width * rounds
             each = parts * (1.0 - (1.0 - 1.0 / parts) ** bands)      # parts that a row has a key in
-            if n * (bands * KEY + each * ROW) / rounds <= SHARE * self.memory or rounds >= 4096:
+            if n * (bands * KEY + each * ROW) / rounds <= SHARE * self.memory or parts >= MOST:
                 return parts, width
             rounds *= 2
 
