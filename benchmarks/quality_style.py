@@ -33,22 +33,23 @@ from curation.spec import Spec  # noqa: E402
 #: planted flaw -> checks that are meant to see it; a check counts as right on a row that carries any flaw it is meant for
 MEANT = {
     "empty_output": ["response.empty"], "placeholder_output": ["response.placeholder"],
-    "truncated_output": ["response.truncated"], "unclosed_code_fence": ["response.truncated", "response.code", "response.markup"],
+    "truncated_output": ["response.truncated"], "unclosed_code_fence": ["response.truncated"],
     "mojibake": ["response.mojibake"], "control_chars": ["response.mojibake"], "instruction_echo": ["response.echo"],
     "repetition_loop": ["response.loop"], "pii": ["privacy.pii"], "secret": ["privacy.secret"],
     "over_refusal": ["refusal.over", "refusal.style"], "word_limit_violation": ["constraint.length"],
     "bullet_count_violation": ["constraint.items"], "invalid_json": ["constraint.format"],
     "case_punct_violation": ["constraint.case"], "ai_boilerplate": ["consistency.boilerplate"],
     "label_format_drift": ["consistency.label_form"], "wrong_label": ["consistency.wrong_label"],
-    "html_junk": ["response.markup"], "template_leak": ["response.leak", "response.turns"],
-    "merged_example": ["response.leak", "response.turns", "response.merged"], "invalid_python": ["response.code"],
+    "html_junk": ["response.markup"], "template_leak": ["response.turn_leak"],
+    "merged_example": ["response.turn_leak"], "invalid_python": ["response.code"],
     "arithmetic_error": ["response.arithmetic"], "mismatched_response": ["response.mismatch"],
     "image_reference": ["prompt.attachment"],
     "exact_duplicate": ["dup.exact"], "near_duplicate": ["dup.near"], "contradictory_duplicate": ["dup.conflict"],
 }
 #: flaws that a check may rightly see although they were planted under another name
 ALSO = {"dup.conflict": ["wrong_label", "label_format_drift", "paraphrase_duplicate"], "dup.near": ["paraphrase_duplicate"],
-        "response.echo": ["template_leak"], "consistency.wrong_label": ["contradictory_duplicate"]}
+        "response.echo": ["template_leak"], "response.markup": ["unclosed_code_fence"],
+        "response.code": ["unclosed_code_fence", "truncated_output"], "consistency.wrong_label": ["contradictory_duplicate"]}
 LEAST = 10      # flags or flaws below which no number is given
 
 

@@ -53,12 +53,12 @@ def page(value: dict[str, Any]) -> str:
 
 def _head(value: dict[str, Any]) -> list[str]:
     gate, review = value["gate"], value["review"]
-    open_rows = f"{review['open']:,} flagged rows are still open" if review["open"] != 1 else "one flagged row is still open"
+    left = "1 row" if review["open"] == 1 else f"{review['open']:,} rows"
     parts = [
         f"<h1>{inert(value['name'])}</h1>",
         f"<p class='verdict {'good' if gate['passed'] else 'bad'}'>{inert(value['sentence'])}</p>",
         f"<p>{value['rows']:,} rows were checked and {value['kept']:,} are kept. Persons decided on {review['by_person']:,} "
-        f"rows, the policy on {review['by_policy']:,}; {open_rows}.</p>",
+        f"rows, the policy on {review['by_policy']:,}; on {left} with a flag, mere notes included, nobody has.</p>",
     ]
     if gate["reasons"]:
         parts.append("<ul>" + "".join(f"<li>{inert(r)}" for r in gate["reasons"]) + "</ul>")
@@ -74,11 +74,12 @@ def _overview(value: dict[str, Any]) -> list[str]:
     gate = value["gate"]
     parts = ["<h2 id=checks>Checks</h2>",
              "<p>Right: of a hundred flags of this check, how many were right. Found: of a hundred such flaws, how many it saw. "
-             "Both were measured on labelled data, not on this set; the brackets hold 95 % intervals.</p>",
+             "Both were measured on labelled data, not on this set; the brackets hold 95 % intervals. Where several sets of data "
+             "measured a check, the least favourable one stands here and all stand below.</p>",
              "<div class=wide><table class=full><tr><th>check<th>what it finds<th class=n>rows<th class=n>open"
              "<th class=n>left out<th class=n>right<th class=n>found"]
     for c in value["checks"]:
-        shown = c["measured"][0] if c["measured"] else {"precision": None, "recall": None}
+        shown = min(c["measured"], key=_favour, default={"precision": None, "recall": None})
         parts.append(
             f"<tr><td><a href='#{inert(c['check'])}'>{inert(c['check'])}</a><td>{inert(c['what'])}<td class=n>{c['rows']:,}"
             f"<td class=n>{gate['open_flags'].get(c['check'], 0):,}<td class=n>{gate['rejected'].get(c['check'], 0):,}"
@@ -87,6 +88,11 @@ def _overview(value: dict[str, Any]) -> list[str]:
     if value["quiet"]:
         parts.append(f"<p class=small>Nothing found by {inert(', '.join(value['quiet']))}.</p>")
     return parts
+
+
+def _favour(entry: dict[str, Any]) -> tuple[float, float]:
+    """Return how well a check comes off in an entry of "measured", for sorting: precision first, then recall."""
+    return tuple(2.0 if x is None else x["value"] for x in (entry["precision"], entry["recall"]))  # type: ignore[return-value]
 
 
 def percent(x: dict[str, Any] | None) -> str:
@@ -150,13 +156,13 @@ def _matrix(m: dict[str, Any]) -> list[str]:
 
 
 def _joined(gaps: list[str], categories: set[str]) -> list[str]:
-    """Return the gaps with categories that lack the same thing named together: "no row shows the refusal: fraud, malware"."""
+    """Return the gaps with categories that lack the same thing named together: "fraud, malware: no row shows the refusal"."""
     by: dict[str, list[str]] = {}
     for gap in gaps:
         category, colon, rest = gap.partition(": ")
         known = bool(colon) and category in categories
         by.setdefault(rest if known else gap, []).extend([category.replace("_", " ")] if known else [])
-    return [f"{lacks}: {', '.join(names)}" if names else lacks for lacks, names in by.items()]
+    return [f"{', '.join(names)}: {lacks}" if names else lacks for lacks, names in by.items()]
 
 
 def _cell(c: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ def test_label_form_leaves_alone(odd: str) -> None:
         assert found(data, "consistency.label_form") == []
 
 
-def test_few_rows_open_answers_and_named_labels_stay_silent() -> None:
+def test_few_rows_and_open_answers_stay_silent_and_named_labels_only_get_a_repair() -> None:
     few = reviews(12)
     few[1]["response"] = "good."
     assert found(few, "consistency.label_form") == []
@@ -96,7 +96,7 @@ def test_few_rows_open_answers_and_named_labels_stay_silent() -> None:
     named = Spec(families=(Family(id="r", response=ResponseStandard(labels=("Good", "Bad"))),))
     data = [{**r, "family": "r"} for r in reviews()]
     data[1]["response"] = "good."
-    assert found(data, "consistency.label_form", named) == []
+    assert [(f["row"], f["severity"], f["fix"]) for f in found(data, "consistency.label_form", named)] == [(1, "info", "Good")]
     assert len(found(data, "consistency.label_form", Spec(families=(Family(id="r"),)))) == 1
 
 

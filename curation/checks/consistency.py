@@ -131,22 +131,40 @@ def label_form(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Ar
     """The response gives a label of its family in another form than the others: "positive." for "Positive".
 
     Why: a program that compares strings sees four labels where there are two, and the model learns to vary.
-    Misses: families whose labels the spec names (constraint.format holds those to the letter); open label sets.
+    Where the spec names the labels, constraint.format holds the rows to the letter; here they only get a repair (info).
+    Misses: open label sets, and families below `least` rows.
     False positives: short answers that happen to hold a label word; a label set that grows (a rare new label).
     Source: CHECKS 6: at most 12 labels that cover four fifths of the family. `least`: rows a family must have.
     `majority`: share that the commonest form must have; below it the flag is info. The fix is the commonest form.
     """
     found = Findings(rows)
     for shown, name, at in groups(rows, family, family_score, least=least, min_family=min_family):
-        if name and standard_of(spec, name).labels:
-            continue
         responses = texts(rows.take(pa.array(at)), "response")
+        named = standard_of(spec, name).labels if name else ()
+        if named:
+            _repairs(found, at, responses, named)
+            continue
         labels = labels_of(responses)
         if labels is None:
             continue
         for i, key, response in zip(at.tolist(), labels.keys, responses):
             _label_flag(found, i, key or _shortened(response, labels), response, labels, shown, majority)
     return found.table()
+
+
+def _repairs(found: Findings, at: np.ndarray, responses: Sequence[str], named: Sequence[str]) -> None:
+    """Add an info flag with the spec's label as its fix where a response says that label in another form."""
+    keys = {label_key(v): v for v in named}
+    labels = Labels(keys, dict.fromkeys(keys, 1.0), [], 1.0)
+    for i, response in zip(at.tolist(), responses):
+        body = response.strip()
+        if not body or body in named or len(keys) < len(named):
+            continue
+        key = label_key(body)
+        key = key if key in keys else _shortened(body, labels)
+        if key:
+            found.add(i, f"{shorten(body, 30)!r} is the label {keys[key]!r} in another form; constraint.format counts it.",
+                      span=(0, len(response)), score=0.9, fix=keys[key], severity="info")
 
 
 def _label_flag(found: Findings, i: int, key: str, response: str, labels: Labels, shown: str, majority: float) -> None:
