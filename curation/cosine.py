@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -50,6 +51,7 @@ def projected(vectors: Callable[[np.ndarray], np.ndarray], at: np.ndarray, wide:
     return out
 
 
+@lru_cache(8)
 def tables_for(threshold: float, recall: float = RECALL) -> int:
     """Return how many divisions into cells it takes to meet a pair at `threshold` with probability `recall`.
 
@@ -66,6 +68,7 @@ def tables_for(threshold: float, recall: float = RECALL) -> int:
     return 1 if met >= recall else max(1, math.ceil(math.log(1 - recall) / math.log(1 - met)))
 
 
+@lru_cache(64)
 def _axes(table: int) -> np.ndarray:
     """Return (DIM, DIM) float32: orthogonal axes of a division, drawn anew for each."""
     rng = np.random.default_rng([SEED, table])

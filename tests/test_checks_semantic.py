@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from curation import cosine, engine, vectors
 from curation.checks import leaks, semantic
 from curation.errors import CurationError
-from curation.past import NoPast, Past, hashes, same_rows
+from curation.past import NoPast, Past, hashes, joined, same_rows
 from curation.spec import parse
 from curation.store import Store
 
@@ -109,7 +109,7 @@ def alike_rows(rows):
 
 
 @pytest.mark.parametrize(("exact", "most"), [(100, 64), (0, 64), (0, 3)])
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.lists(WORDS, min_size=1, max_size=14), rounds=st.lists(st.lists(MOVES, max_size=3), min_size=1, max_size=2))
 def test_semantic_with_a_past_equals_without(first, rounds, exact, most, tmp_path_factory):
     folder = tmp_path_factory.mktemp("past")
@@ -178,7 +178,7 @@ def test_calibrate():
 
 
 @pytest.mark.parametrize("call", [
-    lambda rows: semantic.semantic(rows, Axes(), NO_PAST, threshold=0.0), lambda rows: leaks.leak(rows, threshold=1.5)])
+    lambda rows: semantic.semantic(rows, Axes(), NO_PAST, threshold=0.0), lambda rows: leaks.leak(rows, NO_PAST, threshold=1.5)])
 def test_bad_thresholds(call):
     with pytest.raises(CurationError, match=r"threshold (0.0|1.5) is not a similarity"):
         call(make_rows(ASKED))
@@ -196,8 +196,8 @@ def test_leak_flags_the_training_side():
                  ("HOW do I cook  pasta for two people at home?", "", "validation"),
                  ("Please, how do I cook pasta for two people at home?", "", "test"),
                  ("How do I cook pasta for two people at home?", "", "train_extra"))
-    flags = leaks.leak(rows)
-    near = leaks.leak(rows, threshold=0.5).to_pylist()[0]
+    flags = leaks.leak(rows, NO_PAST)
+    near = leaks.leak(rows, NO_PAST, threshold=0.5).to_pylist()[0]
     assert found(flags) == [
         (0, [2, 3], "train row asks the prompt of validation row 2 and 1 more"),
         (4, [2, 3], "train_extra row asks the prompt of validation row 2 and 1 more")]
@@ -207,7 +207,7 @@ def test_leak_flags_the_training_side():
 def test_leak_of_a_near_prompt_names_the_similarity():
     rows = leaky(("How do I cook fresh pasta for my two neighbours at home tonight?", "", "train"),
                  ("How do I coook fresh pasta for my two neighbours at home tonight?", "", "dev"))
-    (flag,) = leaks.leak(rows).to_pylist()
+    (flag,) = leaks.leak(rows, NO_PAST).to_pylist()
     assert (flag["row"], flag["related"], flag["field"]) == (0, [1], "instruction")
     assert flag["message"] == f"train row asks nearly the prompt ({flag['score']:.2f}) of dev row 1" and 0.8 <= flag["score"] < 1
 
@@ -227,7 +227,7 @@ def test_leak_of_a_near_prompt_names_the_similarity():
     [("", "", "train"), ("", "", "test")],
 ])
 def test_no_leak(given):
-    assert found(leaks.leak(leaky(*given))) == []
+    assert found(leaks.leak(leaky(*given), NO_PAST)) == []
 
 
 def test_leak_respects_earlier_turns():
@@ -235,14 +235,37 @@ def test_leak_respects_earlier_turns():
         turns = [("user", start), ("assistant", "ok"), ("user", "Go on, please."), ("assistant", "Well.")]
         return {"messages": [{"role": r, "content": c} for r, c in turns], "split": split}
 
-    assert found(leaks.leak(make_rows([talk("Tell me of cats", "train"), talk("Explain the law", "test")]))) == []
-    assert [f[:2] for f in found(leaks.leak(make_rows([talk("Tell me of cats", "train"), talk("Tell me of cats", "test")])))] == [
-        (0, [1])]
+    other = make_rows([talk("Tell me of cats", "train"), talk("Explain the law", "test")])
+    same = make_rows([talk("Tell me of cats", "train"), talk("Tell me of cats", "test")])
+    assert found(leaks.leak(other, NO_PAST)) == []
+    assert [f[:2] for f in found(leaks.leak(same, NO_PAST))] == [(0, [1])]
 
 
 def test_leak_across_many_copies_names_every_training_row():
     rows = leaky(*[("What is the tallest mountain on the whole earth?", "", "train")] * 40,
                  *[("What is the tallest mountain on the whole earth?", "", "eval")] * 60)
-    flags = leaks.leak(rows)
+    flags = leaks.leak(rows, NO_PAST)
     assert flags["row"].to_pylist() == list(range(40))
     assert {len(r) for r in flags["related"].to_pylist()} == {leaks.RELATED}
+
+
+SIDED = st.tuples(st.sampled_from(["cook pasta", "cook fresh pasta", "bake bread", "cook pasta 2", ""]),
+                  st.sampled_from(["train", "test", None]))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=st.lists(SIDED, max_size=8), more=st.lists(SIDED, max_size=5), edit=st.booleans())
+def test_leak_with_a_past_equals_without(first, more, edit, tmp_path_factory):
+    folder, old = tmp_path_factory.mktemp("past"), None
+    for given_ in (first, [*first, *more], [*more[:1], *first[1:], *more] if edit else [*first, *more, *more]):
+        rows = leaky(*((f"How do I {ask} for two people at home tonight?" if ask else "", "", side) for ask, side in given_))
+        mine = joined([hashes(rows["instruction"]), hashes(rows["split"])], rows.num_rows)
+        past = Past(folder, "dup.leak@1-0", {}, lambda _, now=mine, then=old: same_rows(now, then), rows.num_rows)
+        before = _written(folder)
+        assert leaks.leak(rows, past).to_pylist() == leaks.leak(rows, NO_PAST).to_pylist()
+        if _written(folder) != before:
+            old = mine
+
+
+def _written(folder):
+    return [(p.name, p.stat().st_ino) for p in folder.iterdir()]

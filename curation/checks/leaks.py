@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ..errors import CurationError
 from ..text import fold, words
-from .base import check, flags
+from .base import Past, check, flags
 
 #: Names of parts that are held out; every other name is training data.
 HELD_OUT = re.compile(r"^(val|valid|validation|dev|devel|development|test|testing|eval|evaluation|held[-_ ]?out|holdout)"
@@ -59,7 +59,7 @@ def _same_question(one: str, two: str) -> bool:
 
 @check("dup.leak", reads=("messages", "system", "instruction", "input", "split"), severity="error", action="drop",
        scope="dataset")
-def leak(rows: pa.Table, *, threshold: float = 0.8, num_perm: int = 128) -> pa.Table:
+def leak(rows: pa.Table, past: Past, *, threshold: float = 0.8, num_perm: int = 128) -> pa.Table:
     """The prompt of a training row is also asked in the held-out part.
 
     Where the data names its splits, rows of validation, dev, test, eval or held-out parts are compared with all other
@@ -78,7 +78,7 @@ def leak(rows: pa.Table, *, threshold: float = 0.8, num_perm: int = 128) -> pa.T
     train, held = _sides(rows["split"])
     if not train.any() or not held.any():
         return flags(rows, {"at": []})
-    found = _across(_prompts(rows), train, held, threshold, num_perm)
+    found = _across(_prompts(rows), train, held, threshold, num_perm, past)
     number = rows["row"].to_numpy()
     names = rows["split"].cast(pa.string())
     at = sorted(found)
@@ -95,15 +95,18 @@ def leak(rows: pa.Table, *, threshold: float = 0.8, num_perm: int = 128) -> pa.T
 
 
 def _across(
-    columns: list[pa.Array], train: np.ndarray, held: np.ndarray, threshold: float, num_perm: int,
+    columns: list[pa.Array], train: np.ndarray, held: np.ndarray, threshold: float, num_perm: int, past: Past,
 ) -> dict[int, list[tuple[int, float]]]:
     """Return {training row: [(held-out row, similarity)]}."""
-    from ..sketch import near_pairs, same_shingles
+    from ..sketch import Found, copies, find, pairs_of, search
 
     asked = np.flatnonzero((train | held) & np.asarray(pc.not_equal(pc.binary_join_element_wise(*columns, ""), "")))
     columns = [c.take(pa.array(asked)) for c in columns]
+    old = _old(past)
+    plan = search(threshold=threshold, unit="char", num_perm=num_perm)
+    found = find(columns, plan, Found.of(old, "found.") if old else None)
     leader = np.arange(len(asked))
-    copy, of = same_shingles(columns, unit="char")
+    _, copy, of = copies(found.identity)
     leader[copy] = of
     on_train: dict[int, list[int]] = defaultdict(list)
     on_held: dict[int, list[int]] = defaultdict(list)
@@ -113,13 +116,35 @@ def _across(
     for k in on_train.keys() & on_held.keys():
         for i in on_train[k]:
             out[i] += [(j, 1.0) for j in on_held[k][:RELATED]]
-    one = np.unique(leader)
-    distinct = [c.take(pa.array(one)) for c in columns]
-    pairs = near_pairs(distinct, threshold=threshold, unit="char", num_perm=num_perm)
-    for a, b, score in zip(one[pairs.left].tolist(), one[pairs.right].tolist(), pairs.score.tolist(), strict=True):
+    pairs = pairs_of(columns, found, plan)
+    lead = (leader[pairs.left] == pairs.left) & (leader[pairs.right] == pairs.right)
+    left, right, score = pairs.left[lead], pairs.right[lead], pairs.score[lead]
+    known: dict[tuple[int, int], bool] = {}
+    if old:
+        known = {(a, b): same for a, b, same in zip(*(old[x].tolist() for x in ("left", "right", "same")), strict=True)}
+    judged: dict[tuple[int, int], bool] = {}
+    for a, b, value in zip(left.tolist(), right.tolist(), score.tolist(), strict=True):
         sides = [(t, h) for t, h in ((a, b), (b, a)) if t in on_train and h in on_held]
-        if sides and _same_question(*("\n".join(c[k].as_py() for c in columns) for k in (a, b))):
+        if not sides:
+            continue
+        if (a, b) not in known:
+            known[a, b] = _same_question(*("\n".join(c[k].as_py() for c in columns) for k in (a, b)))
+        judged[a, b] = known[a, b]
+        if judged[a, b]:
             for t, h in sides:
                 for i in on_train[t]:
-                    out[i] += [(j, score) for j in on_held[h][:RELATED]]
+                    out[i] += [(j, value) for j in on_held[h][:RELATED]]
+    ends = np.array(sorted(judged), np.int64).reshape(-1, 2)
+    past.save({"rows": np.array([len(train)]), **found.arrays("found."), "left": ends[:, 0], "right": ends[:, 1],
+               "same": np.array([judged[a, b] for a, b in ends.tolist()], np.bool_)})
     return out
+
+
+def _old(past: Past) -> dict[str, np.ndarray]:
+    """Return what the last run kept when its rows are the first of the present ones, in order; else nothing."""
+    old = past.load()
+    if old is None:
+        return {}
+    n, earlier = int(old["rows"][0]), past.earlier
+    added = n <= len(earlier) and (earlier[:n] == np.arange(n)).all() and (earlier[n:] == -1).all()
+    return old if added else {}
