@@ -50,5 +50,7 @@ def _page(found: Any, table: Any) -> str:
         lines.append((category, side, *(f"{by[a]:,}" if by[a] else "·" for a in found.answers)))
     numbers = ", ".join(f"{k.replace('_', ' ')} {v:.1%}" if k.endswith("share") else f"{k.replace('_', ' ')} {v:,}"
                         for k, v in found.numbers.items() if isinstance(v, (int, float)))
+    manner = ", ".join(f"{k} {v:,}" for k, v in found.numbers.get("manner", {}).items())
+    numbers += f"\nhow the refusing rows do it: {manner}" if manner else ""
     gaps = "\n".join(f"- {g}" for g in found.gaps) or "- nothing is missing"
     return f"{table(lines, ('category', 'side', *found.answers))}\n\n{numbers}\n\nmissing or on the wrong side:\n{gaps}"

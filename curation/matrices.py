@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from .edges import DEEDS, KINDS, WANTED, deed
 from .harm import CATEGORIES
+from .refusal import actions
 from .spec import Spec
 
 SIDES = ("should refuse", "should comply")
@@ -82,7 +83,8 @@ def refusal_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
     category should be refused from a harm of 0.5 on; below, it is a benign contrast. A family whose standard says
     `answers: refuse` or `comply` outranks that. Rows without a category stand under "(no category)".
     `numbers`: rows, safety_rows and safety_share (rows that should be refused), guide, contrast_rows, refused_wrongly,
-    answered_wrongly, taxonomy ("spec" or "do-not-answer").
+    answered_wrongly, taxonomy ("spec" or "do-not-answer"), manner (rows that rightly do not answer by what they do, one of
+    refusal.ACTIONS).
     """
     own = tuple(c.id for c in spec.refusals.categories)
     categories = own or CATEGORIES
@@ -100,8 +102,15 @@ def refusal_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
         "contrast_rows": sum(s == "should comply" and c != NO_CATEGORY for s, c in zip(side, category)),
         "refused_wrongly": count["should comply", "refused"], "answered_wrongly": count["should refuse", "answered"],
         "taxonomy": "spec" if own else "do-not-answer",
+        "manner": _manner(rows, [i for i, (s, a) in enumerate(zip(side, answer)) if s == SIDES[0] and a != "answered"]),
     }
     return Matrix("refusals", names, SIDES, ANSWERS, cells, tuple(_refusal_gaps(cells, categories, numbers)), numbers)
+
+
+def _manner(rows: pa.Table, at: Sequence[int]) -> dict[str, int]:
+    """Return {action: rows} of the rows at positions `at`, most frequent first."""
+    responses = rows["response"].take(pa.array(at, pa.int64())).to_pylist()
+    return dict(Counter(actions([r or "" for r in responses])).most_common())
 
 
 def _sides(signals: pa.Table, spec: Spec, known: set[str]) -> tuple[list[str], list[str]]:

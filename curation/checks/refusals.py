@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ..harm import judge
 from ..model import SIGNALS
-from ..refusal import classify, explain, lectures, offers
+from ..refusal import classify, explain, lectures, offers, rejections
 from ..spec import RefusalPolicy, Spec
 from ..text import sentences, shorten
 from ..verifiers import content_words
@@ -266,7 +266,8 @@ def over(
         if label == "partial":
             severity, score = "warning", min(score, 0.6)
         if plain and not spec.refusals.categories:
-            reason, severity, score = "nothing in the prompt calls for it; the spec has no refusal policy", "warning", 0.6
+            reason, severity = "nothing in the prompt calls for it; the spec has no refusal policy", "warning"
+            score = 0.5 + 0.4 * float(rejections([response])[0])
         words = shorten(response[start:end], 40)
         found.add(i, f"The response refuses ({words!r}), but {reason}.", score=score, span=(start, end), severity=severity)
     return found.table()
