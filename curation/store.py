@@ -568,3 +568,14 @@ class VerdictLog:
             ).fetchall()
         names = ("id", "at", "actor", "kind", "note", "undoes", "rows", "verdict", "reason")
         return [dict(zip(names, r, strict=True), undone=r[0] in dead) for r in rows]
+
+    def entries(self, action: int, *, limit: int = 100) -> list[dict[str, Any]]:
+        """Return up to `limit` entries of one action in their order, each with every field of an Entry."""
+        if not self.path.exists():
+            return []
+        names = ("uid", "verdict", "reason", "field", "before", "after", "check_id", "score")
+        with self._open() as db:
+            found = db.execute(
+                f"SELECT {', '.join(names)} FROM entries WHERE action = ? ORDER BY rowid LIMIT ?", (action, limit)
+            ).fetchall()
+        return [dict(zip(names, row, strict=True)) for row in found]

@@ -254,3 +254,22 @@ def ended(folder: Path, verb: str) -> None:
         assert time.monotonic() < deadline, "the job does not end"
         time.sleep(0.1)
     assert job.state == "done", job.tail()
+
+
+def test_history_lists_every_action_and_takes_any_back(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    uids = store.rows()["uid"].to_pylist()
+    assert "Nothing has been decided yet" in words(open_app(tmp_path / "s", "history"))
+    first = store.verdicts.append([Entry(uids[3], "reject", "wrong <b>name</b>")], actor="ann")
+    store.verdicts.append([Entry(u, "accept") for u in uids[5:9]], actor="bo")
+    at = open_app(tmp_path / "s", "history")
+    table = at.dataframe[0].value
+    assert table["actor"].tolist() == ["bo", "ann"] and table["rows"].tolist() == [4, 1]
+    at.text_input(key="history_row").input("3").run()
+    assert at.dataframe[0].value["id"].tolist() == [first]
+    at.selectbox(key="history_actor").select("bo").run()
+    assert at.dataframe[0].value.empty
+    assert store.verdicts.entries(first) == [
+        {"uid": uids[3], "verdict": "reject", "reason": "wrong <b>name</b>", "field": None, "before": None, "after": None,
+         "check_id": None, "score": None}
+    ]
