@@ -12,17 +12,23 @@ from .errors import CurationError
 from .text import shorten
 
 embedded = click.option("--vectors", is_flag=True, help="Embed the prompts too: novelty, nearness, redundancy (takes time).")
+with_model = click.option(
+    "--model", default="", help="full, static or the folder of a model (default: by an estimate of the time)."
+)
 
 
 @click.command()
 @folder
 @click.option("--against", metavar="FOLDER|VERSION", help="Compare with another folder, or with an earlier version of this one.")
 @embedded
+@with_model
 @click.option("--all", "all_", is_flag=True, help="All imported rows, not only those that no verdict has rejected.")
 @click.option("--limit", default=12, show_default=True, type=click.IntRange(1), help="Lines of each list (--json: all).")
 @click.option("--csv", "csv", type=click.Path(path_type=Path), help="Write every count to this file: mix, name, rows, share.")
 @as_json
-def coverage(folder: Path, against: str | None, vectors: bool, all_: bool, limit: int, csv: Path | None, json_: bool) -> None:
+def coverage(
+    folder: Path, against: str | None, vectors: bool, model: str, all_: bool, limit: int, csv: Path | None, json_: bool
+) -> None:
     """Say what a set covers, what it lacks against its spec, how it is mixed and what it says twice."""
     from . import coverage as cover
     from . import engine
@@ -32,7 +38,7 @@ def coverage(folder: Path, against: str | None, vectors: bool, all_: bool, limit
     spec = engine.spec_of(store)
     with progress() as step:
         rows, signals = _rows_of(store, spec, all_=all_)
-        space = _space(store, rows) if vectors else None
+        space = _space(store, rows, model) if vectors else None
         found = cover.report(rows, signals, spec, space=space, progress=step)
         if csv is not None:
             with atomic(csv, "w") as f:
@@ -42,9 +48,11 @@ def coverage(folder: Path, against: str | None, vectors: bool, all_: bool, limit
             return
         old_store, version = _other(store, against)
         old_rows, old_signals = _rows_of(old_store, spec, version=version, all_=all_)
-        old_space = _space(old_store, old_rows) if vectors else None
+        old_space = _space(old_store, old_rows, model) if vectors else None
         before = cover.report(old_rows, old_signals, spec, space=old_space, progress=step)
         both = (old_space, space) if old_space is not None and space is not None else None
+        if both is not None and both[0].shape[1] != both[1].shape[1]:
+            raise CurationError("the two sets were embedded with different models", "--model full (or static) takes one for both")
         result = cover.compare(before, found, (old_rows["uid"].to_pylist(), rows["uid"].to_pylist()), both)
     _say(json_, result.as_dict(), lambda: _comparison_text(result, limit, against))
 
@@ -85,10 +93,10 @@ def _rows_of(store: Any, spec: Any, *, version: str | None = None, all_: bool = 
     return state.rows.take(kept), state.signals.take(kept)
 
 
-def _space(store: Any, rows: Any) -> Any:
+def _space(store: Any, rows: Any, model: str) -> Any:
     from .selection import space_of
 
-    return space_of(store, rows)
+    return space_of(store, rows, model=model)
 
 
 def _coverage_text(found: Any, limit: int) -> str:
@@ -174,10 +182,13 @@ def _comparison_text(r: Any, limit: int, against: str) -> str:
 @click.option("--size", type=int, required=True, help="How many rows to keep.")
 @click.option("--write-verdicts", is_flag=True, help="Reject the other rows as one action, so that export leaves them out.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the table of the choice: .csv, .jsonl or .parquet.")
+@with_model
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random choices compared with.")
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Chosen rows to print (--json: all).")
 @as_json
-def select(folder: Path, size: int, write_verdicts: bool, out: Path | None, seed: int, limit: int, json_: bool) -> None:
+def select(
+    folder: Path, size: int, write_verdicts: bool, out: Path | None, model: str, seed: int, limit: int, json_: bool
+) -> None:
     """Choose the rows to keep: by verdicts, flags and the spec's numbers, then those that stand for most others."""
     from . import engine, selection
     from .store import Store
@@ -188,7 +199,7 @@ def select(folder: Path, size: int, write_verdicts: bool, out: Path | None, seed
     store = Store(folder)
     spec = engine.spec_of(store)
     with progress() as step:
-        found = selection.select(store, spec, size, seed=seed, progress=step)
+        found = selection.select(store, spec, size, seed=seed, model=model, progress=step)
     if out is not None:
         selection.write_table(found.table, out)
     action = selection.write_verdicts(store, spec, found) if write_verdicts else None
@@ -220,6 +231,8 @@ def _selection_text(store: Any, found: Any, action: int | None, out: Path | None
         f"the best possible; random choices reach {mean:,.2f}",
         f"mean likeness of a row to the nearest chosen row: {found.similarity:.3f}, random {near:.3f}",
     ]
+    if found.embedded:
+        lines.append(f"embedded with {found.embedded}")
     unmet = [x for x in found.lines if not x.met]
     lines += [f"  note: {x}" for x in found.notes] + [f"  not met: {x.message}" for x in unmet[:limit]]
     lines += [f"  and {len(unmet) - limit} more of the spec's numbers (--json)"] if len(unmet) > limit else []
@@ -236,11 +249,12 @@ def _selection_text(store: Any, found: Any, action: int | None, out: Path | None
 
 @click.command("map")
 @folder
+@with_model
 @click.option("--refit", is_flag=True, help="Lay the map out anew, turned to lie over the one before.")
 @click.option("--colour", "colour", default="family", show_default=True, type=click.Choice(["family", "cluster", "verdict"]))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for map.png and map.html (default: FOLDER/report).")
 @as_json
-def map_(folder: Path, refit: bool, colour: str, out: Path | None, json_: bool) -> None:
+def map_(folder: Path, model: str, refit: bool, colour: str, out: Path | None, json_: bool) -> None:
     """Lay the rows out in the plane, rows that ask for like things side by side; rows keep their place between versions."""
     from . import engine, mapping
     from .store import Store
@@ -249,6 +263,7 @@ def map_(folder: Path, refit: bool, colour: str, out: Path | None, json_: bool) 
     spec = engine.spec_of(store)
     names = mapping.colours(store, spec, colour)
     with progress() as step:
-        done = mapping.lay_out(store, refit=refit, progress=step)
+        done = mapping.lay_out(store, refit=refit, model=model, progress=step)
     paths = mapping.draw(store, spec, done, out or folder / "report", colour=colour, names=names)
-    _say(json_, {**done.as_dict(), **paths}, lambda: done.sentence + "".join(f"\nwrote {p}" for p in paths.values()))
+    lines = [done.sentence, *([f"embedded with {done.embedded}"] if done.embedded else []), *(f"wrote {p}" for p in paths.values())]
+    _say(json_, {**done.as_dict(), **paths}, "\n".join(lines))

@@ -51,7 +51,7 @@ class Map:
     fitted: bool            # laid out now, not taken from before
     far: float              # share of rows unlike any anchor
     kept: float | None      # share of neighbours in the plane that are neighbours by cosine too; None when not fitted now
-    model: str              # what the vectors were made with: their length and a hash of the anchors
+    embedded: str = ""      # what the prompts were embedded with, and why
 
     @property
     def sentence(self) -> str:
@@ -64,11 +64,12 @@ class Map:
         return text
 
     def as_dict(self) -> dict[str, Any]:
-        return {"rows": len(self.row), "anchors": self.anchors, "fitted": self.fitted, "far": self.far, "kept": self.kept}
+        return {"rows": len(self.row), "anchors": self.anchors, "fitted": self.fitted, "far": self.far, "kept": self.kept,
+                "embedded": self.embedded}
 
 
 def lay_out(
-    store: Store, *, refit: bool = False, vectors: Vectors | None = None, progress: Progress | None = None
+    store: Store, *, refit: bool = False, vectors: Vectors | None = None, model: str = "", progress: Progress | None = None
 ) -> Map:
     """Give every row of the newest version a place, keep it as the signals map_x and map_y, and return the map.
 
@@ -78,18 +79,20 @@ def lay_out(
     over the old places (Procrustes).
     """
     rows = store.rows(columns=["row", "uid", "instruction", "input"])
-    space = space_of(store, rows, vectors)
     path = store.path / "map" / "anchors.npz"
     before = _load(path)
-    if before is not None and before[0].shape[1] != space.shape[1]:
+    vectors = vectors or Vectors(store.path)
+    space = space_of(store, rows, vectors, model)
+    made = "" if vectors.used is None else vectors.used.hash
+    if before is not None and (before[0].shape[1] != space.shape[1] or before[2] != made):
         if not refit:
             raise CurationError(
-                f"{path}: the map was laid out with vectors of length {before[0].shape[1]}, now they have {space.shape[1]}",
-                "curation map FOLDER --refit lays it out anew",
+                f"{path}: the map was laid out with other vectors ({vectors.why or 'another model'})",
+                "curation map FOLDER --refit lays it out anew; --model full or --model static takes the model of before",
             )
         before = None
     kept = None
-    anchors, places = before if before is not None else (space[:0], np.zeros((0, 2), np.float32))
+    anchors, places = before[:2] if before is not None else (space[:0], np.zeros((0, 2), np.float32))
     if before is None or refit:
         at = _draw(rows["uid"].to_pylist())
         fresh = np.asarray(space[at], np.float32)
@@ -98,12 +101,11 @@ def lay_out(
         if before is not None and len(places):
             laid = _turned(laid, place(fresh, anchors, places)[0])
         anchors, places = fresh, laid.astype(np.float32)
-        _save(path, anchors, places)
+        _save(path, anchors, places, made)
     xy, cosine = place(space, anchors, places, progress)
     row = rows["row"].to_numpy()
     store.add_signals("map", {"map_x": pa.array(xy[:, 0]), "map_y": pa.array(xy[:, 1])})
-    mark = f"{space.shape[1]}-{xxhash.xxh3_64_hexdigest(places.tobytes())}"
-    return Map(row, xy, len(anchors), kept is not None, float((cosine < FAR).mean()), kept, mark)
+    return Map(row, xy, len(anchors), kept is not None, float((cosine < FAR).mean()), kept, vectors.why)
 
 
 def _draw(uids: Sequence[str]) -> np.ndarray:
@@ -113,19 +115,20 @@ def _draw(uids: Sequence[str]) -> np.ndarray:
     return np.sort(np.array([i for _, i in order[:ANCHORS]], np.int64))
 
 
-def _load(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Return vectors and places of the anchors and the hash of the model, None before the first layout."""
     if not path.exists():
         return None
     try:
         with np.load(path, allow_pickle=False) as held:
-            return held["vectors"].astype(np.float32), held["places"]
+            return held["vectors"].astype(np.float32), held["places"], str(held["model"])
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as e:
         raise CurationError(f"{path}: not a readable map ({e})", "remove it and run curation map again") from e
 
 
-def _save(path: Path, anchors: np.ndarray, places: np.ndarray) -> None:
+def _save(path: Path, anchors: np.ndarray, places: np.ndarray, model: str) -> None:
     with atomic(path) as f:
-        np.savez(f, vectors=anchors, places=places)
+        np.savez(f, vectors=anchors, places=places, model=np.array(model))
 
 
 # ---- the layout

@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int], None]
 
 KIND = "selection"      # of the action in the verdict log; in a ledger, why a row that was not chosen is left out
 GROUND = 200_000        # rows chosen from at most, or 4 for each row wanted when that is more; a draw of the others is left out
-ASKED = 0.3             # weight of how a row asks and answers beside what it is about: docs/diversity.md
+ASKED = 0.3             # weight of how a row asks and answers beside what it is about: docs/selection.md
 FLAGGED = 0.5           # what a row with an open warning counts against a clean one
 DRAWS = 5               # random choices of the same size that the choice is compared with
 MEASURED = 10_000       # rows on which the exact nearest cosine is measured
@@ -54,10 +54,11 @@ class Selection:
     random_similarity: tuple[float, ...]
     notes: tuple[str, ...]
     lines: tuple[coverage.Line, ...]    # the choice against the spec's numbers
+    embedded: str = ""                  # what the prompts were embedded with, and why
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, without the table."""
-        names = ("size", "rows", "eligible", "left_out", "drawn", "neighbours", "objective", "bound", "similarity")
+        names = ("size", "rows", "eligible", "left_out", "drawn", "neighbours", "objective", "bound", "similarity", "embedded")
         return {
             **{n: getattr(self, n) for n in names},
             "random_objective": list(self.random_objective),
@@ -77,13 +78,14 @@ def select(
     *,
     seed: int = 0,
     vectors: Vectors | None = None,
+    model: str = "",
     progress: Progress | None = None,
 ) -> Selection:
     """Return the choice of `size` rows of a folder by spec, flags, verdicts and diversity; nothing is written.
 
     Left out are rows with a rejecting verdict, rows that the policy would drop, and rows with an open error. An earlier
     selection does not count against a row. `seed` moves only the random choices for comparison. `vectors`: where
-    embeddings of the prompts come from (default: the folder's own).
+    embeddings of the prompts come from (default: the folder's own); `model`: as `Vectors.of` takes it.
     """
     if size < 1:
         raise CurationError(f"--size {size}: a choice has at least one row", "for example --size 1000")
@@ -107,7 +109,8 @@ def select(
     draw = _draw(uids.to_pylist(), size, groups, accepted)
     some = at[draw]
     view = state.rows.select(["uid", "instruction", "input", "response"]).take(pa.array(some))
-    space = task_space(view, space_of(store, view, vectors))
+    vectors = vectors or Vectors(store.path)
+    space = task_space(view, space_of(store, view, vectors, model))
     reach = Reach(space, neighbours_for(len(draw), size), weight[some], progress)
     family = _family_codes(state, spec)[some]
     picked = choose(
@@ -130,14 +133,14 @@ def select(
         tuple(reach.objective(x) for x in others),
         _similarity(space, picked.rows, measured),
         tuple(_similarity(space, x, measured) for x in others),
-        tuple(notes), tuple(lines),
+        tuple(notes), tuple(lines), vectors.why,
     )
 
 
-def space_of(store: Store, rows: pa.Table, vectors: Vectors | None = None) -> np.ndarray:
+def space_of(store: Store, rows: pa.Table, vectors: Vectors | None = None, model: str = "") -> np.ndarray:
     """Return (n, dim) embeddings of unit length of the prompts of `rows`, from the folder's cache where they are there."""
     asked, given = (pc.fill_null(rows[c], "").to_pylist() for c in ("instruction", "input"))
-    return (vectors or Vectors(store.path)).of(rows["uid"].to_pylist(), prompts(asked, given))
+    return (vectors or Vectors(store.path)).of(rows["uid"].to_pylist(), prompts(asked, given), model)
 
 
 def task_space(rows: pa.Table, space: np.ndarray) -> np.ndarray:

@@ -119,7 +119,7 @@ def test_another_model_asks_for_a_refit(store: Store) -> None:
             return np.repeat(super().of(*args), 2, axis=1) / np.float32(np.sqrt(2))     # type: ignore[arg-type]
 
     lay_out(store, vectors=Words())
-    with pytest.raises(CurationError, match="length 64, now they have 128"):
+    with pytest.raises(CurationError, match="laid out with other vectors"):
         lay_out(store, vectors=Wider())
     assert lay_out(store, vectors=Wider(), refit=True).fitted
 

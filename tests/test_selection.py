@@ -23,6 +23,8 @@ from .rows import make_rows
 class Words:
     """Bags of hashed words as vectors: alike texts are near each other, nothing is loaded."""
 
+    used, why = None, "bags of words"
+
     def of(self, uids: Sequence[str], texts: Sequence[str], model: str = "") -> np.ndarray:
         out = np.full((len(texts), 64), 1e-3, np.float32)
         for i, text in enumerate(texts):
