@@ -21,6 +21,9 @@ from curation.train.runs import Recipe
 
 from curation.errors import CurationError
 from curation.model import MESSAGES
+from curation.store import Store, read_arrow
+
+from .rows import make_rows
 
 SAMPLE = Path(__file__).parents[1] / "sample_data"
 
@@ -101,7 +104,10 @@ def test_planted_wrong_labels_come_to_the_top_of_the_queue(tmp_path: Path) -> No
     """At least five times as many in the top decile as anywhere; the run leaves the queue in the dataset folder."""
     rows, planted = label_rows()
     folder = tmp_path / "set"
-    (folder / "rows").mkdir(parents=True)
+    given = [{"instruction": r["instruction"], "input": r["input"], "response": r["output"]} for r in rows]
+    store = Store.create(folder)
+    store.import_rows(make_rows(given).to_batches(), source="label rows")
+    uids = store.rows(columns=["uid"])["uid"].to_pylist()
     made = folder / "vetted" / "1"
     made.mkdir(parents=True)
     turns = [
@@ -114,7 +120,7 @@ def test_planted_wrong_labels_come_to_the_top_of_the_queue(tmp_path: Path) -> No
     numbers = [r["row"] for r in rows]
     columns = {
         "row": pa.array(numbers, pa.int64()),
-        "uid": pa.array([f"u{i}" for i in numbers]),
+        "uid": pa.array(uids),
         "family": pa.array(["label"] * len(rows)),
         "messages": pa.array(turns, MESSAGES),
     }
@@ -130,6 +136,10 @@ def test_planted_wrong_labels_come_to_the_top_of_the_queue(tmp_path: Path) -> No
     lines = (folder / "queues" / "hard-r0.jsonl").read_text(encoding="utf-8").splitlines()
     queue = [json.loads(line) for line in lines]
     assert len(queue) <= round(0.1 * len(rows))
+    (kept,) = (folder / "signals").glob("asked.training-*.arrow")
+    signals = read_arrow(kept)
+    assert signals["uid"].to_pylist() == uids and set(signals["region"].to_pylist()) == {"easy", "hard", "ambiguous"}
+    assert signals["train_loss_last"].null_count == 0
     found = len({e["row"] for e in queue} & planted)
     assert found / len(queue) >= 5 * len(planted) / len(rows), (found, len(queue), len(planted), len(rows))
 

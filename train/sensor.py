@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import CurationError
-from curation.store import atomic
+from curation.store import Store, atomic
 
 #: One visit of one row: its place among the compiled rows, its mean token loss, the share of its tokens that were likeliest.
 VISIT = np.dtype([("at", "<i4"), ("loss", "<f4"), ("hit", "<f4")])
@@ -143,6 +143,18 @@ def write_queue(folder: Path, run: str, entries: Sequence[dict[str, Any]]) -> Pa
     with atomic(path, "w") as f:
         f.writelines(json.dumps(e, ensure_ascii=False) + "\n" for e in entries)
     return path
+
+
+#: Columns of row_losses.parquet that become signals of the dataset folder.
+AS_SIGNALS = ("train_loss_first", "train_loss_last", "loss_drop", "forgotten", "region")
+
+
+def write_signals(folder: Path, losses: pa.Table) -> None:
+    """Keep what training says as signals of the folder's newest rows, by content; rows that were not trained have none."""
+    store = Store(folder)
+    known = {uid: i for i, uid in enumerate(losses["uid"].to_pylist())}
+    at = pa.array([known.get(uid) for uid in store.rows(columns=["uid"])["uid"].to_pylist()], pa.int64())
+    store.add_signals("training", {name: losses[name].combine_chunks().take(at) for name in AS_SIGNALS})
 
 
 def read(run_dir: Path) -> pa.Table:

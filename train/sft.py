@@ -566,6 +566,7 @@ def _save_row_losses(run_dir: Path, recipe: Recipe, prepared: Prepared, model: A
         hard = sensor.queue(table, families_of(Path(recipe.set), "train", train), run_dir.name)
         with disk_errors(run_dir, "the queue of hard rows"):
             sensor.write_queue(folder, run_dir.name, hard)
+            sensor.write_signals(folder, table)
 
 
 def _save_model(run_dir: Path, recipe: Recipe, tokenizer: Any, model: Any) -> None:
