@@ -183,33 +183,34 @@ def describe(found: Clusters, asks: Sequence[str], inputs: Sequence[str], flagge
     return pa.Table.from_pylist(lines, pa.schema(list(CLUSTER_COLUMNS.items())))
 
 
-def _asked(asks: list[str], inputs: list[str], around: Counter[str], drawn: int) -> tuple[list[str], list[str], str, float]:
-    """Return (commonest verb-noun pairs, most distinctive words, commonest verb, its share) of some prompts."""
-    pairs = Counter(verb_noun(a) for a in asks)
-    verbs = Counter(verb_noun(a)[0] for a in asks)
+def _asked(asks: list[str], inputs: list[str], around: Counter[str], drawn: int) -> tuple[list[str], list[str], list[str]]:
+    """Return (commonest verb-noun pairs, most distinctive words, commonest verbs) of some prompts.
+
+    The verbs are one that orders a fifth of the prompts, or else the two commonest.
+    """
+    found = [verb_noun(a) for a in asks]
+    pairs, verbs = Counter(found), Counter(v for v, _ in found if v)
     inside = Counter(w for a, g in zip(asks, inputs) for w in set(edge_words(a, g)))
     n = len(asks)
-    lift = {
-        w: c / n * np.log((c / n) / (max(around[w], 1) / drawn))
-        for w, c in inside.items() if w not in _STOP and w not in _MARKS and any(x.isalpha() for x in w) and c >= max(min(n, 2), 0.2 * n)
-    }
+    often = {w: c for w, c in inside.items() if c >= max(min(n, 2), _SAID * n) and any(x.isalpha() for x in w)}
+    lift = {w: c / n * np.log((c / n) / (max(around[w], 1) / drawn)) for w, c in often.items() if w not in _STOP | _MARKS}
     words = [w for w, v in sorted(lift.items(), key=lambda x: (-x[1], x[0])) if v > 0][:6]
     common = [f"{v} {x}".strip() for (v, x), c in pairs.most_common(3) if v and c >= 0.1 * n]
-    verb, count = max(((v, c) for v, c in verbs.items() if v), key=lambda x: (x[1], x[0]), default=("", 0))
-    return common, words, verb, count / max(1, n)
+    most = sorted(verbs, key=lambda v: (-verbs[v], v))[:2]
+    return common, words, most[:1] if most and verbs[most[0]] >= _SAID * n else most
 
 
-def _name(said: tuple[list[str], list[str], str, float], taken: set[str]) -> str:
+def _name(said: tuple[list[str], list[str], list[str]], taken: set[str]) -> str:
     """Return a name that no cluster before has: the verb-noun pair, or the verb and what sets the cluster apart."""
-    pairs, words, verb, share = said
-    verb = verb if share >= _SAID else ""
+    pairs, words, verbs = said
+    verb = verbs[0] if len(verbs) == 1 else ""
     fresh = [w for w in words if w not in verb.split()]
-    stems = [*pairs[:1], " ".join([x for x in (verb, *fresh[:1]) if x]), " ".join([x for x in (verb, *fresh[:2]) if x]),
-             " ".join([*pairs[:1], *fresh[:1]]), " ".join([*pairs[:1], *fresh[:3]])]
-    name = next((s for s in stems if s and s not in taken), None)
-    if name is None:
-        stem = next((s for s in stems if s), "other")
-        name = stem if stem not in taken else next(f"{stem} {i}" for i in range(2, 10**6) if f"{stem} {i}" not in taken)
+    stems = [pairs[:1], [verb, *fresh[:1]], [verb, *fresh[:2]], [*pairs[:1], *fresh[:1]], [*pairs[:1], *fresh[:3]],
+             [" or ".join(verbs), *words[:1]], [" or ".join(verbs), *words[:2]], ["other"]]
+    names = [" ".join(x for x in stem if x) for stem in stems]
+    stem = next(n for n in names if n)
+    name = next((n for n in names if n and n not in taken), None)
+    name = name or next(f"{stem} {i}" for i in range(2, 10**6) if f"{stem} {i}" not in taken)
     taken.add(name)
     return name
 
