@@ -265,5 +265,6 @@ def map_(folder: Path, model: str, refit: bool, colour: str, out: Path | None, j
     with progress() as step:
         done = mapping.lay_out(store, refit=refit, model=model, progress=step)
     paths = mapping.draw(store, spec, done, out or folder / "report", colour=colour, names=names)
-    lines = [done.sentence, *([f"embedded with {done.embedded}"] if done.embedded else []), *(f"wrote {p}" for p in paths.values())]
+    said = [f"embedded with {done.embedded}"] if done.embedded else []
+    lines = [done.sentence, *said, *(f"wrote {p}" for p in paths.values())]
     _say(json_, {**done.as_dict(), **paths}, "\n".join(lines))
