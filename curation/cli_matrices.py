@@ -12,7 +12,7 @@ from .errors import CurationError
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--edge", is_flag=True, help="Edge cases instead of refusals: what is asked, named, corrected, declined or answered.")
+@click.option("--edge", is_flag=True, help="Edge cases instead: what is asked, named, corrected, declined or answered.")
 @click.option("--rows", "cell", nargs=3, metavar="CATEGORY SIDE ANSWER", help="List the row numbers behind one cell.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def matrix(folder: Path, edge: bool, cell: tuple[str, str, str] | None, json_: bool) -> None:
