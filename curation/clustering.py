@@ -67,12 +67,11 @@ def cluster(
     assert vectors.ndim == 2, f"vectors must be (n, dim), got {vectors.shape}"
     assert keys is None or len(keys) == n, f"{0 if keys is None else len(keys)} keys for {n} vectors"
     say = progress or (lambda what, done, total: None)
-    rng = np.random.default_rng(seed)
     if keys is None:
-        keys = rng.integers(0, 2**63, n, dtype=np.uint64)
+        keys = np.random.default_rng(seed).integers(0, 2**63, n, dtype=np.uint64)
     draw = _first(keys, DRAWN)
     drawn = np.asarray(vectors[draw], np.float32)
-    points, weights = _points(drawn, rng, say)
+    points, weights = _points(drawn, keys[draw], seed, say)
     if len(points) < 2:
         return _one(vectors, points)
     cuts = None if k is not None and groups is not None else _Cuts.of(drawn, keys[draw], say)
@@ -101,12 +100,15 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return (x / np.where(length > 0, length, 1)).astype(np.float32)
 
 
-def _points(drawn: np.ndarray, rng: np.random.Generator, say: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Return the leaves of the tree and their weights in rows: the different rows, or k-means centres of them."""
+def _points(drawn: np.ndarray, keys: np.ndarray, seed: int, say: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Return the leaves of the tree and their weights in rows: the different rows, or k-means centres of them.
+
+    k-means starts from rows chosen by key and seed, so that a row more leaves nearly all of them in place.
+    """
     distinct, count = _distinct(drawn)
     if len(distinct) <= TREE:
         return distinct, count
-    start = drawn[np.sort(rng.choice(len(drawn), POINTS, replace=False))]
+    start = drawn[_first((keys.astype(np.uint64) + np.uint64(seed)) * _MIX[0], POINTS)]
     centres = kmeans(drawn, start, say, rounds=4)
     label, _, _ = assign(drawn, centres)
     count = np.bincount(label, minlength=len(centres)).astype(np.float64)
