@@ -100,25 +100,63 @@ class Part:
 
 def deal(sketches: Sketches, use: np.ndarray, first: int, parts: int, lo: int, hi: int) -> list[Part]:
     """Return parts lo to hi - 1 of a slice whose first row has the number `first`. use: 1 for a row that takes part."""
-    bands = len(sketches.keys)
-    taken = np.flatnonzero(use)
-    keys = sketches.keys[:, taken]
-    where = ((keys * MIX).astype(np.uint64) * np.uint64(parts) >> np.uint64(32)).astype(np.uint16).ravel()
-    inside = np.flatnonzero((where >= lo) & (where < hi))
-    order = inside[np.argsort(where[inside], kind="stable")]        # by part, then band, then row
-    ends = np.cumsum(np.bincount(where[inside], minlength=hi)[lo:hi])
-    position = np.empty(len(taken), np.int32)
-    mark = np.zeros(len(taken), np.bool_)
+    keys = np.array(sketches.keys)      # what comes out of an object store is read-only, another type to the kernels
+    glimpse = np.array(sketches.glimpse)
+    rows = np.zeros(hi - lo, np.int64)
+    cells = np.zeros((hi - lo, len(keys)), np.int64)
+    _count_cells(keys, np.array(use), parts, lo, hi, rows, cells)
+    row_at = np.concatenate([[0], np.cumsum(rows)])
+    cell_at = np.concatenate([[0], np.cumsum(cells)])
+    row = np.empty(row_at[-1], np.int64)
+    place, key = np.empty(cell_at[-1], np.int32), np.empty(cell_at[-1], np.uint32)
+    _fill_cells(keys, np.array(use), parts, lo, hi, row_at[:-1].copy(), cell_at[:-1].reshape(cells.shape).copy(), row, place, key)
     out = []
-    for mine in np.split(order, ends[:-1]):
-        band, at = np.divmod(mine, max(1, len(taken)))
-        mark[at] = True
-        rows = np.flatnonzero(mark)
-        mark[rows] = False
-        position[rows] = np.arange(len(rows), dtype=np.int32)
-        start = np.searchsorted(band, np.arange(bands + 1))
-        out.append(Part(first + taken[rows], sketches.glimpse[taken[rows]], start, position[at], keys.ravel()[mine]))
+    for k in range(hi - lo):
+        at = cell_at[k * len(keys):(k + 1) * len(keys) + 1]
+        mine, cut = row[row_at[k]:row_at[k + 1]], slice(at[0], at[-1])
+        out.append(Part(first + mine, glimpse[mine], at - at[0], place[cut].copy(), key[cut].copy()))
     return out
+
+
+@njit(nogil=True)
+def _part(key, parts):
+    return np.int64((np.uint64(np.uint32(key * MIX)) * np.uint64(parts)) >> np.uint64(32))
+
+
+@njit(nogil=True, cache=True)
+def _count_cells(keys, use, parts, lo, hi, rows, cells):
+    """Count, for parts lo to hi - 1, the rows that have a key there, and the keys of each band."""
+    last = np.full(hi - lo, -1, np.int64)
+    for i in range(keys.shape[1]):
+        if use[i] == 0:
+            continue
+        for b in range(keys.shape[0]):
+            p = _part(keys[b, i], parts) - lo
+            if 0 <= p < hi - lo:
+                cells[p, b] += 1
+                if last[p] != i:
+                    last[p] = i
+                    rows[p] += 1
+
+
+@njit(nogil=True, cache=True)
+def _fill_cells(keys, use, parts, lo, hi, row_at, cell_at, row, place, key):
+    """Write the rows of each part from row_at on, and the keys of each band with the place of their row from cell_at on."""
+    first = row_at.copy()
+    last = np.full(hi - lo, -1, np.int64)
+    for i in range(keys.shape[1]):
+        if use[i] == 0:
+            continue
+        for b in range(keys.shape[0]):
+            p = _part(keys[b, i], parts) - lo
+            if 0 <= p < hi - lo:
+                if last[p] != i:
+                    last[p] = i
+                    row[row_at[p]] = i
+                    row_at[p] += 1
+                place[cell_at[p, b]] = row_at[p] - 1 - first[p]
+                key[cell_at[p, b]] = keys[b, i]
+                cell_at[p, b] += 1
 
 
 def group(s: Search, *parts: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
