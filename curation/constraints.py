@@ -791,10 +791,7 @@ def _capital_words(text: str) -> Iterator[Constraint]:
             spots += list(_AMOUNT.finditer(text, end, further))
         done = False
         for a in spots:
-            if a.group("plain"):
-                least, most = number(a.group("lo2")), None
-            else:
-                least, most = bounds(a)
+            least, most = (number(a.group("lo2")), None) if a.group("plain") else bounds(a)
             done = True
             yield from _pair(
                 "change_case:capital_word_frequency", {}, "capital_frequency", "capital_relation", least, most, m.span()

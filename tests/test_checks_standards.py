@@ -22,7 +22,7 @@ SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 def run(fn, *given, spec=None, family=""):
     rows = make_rows([{"instruction": a, "response": b} for a, b in given])
-    if fn in (s.items, s.case):
+    if fn in (s.items, s.case, s.stated):
         return fn(rows).to_pylist()
     names = pa.array([family] * len(given), pa.string())
     return fn(rows, spec or Spec(), names, pa.array([1.0] * len(given), pa.float32())).to_pylist()
@@ -138,10 +138,41 @@ def test_precision_on_labelled_rows():
     empty, zero = pa.array([""] * len(data)), pa.array([0.0] * len(data))
     hit = {*s.length(rows, Spec(), empty, zero)["row"].to_pylist(), *s.items(rows)["row"].to_pylist()}
     right = sum(data[i]["verdict"] == "violated" for i in hit)
-    assert right / len(hit) >= 0.80
-    assert right >= 17      # of 24 violated rows; five of the others list items in prose
+    assert right / len(hit) >= 0.85
+    assert right >= 21      # of 24 violated rows
 
 
 def test_a_maximum_of_is_a_bound():
     assert [(x.least, x.most) for x in s.limits("Summarise it in a maximum of 100 words.")] == [(None, 100)]
     assert [(x.least, x.most) for x in s.limits("Summarise it in a minimum of 100 words.")] == [(100, None)]
+
+
+def test_stated_constraints():
+    flags = run(s.stated, ('Make a pun with the word "taco".', "It was a-maize-ing."),
+                ('Make a pun with the word "taco".', "Let us taco bout it."),
+                ("Write a line using the words 'run' and 'hope'.", "He runs on, hoping for rain."),
+                ("Answer in German only.",
+                 "The sea is calm and the sky is blue and all of the birds are in the trees by the house."),
+                ("Insert the words 'like' or 'as' into it.", "He ran like the wind."))
+    assert [(f["row"], f["field"], f["message"]) for f in flags] == [
+        (0, "instruction", "The prompt asks to use 'taco'; the response does not keep to it."),
+        (3, "instruction", "The prompt asks for the language 'de'; the response does not keep to it.")]
+    assert 'Make a pun with the word "taco".'[flags[0]["start"]: flags[0]["end"]] == 'word "taco"'
+
+
+def test_items_in_prose_are_counted_when_there_are_too_many():
+    flags = run(s.items, ("Name two metals.", "Metals include iron, tin, zinc, and lead."),
+                ("Name three metals.", "Three metals are iron, tin, and zinc. Others include lead, gold, and silver."),
+                ("Name three metals.", "Three metals are iron, tin, and zinc."),
+                ("Name three of the four metals.",
+                 "The metals are iron, tin, zinc, and lead. Of these, three are iron, tin, and zinc."),
+                ("Name two metals.", "One is iron, which has rust, weight, and use."),
+                ("Name two metals.", "Two metals are soft, heavy lead and tin."))
+    assert [(f["row"], f["message"]) for f in flags] == [
+        (0, "The prompt asks for 2 items; the response has 4."), (1, "The prompt asks for 3 items; the response has 6.")]
+
+
+def test_signal_lists_the_kinds_once():
+    rows = make_rows([{"instruction": "Use no commas. Answer in 20 to 30 words.", "response": "x"},
+                      {"instruction": "Why?", "response": "x"}])
+    assert s.constraints(rows)["constraints"].to_pylist() == [["punctuation:no_comma", "length_constraints:number_words"], []]

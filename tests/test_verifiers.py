@@ -241,6 +241,7 @@ def test_loops_need_four_rounds() -> None:
 def test_sentences_stop_at_end_marks_but_not_at_titles() -> None:
     assert count_sentences("Dr. Lee met Mr. A. Smith. They spoke! Did they?") == 3
     assert count_sentences("no mark") == 1 and count_sentences("") == 0
+    assert count_sentences("<p>One.</p><p>Two.</p>") == 3 and count_sentences("Pi is 3.14 on x.com at 5. Wait...") == 2
 
 
 @pytest.mark.parametrize(

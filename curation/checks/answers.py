@@ -54,7 +54,7 @@ def _strangers(rows: pa.Table, min_words: int) -> list[int]:
 
 
 @check("response.mismatch", reads=("instruction", "input", "response"), severity="warning", action="review", scope="dataset")
-def mismatch(rows: pa.Table, vectors: Vectors, *, threshold: float = 0.12, min_words: int = 5, embed: bool = True) -> pa.Table:
+def mismatch(rows: pa.Table, vectors: Vectors, *, threshold: float = 0.18, min_words: int = 5, embed: bool = True) -> pa.Table:
     """The response answers another prompt: it shares no word with its own, and its meaning is far from it.
 
     Only rows whose response has at least `min_words` content words and none of the prompt's are embedded (4 to 7 % of
@@ -65,7 +65,7 @@ def mismatch(rows: pa.Table, vectors: Vectors, *, threshold: float = 0.12, min_w
     Why: one shifted line in a data file turns every answer into a non sequitur.
     Misses: wrong answers on the right topic; short answers; answers in other alphabets.
     False positives: lists of bare names, and creative tasks that leave the topic open.
-    Source: CHECKS 29. Of swapped Dolly answers 4 in 5 lie below the default, of clean ones 1 in 700.
+    Source: CHECKS 29. At the default 32 of 40 swapped Dolly answers are found and 2 of 2,796 others flagged.
     """
     found = Findings(rows)
     at = _strangers(rows, min_words)[:_MOST] if embed and importlib.util.find_spec("sentence_transformers") else []

@@ -62,9 +62,9 @@ def _leak(response: str, prompt: str) -> tuple[tuple[int, int], str] | None:
                 return m.span(), f"the speaker label {m.group().strip()!r}"
         elif not re.search(r"#{2,}|instruction|\btemplate|\bprompt", prompt, re.IGNORECASE):
             return m.span(), f"the heading {shorten(m.group().strip(), 30)!r} of another turn"
-    m = _NEXT_QUESTION.search(response)
-    if m and not _SPEAKS.search(prompt) and not prompt.lstrip().startswith(("Q:", "Question")):
-        return m.span(), "a further question with its answer"
+    further = _NEXT_QUESTION.search(response)
+    if further and not _SPEAKS.search(prompt) and not prompt.lstrip().startswith(("Q:", "Question")):
+        return further.span(), "a further question with its answer"
     return None
 
 
