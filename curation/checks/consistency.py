@@ -283,13 +283,13 @@ _SHAPES: tuple[tuple[str, str, str], ...] = (       # name, what has it, what la
        scope="dataset")
 def shape(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, least: int = 50, uniform: float = 0.97,
           spread: float = 4.5, min_family: float = 0.4) -> pa.Table:
-    """The response has another shape than its family: length, list, heading, bold, code block, final stop, first capital.
+    """The response has another shape than its family: length, list, heading, bold, code block, final stop, small first letter.
 
     Why: style is learnt first; a family answered in two shapes is answered in a mixture.
     Misses: families below `least` rows, and families that have no one shape. Limits the spec sets are constraint.length's.
     False positives: families that mix subtasks. A drift is a fact, not a fault, so the flag is info until the spec gives
     the check a severity of its own.
-    `uniform`: share of a family that must agree for the rest to be odd. `spread`: robust z-score (0.6745 (x - median) /
+    Source: CHECKS 8 and 11. `uniform`: share of a family that must agree for the rest to be odd. `spread`: robust z-score (0.6745 (x - median) /
     MAD, on log words) from which a length is odd; 3.5 is the usual mark (Iglewicz, Hoaglin 1993), lengths have long tails.
     """
     found = Findings(rows)
