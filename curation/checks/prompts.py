@@ -107,7 +107,7 @@ _MAKES = re.compile(r"\W*(?:write|create|generate|compose|make|design|draft|buil
 
 
 @signal("edge", reads=("instruction", "input"), gives=("edge", "needs_context"))
-def edge(rows: pa.Table, *, min_edge: float = 0.9) -> dict[str, pa.Array]:
+def edge(rows: pa.Table, *, min_edge: float = 0.7) -> dict[str, pa.Array]:
     """Which edge case a prompt is, "" = none, and how likely it is too vague to do without a question.
 
     Why: the edge-case matrix names what a set teaches about missing context, conflicts, false premises and requests out
