@@ -2,9 +2,10 @@
 
     python benchmarks/contamination.py DATA_FOLDER [--vectors FOLDER] [--out benchmarks/results/contamination.json]
 
-DATA_FOLDER holds contamination_pairs, benchmark_refs, alpaca_original and dup_pairs_labelled (JSONL); the last two may
-be missing. With --vectors the embedding tier is measured too, against the references of GSM8K, HumanEval and
-self-instruct (about three minutes of one core; vectors are kept in FOLDER). No text of the data is written to the result. Intervals: 95 % bootstrap over pairs (1,000 draws, seed 0).
+DATA_FOLDER holds contamination_pairs, benchmark_refs, alpaca_original and dup_pairs_labelled (JSONL); the last two may be
+missing. With --vectors the embedding tier is measured too, against the references of GSM8K, HumanEval and self-instruct
+(about three minutes of one core; vectors are kept in FOLDER). No text of the data is written to the result. Intervals: 95 %
+bootstrap over pairs (1,000 draws, seed 0).
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ def timed(check: Callable[..., pa.Table], rows: pa.Table, refs: pa.Table) -> dic
         flags = check(rows, refs, NoPast(rows.num_rows))
         wall.append(time.perf_counter() - t)
         cpu.append(time.process_time() - c)
-    return {"rows": rows.num_rows, "references": refs.num_rows, "flagged": flags.num_rows, "of these info": sum(x == "info" for x in flags["severity"].to_pylist()),
+    return {"rows": rows.num_rows, "references": refs.num_rows, "flagged": flags.num_rows,
+            "of these info": sum(x == "info" for x in flags["severity"].to_pylist()),
             "share flagged": round(flags.num_rows / rows.num_rows, 5), "wall s": round(float(np.median(wall)), 2),
             "cpu s": round(float(np.median(cpu)), 2)}
 
@@ -205,7 +207,7 @@ def labelled(folder: Path) -> dict[str, Any]:
     pairs = read(folder, "dup_pairs_labelled.jsonl")
     rows = make_rows(x for p in pairs for x in (p["a"], p["b"]))
     texts = semantic.views(rows)
-    space = semantic.joined([Vectors().of([], x) for x in texts])
+    space = semantic.joined([Vectors().of([""] * len(x), x) for x in texts])
     left = np.arange(0, 2 * len(pairs), 2)
     score = semantic.likeness(space, semantic.numbers_of(texts[1]), left, left + 1)
     same = np.array([p["label"] == "dup" for p in pairs])

@@ -125,6 +125,14 @@ def test_ngram_a_template_is_no_leak():
     assert len(found(ngram(few, references(test)))) == 10
 
 
+def test_ngram_part_of_a_short_reference_may_be_a_phrase():
+    question = "Which of the following is the binary representation of the decimal number 231?"
+    rows = rows_of("What is the binary representation of the decimal number 74?", f"Say: {question}")
+    part, whole = ngram(rows, references(question)).to_pylist()
+    assert (part["severity"], whole["severity"]) == ("info", None) and part["score"] < 0.8
+    assert part["message"].endswith("; a phrase in common may be all") and marked(rows, part).startswith("is the binary")
+
+
 def test_ngram_equal_references_count_once_and_others_are_told():
     rows = rows_of(DUCKS)
     ((_, _, message),) = found(ngram(rows, references(DUCKS, DUCKS.lower(), DUCKS + " Say it.")))
