@@ -378,6 +378,7 @@ class _Earlier:
         self.store, self.rows_hash = store, rows_hash
         self.tables: dict[str, pa.Table] = {rows_hash: rows}
         self.hashes: dict[tuple[str, str], np.ndarray] = {}
+        self.known: dict[tuple[tuple[tuple[str, str], ...], ...], np.ndarray] = {}
 
     def result(self, unit: Unit, keys: Mapping[str, str]) -> tuple[pa.Table, np.ndarray] | None:
         """Return (table of an earlier result, position in its rows for each present row or -1); None when none is usable."""
@@ -402,8 +403,10 @@ class _Earlier:
         asked = _asked_keys(unit, keys)
         if any(not self._signal_path(name, key).exists() for name, key in about["signals"].items()):
             return None
-        new = self._content(unit, self.rows_hash, asked)
-        return same_rows(new, self._content(unit, about["rows_hash"], about["signals"]))
+        new, old = self._columns(unit, self.rows_hash, asked), self._columns(unit, about["rows_hash"], about["signals"])
+        if (new, old) not in self.known:  # units that read the same columns share the answer
+            self.known[new, old] = same_rows(self._content(new, self.rows_hash), self._content(old, about["rows_hash"]))
+        return self.known[new, old]
 
     def _rows(self, version: str, rows_hash: str) -> bool:
         """Whether the folder still has these rows; a version number may have been given away again."""
@@ -413,9 +416,13 @@ class _Earlier:
             self.tables[rows_hash] = self.store.rows(version)
         return True
 
-    def _content(self, unit: Unit, rows_hash: str, asked: Mapping[str, str]) -> np.ndarray:
-        """Return (n,) uint64: a hash a row of all that the unit is handed."""
-        columns = [(rows_hash, name) for name in unit.reads] + [(asked[name], name) for name in sorted(asked)]
+    @staticmethod
+    def _columns(unit: Unit, rows_hash: str, asked: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Return (table, column) of all that the unit is handed: tables are named by the rows' hash or the signal's key."""
+        return (*((rows_hash, name) for name in sorted(unit.reads)), *((asked[name], name) for name in sorted(asked)))
+
+    def _content(self, columns: Sequence[tuple[str, str]], rows_hash: str) -> np.ndarray:
+        """Return (n,) uint64: a hash a row over these columns."""
         for source, name in columns:
             if (source, name) not in self.hashes:
                 table = self.tables[source] if source == rows_hash else read_arrow(self._signal_path(name, source))
