@@ -130,6 +130,7 @@ def test_the_table_takes_over_where_the_full_model_would_take_long(full, tmp_pat
     asked = Vectors(tmp_path)
     assert asked.of(uids, texts).shape == (5, d.DIM)
     assert asked.why.endswith("the full model would take about 120 min for 5 texts here (--model full takes it all the same)")
+    assert asked.of(["z"], ["few texts, which the full model would take"]).shape == (1, d.DIM)   # what was chosen first stays
     later = Vectors(tmp_path)
     later.of([*uids, "u5"], [*texts, "one more"])
     assert later.used is table and "embedded with before" in later.why
