@@ -63,6 +63,12 @@ class Map:
             text += f"\n{self.far:.0%} of the rows are unlike anything that was laid out; --refit makes room for them"
         return text
 
+    def frame(self) -> Any:
+        """Return the places as a DataFrame: row, map_x, map_y."""
+        import pandas as pd
+
+        return pd.DataFrame({"row": self.row, "map_x": self.xy[:, 0], "map_y": self.xy[:, 1]})
+
     def as_dict(self) -> dict[str, Any]:
         return {"rows": len(self.row), "anchors": self.anchors, "fitted": self.fitted, "far": self.far, "kept": self.kept,
                 "embedded": self.embedded}

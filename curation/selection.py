@@ -56,6 +56,10 @@ class Selection:
     lines: tuple[coverage.Line, ...]    # the choice against the spec's numbers
     embedded: str = ""                  # what the prompts were embedded with, and why
 
+    def frame(self) -> Any:
+        """Return the table of the choice as a DataFrame."""
+        return self.table.to_pandas()
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, without the table."""
         names = ("size", "rows", "eligible", "left_out", "drawn", "neighbours", "objective", "bound", "similarity", "embedded")

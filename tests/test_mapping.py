@@ -36,6 +36,7 @@ def test_alike_rows_lie_together_and_the_places_are_signals(store: Store) -> Non
     signals = store.signals()
     assert signals is not None and np.array_equal(signals["map_x"].to_numpy(), laid.xy[:, 0])
     assert "laid out anew on 56 rows" in laid.sentence
+    assert laid.frame().columns.tolist() == ["row", "map_x", "map_y"] and len(laid.frame()) == 56
 
 
 def test_rows_keep_their_place_when_others_come(store: Store) -> None:

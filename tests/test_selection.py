@@ -83,6 +83,8 @@ def test_size_targets_reasons_and_comparison_with_random(store: Store, spec: Spe
     assert table.column_names == list(selecting.COLUMNS) and table.num_rows == 20
     assert table["rank"].to_pylist() == list(range(1, 21))
     assert len(set(table["uid"].to_pylist())) == 20 and all(table["reason"].to_pylist())
+    assert list(found.frame().columns) == list(selecting.COLUMNS) and len(found.frame()) == 20
+    assert found.embedded == "bags of words"
     count = {f: table["family"].to_pylist().count(f) for f in ("label", "write")}
     assert 4 <= count["label"] <= 11 and 4 <= count["write"] <= 11
     assert found.objective > max(found.random_objective) and found.objective <= found.bound
