@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 import quality_refusals  # noqa: E402
+import quality_responses  # noqa: E402
 import quality_style  # noqa: E402
 from rows import make_rows  # noqa: E402
 
@@ -210,6 +211,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     quality_refusals.write(args.folder, args.out.parent / "quality_refusals.json")
+    quality_responses.write(args.folder, args.out.parent / "quality_responses.json")
     quality_style.write(args.folder, args.out.parent / "quality_style.json")
 
 

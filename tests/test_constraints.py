@@ -90,7 +90,7 @@ def test_all_25_kinds_are_known():
     [
         'Define the word "limerick".',
         "Count how often the word 'fig' appears in the text.",
-        'Rewrite the sentence: "Please do not use the word fig in any of the letters that you write to your dear old aunt in Rome."',
+        'Rewrite it: "Please do not use the word fig in any of the letters that you write to your dear aunt in Rome."',
         "Delete the paragraph from this 1000-word article that does not belong.",
         "Compare JSON and XML.",
         "Name a phrase that rhymes with the word 'fig'.",

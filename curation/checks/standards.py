@@ -201,6 +201,13 @@ _MORE_THAN_ONE = re.compile(r"\band\s+(?:\d|two|three|four|five|one|a|an|for eac
                             r"\bat least\b|\bup to\b|\bor more\b|\bper\b|^\w+\s*[-–]\s*\w+\s|\bto\b\s+\d", re.IGNORECASE)
 
 
+#: a prompt without it asks for no number of items: a verb of listing straight before a number, or bullets
+_ITEMS_CUE = (r"(?i)bullet|\b(?:of|list|name|give|me|provide|suggest|generate|brainstorm|identify|outline)\s+(?:\d|one|"
+              r"two|three|four|five|"
+              r"six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|"
+              r"forty|fifty|sixty|seventy|eighty|hundred|a\s+hundred|single)")
+
+
 @check("constraint.items", reads=("instruction", "response"), severity="warning", action="review")
 def items(rows: pa.Table) -> pa.Table:
     """The response has more or fewer list items than the prompt asks for.
@@ -212,8 +219,7 @@ def items(rows: pa.Table) -> pa.Table:
     Source: CHECKS 13: of plain counts on prose lists, 7 of 19 were right.
     """
     found = Findings(rows)
-    mask = pc.fill_null(pc.match_substring_regex(
-        rows["instruction"], r"(?i)bullet|list|name|give|provide|suggest|generate|come up|brainstorm|identify|outline"), False)
+    mask = pc.fill_null(pc.match_substring_regex(rows["instruction"], _ITEMS_CUE), False)
     at = np.flatnonzero(np.asarray(mask))
     sub = rows.take(pa.array(at))
     for i, instruction, response in zip(at.tolist(), texts(sub, "instruction"), texts(sub, "response")):
@@ -227,7 +233,7 @@ def items(rows: pa.Table) -> pa.Table:
 
 def _items(instruction: str, response: str) -> tuple[int, int, str] | None:
     """Return (wanted, found, kind) when the list items of `response` do not number what `instruction` asks for."""
-    m = _BULLETS.search(instruction)
+    m = _BULLETS.search(instruction) if "bullet" in instruction.lower() else None
     if m:
         before = instruction[max(0, m.start() - 30): m.start()]
         if re.search(r"\b(?:at least|up to|each|per|least|most|than|over|under|first|these|the)\s+$|[-–]\s*$|\bto\s+$", before,

@@ -1,0 +1,195 @@
+"""Measures the checks of responses and stated constraints: planted flaws, flaws that people found, constraints read and kept.
+
+    python benchmarks/quality_responses.py DATA_FOLDER [--out benchmarks/results/quality_responses.json]
+
+DATA_FOLDER holds the labelled JSONL files; a part whose file is missing is left out. No text of the data is written to the
+result. Intervals: 95 % bootstrap over rows or prompts (1,000 draws, seed 0), at 0 and 1 Wilson. Nothing here is fitted to
+labels: the checks are rules and one threshold, so the numbers need no cross-validation; rows kept apart are the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quality_style import LEAST, line, read, share, table
+
+from curation.checks import CHECKS, answers
+from curation.constraints import Constraint, extract
+from curation.engine import run_table
+from curation.spec import Spec
+from curation.verifiers import verify
+
+HERE = Path(__file__).resolve().parent
+#: checks that need no other rows and no policy
+ROW_CHECKS = [id for id in CHECKS if id.split(".")[0] in ("response", "constraint", "prompt") and id != "response.majority"]
+
+
+def found(data: list[dict[str, Any]], checks: list[str] | None = None) -> dict[int, list[tuple[str, list[int]]]]:
+    """Return {row: [(check, related rows)]} of the warnings and errors."""
+    flags, _ = run_table(table(data), Spec(), checks=checks)
+    out: dict[int, list[tuple[str, list[int]]]] = defaultdict(list)
+    columns = (flags[c].to_pylist() for c in ("row", "check", "severity", "related"))
+    for row, check, severity, related in zip(*columns):
+        if severity != "info":
+            out[row].append((check, related))
+    return out
+
+
+def f1(truth: Sequence[bool], said: Sequence[bool]) -> dict[str, Any]:
+    """Return precision, recall and F1, the last with its interval."""
+    t, s = np.asarray(truth), np.asarray(said)
+
+    def of(t: np.ndarray, s: np.ndarray) -> float:
+        both = float((t & s).sum())
+        return 2 * both / max(1.0, float(t.sum() + s.sum()))
+
+    rng = np.random.default_rng(0)
+    draws = [of(t[k], s[k]) for k in (rng.integers(0, len(t), len(t)) for _ in range(1000))]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {"precision": share(t[s].tolist()), "recall": share(s[t].tolist()),
+            "f1": {"value": round(of(t, s), 4), "low": round(float(low), 4), "high": round(float(high), 4), "n": len(t)}}
+
+
+def planted(folder: Path) -> dict[str, Any]:
+    """All checks at their defaults on the planted flaws; a twin of a planted copy is no clean row for the duplicate checks."""
+    data = read(folder, "injected_flaws.jsonl")
+    hits = found(data)
+    copies = {i for i, r in enumerate(data) if any("duplicate" in f for f in r["flaws"])}
+    said = [any(not c.startswith("dup.") or data[i]["flaws"] or not copies & set(related) for c, related in hits[i])
+            for i in range(len(data))]
+    types = sorted({f for r in data for f in r["flaws"]})
+    return {"rows": f1([bool(r["flaws"]) for r in data], said),
+            "clean rows flagged": share([said[i] for i, r in enumerate(data) if not r["flaws"]]),
+            "flagged on clean rows": dict(Counter(
+                c for i, r in enumerate(data) if not r["flaws"] and said[i] for c, _ in hits[i])),
+            "recall by flaw": {t: share([said[i] for i, r in enumerate(data) if t in r["flaws"]]) for t in types}}
+
+
+def cleaned(folder: Path) -> dict[str, Any]:
+    """Rows that people cleaned, with rows a reader judged; unjudged rows that were flagged are counted apart."""
+    data = read(folder, "alpaca_cleaned_diff.jsonl")
+    hits = found(data, ROW_CHECKS)
+    flaw = [bool(r["changed"]) or r.get("adjudicated") == "flaw" for r in data]
+    known = [bool(r["changed"]) or bool(r.get("adjudicated")) for r in data]
+    rest = [i for i in hits if hits[i] and not known[i]]
+    return {"precision on judged rows": share([flaw[i] for i in sorted(hits) if hits[i] and known[i]]),
+            "recall": share([bool(hits[i]) for i in range(len(data)) if flaw[i]]),
+            "unjudged rows flagged": dict(Counter(hits[i][0][0] for i in rest)), "unjudged rows": known.count(False)}
+
+
+def natural(folder: Path) -> dict[str, Any]:
+    """Random rows read one by one."""
+    data = read(folder, "alpaca_audit180.jsonl")
+    hits = found(data, ROW_CHECKS)
+
+    def of(verdict: str) -> dict[str, Any]:
+        return share([bool(hits[i]) for i, r in enumerate(data) if r["verdict"] == verdict])
+
+    return {"flaws found": of("flaw"), "rows marked ok that were flagged": of("ok")}
+
+
+def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
+    out = {}
+    for k, v in kwargs.items():
+        if v is not None:
+            out[k] = tuple(sorted(x.lower() for x in v)) if isinstance(v, list) else v
+            if isinstance(v, str) and k not in ("relation", "let_relation", "capital_relation"):
+                out[k] = " ".join(v.lower().split()).rstrip(".")
+    return out
+
+
+def _same(id: str, want: list[dict[str, Any]], got: list[dict[str, Any]]) -> bool:
+    """Return whether the arguments agree; a list of keywords may be stated in parts."""
+    if id in ("keywords:existence", "keywords:forbidden_words"):
+        return {w for x in want for v in x.values() for w in v} == {w for x in got for v in x.values() for w in v}
+    return len(want) == len(got) and all(x in got for x in want)
+
+
+def typed(folder: Path) -> dict[str, Any]:
+    """Kinds and arguments of the constraints read from the IFEval prompts."""
+    truth, said, right = [], [], []
+    for r in read(folder, "ifeval_constraints.jsonl"):
+        got: list[Constraint] = extract(r["prompt"])
+        want, ids = set(r["instruction_id_list"]), {c.id for c in got}
+        for id in sorted(want | ids):
+            truth.append(id in want)
+            said.append(id in ids)
+        for id in want & ids:
+            given = [_plain(k) for i, k in zip(r["instruction_id_list"], r["kwargs"]) if i == id]
+            right.append(_same(id, given, [_plain(c.kwargs) for c in got if c.id == id]))
+    return {"kinds": f1(truth, said), "arguments right": share(right)}
+
+
+def agreement(folder: Path) -> dict[str, Any]:
+    """Our verdicts beside the reference's."""
+    same = [verify(id, r["response"], kwargs) == bool(verdict)
+            for r in read(folder, "ifeval_constraints.jsonl") if r["followed"] is not None
+            for id, kwargs, verdict in zip(r["instruction_id_list"], r["kwargs"], r["followed"])]
+    return {"same verdict": share(same)}
+
+
+def violated(folder: Path) -> dict[str, Any]:
+    """Constraints stated in natural prompts and broken; borderline rows left out."""
+    data = read(folder, "constraint_labelled.jsonl")
+    hits = found(data, [c for c in CHECKS if c.startswith("constraint.")])
+    keep = [i for i, r in enumerate(data) if r["verdict"] != "borderline"]
+    return f1([data[i]["verdict"] == "violated" for i in keep], [bool(hits[i]) for i in keep])
+
+
+def outvoted(folder: Path) -> dict[str, Any]:
+    """Four solutions a question: is the one that the majority contradicts wrong?"""
+    solutions = [(r["question"], s) for r in read(folder, "gsm8k_solutions.jsonl") for s in r["solutions"]]
+    rows = table([{"instruction": q, "output": s["solution"]} for q, s in solutions])
+    wrong = [not s["is_correct"] for _, s in solutions]
+    at = answers.majority(rows)["row"].to_pylist()
+    return {"wrong among flagged": share([wrong[i] for i in at]), "wrong among all": share(wrong),
+            "flagged among wrong": share([i in set(at) for i, w in enumerate(wrong) if w])}
+
+
+PARTS: tuple[tuple[str, str, Callable[[Path], dict[str, Any]]], ...] = (
+    ("planted flaws", "injected_flaws.jsonl", planted), ("cleaned rows", "alpaca_cleaned_diff.jsonl", cleaned),
+    ("random rows", "alpaca_audit180.jsonl", natural), ("constraints read", "ifeval_constraints.jsonl", typed),
+    ("reference verdicts", "ifeval_constraints.jsonl", agreement), ("constraints broken", "constraint_labelled.jsonl", violated),
+    ("majority", "gsm8k_solutions.jsonl", outvoted),
+)
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Measure every part whose file is there; "measured" is what the report shows beside a check."""
+    result: dict[str, Any] = {name: fn(folder) for name, file, fn in PARTS if (folder / file).exists()}
+    measured = []
+    broken, vote = result.get("constraints broken"), result.get("majority")
+    if broken and broken["precision"]["n"] >= LEAST:
+        for check in ("constraint.length", "constraint.items"):
+            measured.append(line(check, "labelled rows of Alpaca (all constraint checks together)",
+                                 "a stated constraint is broken",
+                                 broken["f1"]["n"], broken["precision"], broken["recall"]))
+    if vote:
+        measured.append(line("response.majority", "GSM8K, four solutions by weak models a question", "the answer is wrong",
+                             vote["wrong among all"]["n"], vote["wrong among flagged"], vote["flagged among wrong"]))
+    return {**result, "measured": measured}
+
+
+def write(folder: Path, out: Path) -> dict[str, Any]:
+    """Measure and write the result as JSON."""
+    result = measure(folder)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "quality_responses.json")
+    args = parser.parse_args()
+    print(json.dumps(write(args.folder, args.out), indent=1))
+
+
+if __name__ == "__main__":
+    main()
