@@ -354,7 +354,8 @@ def dense(t: Texts, glimpse: np.ndarray, room: np.ndarray, s: Search, *, threads
                                         s.floor))
         many = length > HOT_RUN
         common.append((shingle[edge[many]], length[many], owner[each > HOT_RUN].astype(np.int32)))
-    lists = _lists(*(np.concatenate(x) for x in zip(*common, strict=True)), size, s.floor)
+    shingle, length, owner = (np.concatenate(x) for x in zip(*common, strict=True))
+    lists = _lists(shingle, length, owner, size, s.floor)
     more, left_out = _by_common(t, sets, size, *lists, s, threads_of(threads))
     return distinct(np.concatenate([*found, more])), left_out
 

@@ -364,7 +364,10 @@ def blocks(size: np.ndarray, left: np.ndarray, right: np.ndarray, limit: int = B
 
 def sizes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> np.ndarray:
     """Return the bytes of each row over all columns."""
-    return sum((np.asarray(pc.fill_null(pc.binary_length(c), 0)).astype(np.int64) for c in columns), np.int64(0))
+    out = np.zeros(len(columns[0]), np.int64)
+    for c in columns:
+        out += np.asarray(pc.fill_null(pc.binary_length(c), 0))
+    return out
 
 
 def apart(

@@ -272,7 +272,8 @@ def asked_and_answered(n, seed):
     tasks = ["How do I cook pasta for two people?", "Is the sky blue, yes or no?", "Write a note of thanks to {} for the evening",
              "Please explain how a bill becomes a law in {}", "A train goes 60 km in {} hours. How fast is it?"]
     answers = [LONG, LONG.replace("nine", "eight"), "Yes", "No.", "I'm sorry, but I can't help with that.", "It is 30",
-               "Answer: 20", "Daniel Minahan directed both episodes of season three.", LONG.upper(), "Dear {}, " + LONG, "Ünï " + LONG]
+               "Answer: 20", "Daniel Minahan directed both episodes of season three.", LONG.upper(), "Dear {}, " + LONG,
+               "Ünï " + LONG]
     out = []
     for _ in range(n):
         slot = rng.choice(["Maria", "Peter", "Ghana", "2", "3"])

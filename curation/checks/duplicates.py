@@ -171,21 +171,15 @@ def _some_related(number: np.ndarray, own: np.ndarray, lead: np.ndarray, start: 
     return pa.ListArray.from_arrays(pa.array(offset, pa.int32()), pa.array(out))
 
 
-def _repeats(columns: Columns, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _repeats(columns: Columns, identity: np.ndarray, memory: _Memory | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return (copy, of): rows that are equal to an earlier row once folded, and the first such row."""
     from ..sketch import copies
 
     _, copy, of = copies(identity)
-    equal = np.ones(len(copy), np.bool_)
-    for c in columns:
-        equal &= np.asarray(pc.equal(c.take(pa.array(copy)), c.take(pa.array(of))))
-    for plainly in (_plainly, _folded):
-        doubt = np.flatnonzero(~equal)
-        if len(doubt):
-            same = np.ones(len(doubt), np.bool_)
-            for c in columns:
-                same &= np.asarray(pc.equal(plainly(c.take(pa.array(copy[doubt]))), plainly(c.take(pa.array(of[doubt])))))
-            equal[doubt] = same
+    if memory is None:
+        equal = _equal(columns, of, copy)
+    else:
+        equal = memory.judged("equal", of, copy, lambda a, b: _equal(columns, a, b))
     odd = np.flatnonzero(~equal)        # the same shingles in another order: told apart by the text itself
     first: dict[tuple[str, ...], int] = {}
     texts = zip(*(_folded(c.take(pa.array(copy[odd]))).to_pylist() for c in columns), strict=True)
@@ -193,6 +187,20 @@ def _repeats(columns: Columns, identity: np.ndarray) -> tuple[np.ndarray, np.nda
         of[k] = first.setdefault((str(of[k]), *text), int(copy[k]))
     real = of != copy
     return copy[real], of[real]
+
+
+def _equal(columns: Columns, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the mask of pairs of rows whose columns are equal once folded; few need Python."""
+    out = np.ones(len(left), np.bool_)
+    for c in columns:
+        out &= np.asarray(pc.equal(c.take(pa.array(left)), c.take(pa.array(right))))
+    for plainly in (_plainly, _folded):
+        doubt = np.flatnonzero(~out)
+        same = np.ones(len(doubt), np.bool_)
+        for c in columns if len(doubt) else ():
+            same &= np.asarray(pc.equal(plainly(c.take(pa.array(left[doubt]))), plainly(c.take(pa.array(right[doubt])))))
+        out[doubt] = same
+    return out
 
 
 def _plainly(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -218,7 +226,7 @@ def exact(rows: pa.Table, *, past: Past) -> pa.Table:
     False positives: code or labels in which case or white space carries the meaning.
     """
     columns, memory = _columns(rows), _Memory(past, rows.num_rows)
-    copy, of = _repeats(columns, memory.identity("identity", columns))
+    copy, of = _repeats(columns, memory.identity("identity", columns), memory)
     memory.keep()
     number = rows["row"].to_numpy()
     root = np.arange(rows.num_rows)
@@ -639,7 +647,7 @@ def boilerplate(
     from ..sketch import identities
 
     columns, memory = _columns(rows), _Memory(past, rows.num_rows)
-    copy, of = _repeats(columns[3:], memory.identity("response", columns[3:]))
+    copy, of = _repeats(columns[3:], memory.identity("response", columns[3:]), memory)
     memory.keep()
     refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
     root = np.arange(rows.num_rows)
