@@ -289,7 +289,8 @@ def shape(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, 
     Misses: families below `least` rows, and families that have no one shape. Limits the spec sets are constraint.length's.
     False positives: families that mix subtasks. A drift is a fact, not a fault, so the flag is info until the spec gives
     the check a severity of its own.
-    Source: CHECKS 8 and 11. `uniform`: share of a family that must agree for the rest to be odd. `spread`: robust z-score (0.6745 (x - median) /
+    Source: CHECKS 8 and 11. `uniform`: share of a family that must agree for the rest to be odd.
+    `spread`: robust z-score (0.6745 (x - median) /
     MAD, on log words) from which a length is odd; 3.5 is the usual mark (Iglewicz, Hoaglin 1993), lengths have long tails.
     """
     found = Findings(rows)

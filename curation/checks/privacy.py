@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise, product
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -255,6 +255,7 @@ _FORMS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(rf"\bthe corner of (?:{_CAP}[ ,]{{1,2}}){{1,5}}and {_CAP}(?:(?<!\.) {_CAP}){{0,3}}(?<!\.)"), 0.8),
     (re.compile(r"\bP\.? ?O\.? ?Box \d{1,6}\b|\bPostbox \d{1,5}\b", re.IGNORECASE), 0.8),
 )
+_MOST_NUMBERS = 2000    # numbers of a text looked at as houses: a table of figures holds no addresses
 _HOUSE = re.compile(r"(?<![\w/.,:$€£#-])\d{1,6}[A-Za-z]?(?![\w%$€£]|[.,:]\d)")
 #: what stands before the number of a house in the forms of other languages; a public house as often as not
 _STREET_THEN = re.compile(rf"(?:{_STREET_BEFORE} (?:{_CAP} ){{1,4}}|(?:{_CAP} )?{_PART}{_STREET_END} )$")
@@ -292,7 +293,7 @@ def _addresses(text: str, region: str) -> Iterator[Hit]:
 
 def _houses(text: str, taken: list[tuple[int, int]]) -> Iterator[Hit]:
     """Yield numbers with a street of another language, or with names after words that announce an address."""
-    for m in _HOUSE.finditer(text):
+    for m in islice(_HOUSE.finditer(text), _MOST_NUMBERS):
         head = text[max(0, m.start() - 80): m.start()]
         last = head.rsplit(None, 1)[-1] if head.endswith(" ") and head.strip() else ""
         named = last[:1].isupper() or last[:1].isdigit()
@@ -520,7 +521,9 @@ _MAY_BE_SECRET = (r"://[^\s/@]+:[^\s@]+@|PRIVATE KEY|PuTTY-User-Key|(?i:passw(?:
 _ASSIGNED = re.compile(
     r"(?i)\b(?P<name>[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|token))[\"']?"
     r"\s*(?:=|:=|:)\s*(?P<quote>[\"'`]?)(?P<value>[^\s\"'`<>{}()\[\],;]{8,120})(?P=quote)")
-_KEY_BLOCK = re.compile(r"-*BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY[ A-Z]*-*.*?-*END (?:[A-Z0-9]+ )*PRIVATE KEY[ A-Z]*-*", re.DOTALL)
+_KEY_BLOCK = re.compile(r"-{0,5}BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-{0,5}[^-]{0,8000}"
+                        r"-{0,5}END (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-{0,5}")
+_PIECE = 2000       # characters of a text that the detectors are given at once: some of their patterns are quadratic
 _PLACEHOLDER = re.compile(r"(?i)^(?:your|my|the|some|enter|insert|change|replace|put)|"
                           r"^(?:user|username|admin|root|foo|name)?[:_-]?(?:pass(?:word|wd)?|pw|pwd|secret|key|token)\d{0,3}$|x{4,}|\*{3,}|\.{3}|^\$|%s|^os\.|^env|process\.env|"
                           r"^(?:none|null|true|false|string|required|test\w{0,6}|example\w*|placeholder|password\w{0,4})$")
@@ -539,11 +542,12 @@ def _detectors() -> list[tuple[str, list[re.Pattern[str]]]]:
 
 def find_secrets(text: str) -> list[tuple[str, int, int, bool]]:
     """Return (kind, start, end, placeholder) of the keys and passwords in `text`, in order, without overlaps."""
-    found: list[tuple[str, int, int, bool]] = [("Private Key", *m.span(), False) for m in _KEY_BLOCK.finditer(text)]
+    blocks = _KEY_BLOCK.finditer(text) if "PRIVATE KEY" in text and "END " in text else ()
+    found: list[tuple[str, int, int, bool]] = [("Private Key", *m.span(), False) for m in blocks]
     spans = [(a, b) for _, a, b, _ in found]
     for kind, patterns in _detectors():
-        for pattern in patterns:
-            for m in pattern.finditer(text):
+        for pattern, start in product(patterns, range(0, len(text), _PIECE)):
+            for m in pattern.finditer(text, start, min(len(text), start + _PIECE + 200)):
                 part = m.span(1) if m.re.groups and m.group(1) else m.span()
                 if part[0] < part[1] and not _meets(spans, part):
                     spans.append(part)
