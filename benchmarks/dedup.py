@@ -1,6 +1,7 @@
 """Near-duplicates: ours against rensa and datasketch, one run, same rows, against the exact join.
 
-    python benchmarks/dedup.py [--rows 100000] [--source ROWS.jsonl] [--rounds 3] [--tools ours,exact,...] [--out NAME]
+    python benchmarks/dedup.py [--rows 100000] [--source ROWS.jsonl] [--rounds 3] [--tools ours,exact,...] [--grow 100000]
+                               [--out NAME]
 
 Every measurement is a process of its own; rounds are interleaved, so that a noisy neighbour hits all tools. Timed is
 texts in memory (Arrow for ours, Python strings for the others; `ours_jsonl`: from the file) to clusters or flags; imports,
@@ -189,6 +190,41 @@ def prepare(folder: Path, rows: int, source: Path | None, small: int) -> None:
             np.savez(folder / f"{name}-{unit}.npz", left=found.left, right=found.right)
 
 
+FIRST = ("import time; from curation import sketch; import pyarrow as pa; "
+         "sketch.near_pairs([pa.array(['one two three four five six', 'one two three four five seven'])]); print(time.process_time())")
+
+
+def started() -> dict[str, float]:
+    """Return CPU seconds of a process that imports the engine and finds pairs: with an empty cache of compiled code, and later."""
+    with tempfile.TemporaryDirectory() as cache:
+        run = [float(subprocess.run([sys.executable, "-c", FIRST], stdout=subprocess.PIPE, text=True, check=True,
+                                    env={**os.environ, "NUMBA_CACHE_DIR": cache}).stdout) for _ in range(4)]
+    return {"first": run[0], "later": statistics.median(run[1:])}
+
+
+def grown(rows: int, rounds: int) -> list[dict[str, Any]]:
+    """Return CPU seconds of `ours` on `rows` and 4 x `rows`: natural rows, one text, one text with one slot changed."""
+    sys.path.insert(0, str(HERE))
+    import corpus
+
+    from curation import sketch
+
+    sketch.warm()
+    out = []
+    for shape in ("natural", "same", "template", "slot"):
+        cpu = []
+        for n in (rows, 4 * rows):
+            made = corpus.corpus(n) if shape == "natural" else corpus.shaped(n, shape)
+            text, times = joined(pa.Table.from_pylist(made)), []
+            for _ in range(rounds):
+                before = time.process_time()
+                ours(text)
+                times.append(time.process_time() - before)
+            cpu.append(statistics.median(times))
+        out.append({"shape": shape, "rows": rows, "cpu": cpu[0], "cpu_4": cpu[1], "growth": cpu[1] / cpu[0]})
+    return out
+
+
 def report(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
     """Return the results as a markdown table: medians a tool."""
     lines = [f"{about['rows']:,} rows ({about['chars'] / 1e6:.0f} M characters), {about['cores']} cores, "
@@ -208,6 +244,12 @@ def report(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
         lines.append(f"| {tool}{star} | {mine[0]['rows']:,} | {cpu:.2f}{all_rows} | {wall:.2f} | {rate[tool]:,.0f} | "
                      f"{above:.0f} | {mine[0]['recall']:.4f} of {mine[0]['kind']} | {mine[0]['precision']:.4f} | "
                      + (f"{base / rate[tool]:.1f} x |" if base else "- |"))
+    if "started" in about:
+        lines += ["", f"Start-up, CPU s of the whole process: {about['started']['first']:.1f} with nothing compiled yet, "
+                  f"{about['started']['later']:.2f} later."]
+    if about.get("grown"):
+        lines += ["", "| shape | rows | CPU s | CPU s of 4 x | growth |", "| --- | ---: | ---: | ---: | ---: |"]
+        lines += [f"| {g['shape']} | {g['rows']:,} | {g['cpu']:.2f} | {g['cpu_4']:.2f} | {g['growth']:.2f} x |" for g in about["grown"]]
     return "\n".join(lines) + "\n"
 
 
@@ -218,6 +260,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tools", default=",".join((*OURS, *PEERS)))
+    parser.add_argument("--grow", type=int, default=0, help="also measure this many rows and 4 x as many, of several shapes")
     parser.add_argument("--out", default="dedup")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -231,6 +274,8 @@ def main() -> None:
     about: dict[str, Any] = {"rows": a.rows, "small": min(a.small, a.rows), "rounds": a.rounds, "cores": os.cpu_count(),
                              "machine": platform.machine(), "python": platform.python_version(),
                              "load": os.getloadavg()[0], "source": a.source.name if a.source else "invented words"}
+    about["started"] = started()
+    about["grown"] = grown(a.grow, a.rounds) if a.grow else []
     results = []
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), a.rows, a.source, about["small"])
