@@ -16,9 +16,18 @@ from typing import Any
 
 import heads as builder
 import numpy as np
+import pyarrow as pa
 from sklearn.metrics import f1_score, roc_auc_score
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from rows import make_rows
+
 from curation import edges, harm, refusal
+from curation.checks import CHECKS
+from curation.engine import run_table
+from curation.model import SIGNALS
+from curation.spec import Spec
 
 DRAWS = 1000
 CLASSES = ("comply", "refuse", "partial")
@@ -201,29 +210,27 @@ def shares(folder: Path) -> dict[str, Any]:
 
 
 def cleaned(folder: Path) -> dict[str, Any]:
-    """Rows that human cleaners changed or a reader called flawed: found by every row check with an error or a warning.
+    """Rows that human cleaners changed or a reader called flawed, found by the checks for what they looked for (MEANT).
 
-    Precision over rows that somebody has judged (borderline left out); rows flagged and judged by nobody are counted by
-    check. `meant`: the checks for what the cleaners looked for.
+    Precision over rows that somebody has judged, borderline left out; rows flagged and judged by nobody are counted by
+    check. On the random rows of audit180 every row check counts that gives an error or a warning.
     """
-    out: dict[str, Any] = {}
     data = builder.read(folder, "alpaca_cleaned_diff.jsonl")
     flaw = np.array([(bool(r["changed"]) and r["category"] != "cosmetic") or r.get("adjudicated") == "flaw" for r in data])
     ok = np.array([r.get("adjudicated") == "ok" for r in data])
-    open_ = np.array([r.get("adjudicated") is None for r in data])
-    by = _by_check(data)
-    for name, checks in (("meant", MEANT), ("all row checks", sorted(by))):
-        hit = np.zeros(len(data), bool)
-        hit[sorted(set().union(*(by.get(c, set()) for c in checks)))] = True
-        judged, wanted = np.flatnonzero(hit & (flaw | ok)), np.flatnonzero(flaw)
-        out[name] = {"precision, judged rows": interval(judged, lambda i, j=judged: float(flaw[j][i].mean())),
-                     "recall": interval(wanted, lambda i, h=hit, w=wanted: float(h[w][i].mean())),
-                     "flagged and judged by nobody": int((hit & ~flaw & open_).sum())}
-    out["judged by nobody, by check"] = {c: sum(not flaw[i] and data[i].get("adjudicated") is None for i in found)
-                                         for c, found in sorted(by.items())}
+    by = _by_check(data, MEANT)
+    hit = np.zeros(len(data), bool)
+    hit[sorted(set().union(*by.values()))] = True
+    judged, wanted = np.flatnonzero(hit & (flaw | ok)), np.flatnonzero(flaw)
+    out: dict[str, Any] = {
+        "precision, judged rows": interval(judged, lambda i: float(flaw[judged][i].mean())),
+        "recall": interval(wanted, lambda i: float(hit[wanted][i].mean())),
+        "judged by nobody, by check": {c: sum(not flaw[i] and data[i].get("adjudicated") is None for i in found)
+                                       for c, found in sorted(by.items())},
+    }
     audit = builder.read(folder, "alpaca_audit180.jsonl")
-    seen = _by_check(audit)
-    any_ = set().union(*seen.values())
+    seen = _by_check(audit, [c for c, unit in CHECKS.items() if unit.scope == "row"])
+    any_: set[int] = set().union(*seen.values())
     kinds = np.array([r["verdict"] for r in audit])
     hit = np.array([i in any_ for i in range(len(audit))])
     out["audit180"] = {"flaws found": interval(np.flatnonzero(kinds == "flaw"), lambda i: float(hit[kinds == "flaw"][i].mean())),
@@ -238,23 +245,21 @@ MEANT = ("response.empty", "response.placeholder", "response.mojibake", "respons
          "prompt.attachment", "prompt.impossible")
 
 
-def _by_check(data: list[dict[str, Any]]) -> dict[str, set[int]]:
-    """Return {row check: rows with an error or a warning}."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from rows import make_rows
-
-    from curation.checks import CHECKS
-    from curation.engine import run_table
-    from curation.spec import Spec
-
+def _by_check(data: list[dict[str, Any]], checks: Sequence[str]) -> dict[str, set[int]]:
+    """Return {check: rows with an error or a warning}; signals are made only for the checks that ask for them."""
     rows = make_rows([{"instruction": r["instruction"], "input": r["input"], "response": r["output"]} for r in data])
-    names = [c for c, unit in CHECKS.items() if unit.scope == "row"]
-    flags, _ = run_table(rows, Spec(), checks=names, overrides={c: {"on": False} for c in names
-                                                               if "on" in CHECKS[c].options.model_fields}, scopes=("row",))
+    asked = {need for c in checks for need in CHECKS[c].needs if need in SIGNALS and checks is not MEANT}
+    known: dict[str, Any] = {"spec": Spec(), "family": pa.nulls(len(data), pa.string()),
+                             "family_score": pa.nulls(len(data), pa.float32())}
+    if asked:
+        _, signals = run_table(rows, Spec(), checks=list(checks[:1]), scopes=("row",))
+        known |= {name: signals[name].combine_chunks() for name in signals.column_names[2:]}
     out: dict[str, set[int]] = {}
-    for check, row, severity in zip(*(flags[c].to_pylist() for c in ("check", "row", "severity"))):
-        if severity != "info":
-            out.setdefault(check, set()).add(row)
+    for check in checks:
+        unit = CHECKS[check]
+        flags = unit.run(rows, **{need: known[need] for need in unit.needs})
+        found = zip(flags["row"].to_pylist(), flags["severity"].to_pylist())
+        out[check] = {row for row, severity in found if (severity or unit.severity) != "info"}
     return out
 
 
@@ -264,7 +269,7 @@ PARTS: dict[str, tuple[tuple[str, ...], Callable[[Path], dict[str, Any]]]] = {
     "refusals on ordinary prompts (chatgpt)": (("chatgpt_refusals.jsonl",), ordinary),
     "prompts (xstest, in3, coconot)": (("xstest_completions.jsonl", "in3_vague_tasks.jsonl", "coconot.jsonl"), asked_prompts),
     "missing or impossible (alpaca)": (("alpaca_cleaned_diff.jsonl", "alpaca_audit180.jsonl"), missing),
-    "all row checks (alpaca)": (("alpaca_cleaned_diff.jsonl", "alpaca_audit180.jsonl"), cleaned),
+    "cleaned and random rows (alpaca)": (("alpaca_cleaned_diff.jsonl", "alpaca_audit180.jsonl"), cleaned),
     "heads on ordinary rows": (("dolly_3k.jsonl",), shares),
 }
 
