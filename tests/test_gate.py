@@ -135,6 +135,7 @@ families:
   - {id: qa, min_rows: 5, response: {answers: comply}}
   - {id: refusal, target: [0.5, 0.6]}
 gate: {min_rows: 10, min_reviewed: 1}
+checks: {response.mismatch: off}
 """)
     store = ready(
         tmp_path, [{"instruction": f"Question {i}?", "response": LONG + str(i), "family": "qa"} for i in range(4)], spec
