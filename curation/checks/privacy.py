@@ -584,10 +584,10 @@ def secret(rows: pa.Table) -> pa.Table:
         at = np.flatnonzero(mask_of)
         for i, text in zip(at.tolist(), rows[field].take(pa.array(at)).to_pylist()):
             hits = find_secrets(text)
-            real = [Hit("secret", a, b, 1.0) for _, a, b, placeholder in hits if not placeholder]
+            clean = mask(text, [Hit("secret", a, b, 1.0) for _, a, b, placeholder in hits if not placeholder]) if hits else ""
             for kind, start, end, placeholder in hits:
                 what = f"The {field} holds a secret ({kind})"
                 found.add(i, f"{what} that looks like a placeholder." if placeholder else f"{what}; mask it as [SECRET].",
                           field=field, span=(start, end), score=0.5 if placeholder else 0.95,
-                          fix=None if placeholder else mask(text, real), severity="info" if placeholder else None)
+                          fix=None if placeholder else clean, severity="info" if placeholder else None)
     return found.table()
