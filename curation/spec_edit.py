@@ -55,7 +55,7 @@ def _place(text: str, check: str, option: str, value: str) -> tuple[int, int, st
     whole = _value(root, "checks")
     if whole is None:
         put = f"checks:\n  {check}: {{{pair}}}\n"
-        if not root.flow_style:
+        if not (isinstance(root, yaml.MappingNode) and root.flow_style):
             return len(text), len(text), put
         return _first(root, f"checks: {{{check}: {{{pair}}}}}")
     own = _value(whole, check)
