@@ -57,12 +57,19 @@ def f1(truth: Sequence[bool], said: Sequence[bool]) -> dict[str, Any]:
 
 
 def planted(folder: Path) -> dict[str, Any]:
-    """All checks at their defaults on the planted flaws; a twin of a planted copy is no clean row for the duplicate checks."""
+    """All checks at their defaults on the planted flaws.
+
+    A duplicate flag finds the rows it names, not only the one it stands on; the clean twin of a planted copy is no clean row
+    for it.
+    """
     data = read(folder, "injected_flaws.jsonl")
     hits = found(data)
     copies = {i for i, r in enumerate(data) if any("duplicate" in f for f in r["flaws"])}
     said = [any(not c.startswith("dup.") or data[i]["flaws"] or not copies & set(related) for c, related in hits[i])
             for i in range(len(data))]
+    for i in list(hits):
+        for other in (x for c, related in hits[i] if c.startswith("dup.") for x in related if x in copies):
+            said[other] = True
     types = sorted({f for r in data for f in r["flaws"]})
     return {"rows": f1([bool(r["flaws"]) for r in data], said),
             "clean rows flagged": share([said[i] for i, r in enumerate(data) if not r["flaws"]]),

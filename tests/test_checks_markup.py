@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
 
-from curation.checks.markup import markup, turn_leak
+from curation.checks.markup import figure, markup, turn_leak
 
 
 def run(fn, *given):
@@ -72,3 +72,20 @@ def test_broken_tables_and_latex_are_for_information():
     )
     assert [(f["row"], f["severity"]) for f in flags] == [(0, "info"), (1, "info")]
     assert "a row has 3 cells, the header 2" in flags[0]["message"]
+
+
+def test_figures_that_are_not_there():
+    given = [
+        ("Name two birds.", "See the screenshot for details: emu, kiwi."),
+        ("Name two birds.", "![diagram](https://x.org/a.png)\nEmu, kiwi."),
+    ]
+    flags = run(figure, *given)
+    assert [given[f["row"]][1][f["start"] : f["end"]] for f in flags] == ["See the screenshot", "![diagram](https://x.org/a.png)"]
+    assert (
+        run(
+            figure,
+            ("Describe the attached figure.", "The attached figure shows a bird."),
+            ("Why?", "The picture was painted in 1900."),
+        )
+        == []
+    )

@@ -19,13 +19,11 @@ from .base import Findings, check, texts
 
 _READ = 400  # characters of prompt and response that are embedded
 _MOST = 1_500  # candidates that are embedded: about a minute on one core
-#: a task whose answer need not speak of its own words: something to make up, a name to give, material to handle
-_FREE = re.compile(
-    r"\W*(?:please |can you |could you )?(?:write|compose|generate|create|tell|make|suggest|come up with|invent|design|draft|"
-    r"give|provide|produce|"
-    r"name|names|list|identify|think of|brainstorm|craft|develop|construct|rewrite|translate|convert|complete|finish|"
-    r"continue|edit|say|"
-    r"paraphrase|rephrase|fill|choose|pick|predict|guess|insert|add|transform|describe)\b",
+#: a question, whose answer speaks of what was asked; a task to make, name or rework something may go anywhere
+_ASKS = re.compile(
+    r"\W*(?:please |so |and |hi,? |hello,? )?(?:what|why|how|who|whom|whose|when|where|which|is|are|was|were|do|does|did|can|"
+    r"could|should|would|will|"
+    r"has|have|explain|define|tell me (?:what|why|how|who|when|where|which|if|about)|in (?:what|which))\b",
     re.IGNORECASE,
 )
 
@@ -60,7 +58,8 @@ def mismatch(rows: pa.Table, vectors: Vectors, *, threshold: float = 0.18, min_w
     Only rows whose response has at least `min_words` content words and none of the prompt's are embedded (4 to 7 % of
     a set, two texts each, about 35 texts a second on one core), at most 1,500; without the package
     sentence-transformers, or with `embed: false`, nothing is flagged. `threshold`: cosine of prompt and response below
-    which the row is flagged; half of it for tasks such as "write", "list" or "name", whose answers may be far away.
+    which the row is flagged; half of it, and for information only, for tasks that are no question:
+    what is to be written or named may be about anything.
 
     Why: one shifted line in a data file turns every answer into a non sequitur.
     Misses: wrong answers on the right topic; short answers; answers in other alphabets.
@@ -78,12 +77,14 @@ def mismatch(rows: pa.Table, vectors: Vectors, *, threshold: float = 0.18, min_w
     both = vectors.of([f"{u}/prompt" for u in uids] + [f"{u}/response" for u in uids], prompts + responses, "full")
     cosine = np.einsum("ij,ij->i", both[: len(at)], both[len(at) :])
     for i, prompt, response, near in zip(at, prompts, texts(sub, "response"), cosine.tolist()):
-        if near < (threshold / 2 if _FREE.match(prompt) else threshold):
+        asks = bool(_ASKS.match(prompt))
+        if near < (threshold if asks else threshold / 2):
             found.add(
                 i,
                 f"The response shares no word with its prompt and is far from it in meaning (cosine {near:.2f}).",
                 span=(0, len(response)),
                 score=round(min(1.0, 0.6 + 2 * max(0.0, threshold - near)), 3),
+                severity=None if asks else "info",
             )
     return found.table()
 

@@ -213,3 +213,45 @@ def markup(rows: pa.Table) -> pa.Table:
         elif broken:
             found.add(i, f"The markup of the response is broken: {broken[1]}.", span=broken[0], severity="info", score=0.7)
     return found.table()
+
+
+# --- absent figure ---------------------------------------------------------------------------------------------------
+
+_PICTURE = r"(?:figure|image|picture|photo(?:graph)?|screenshot|diagram|chart|graph|illustration|graphic|drawing)"
+_FIGURE = re.compile(
+    rf"!\[[^\]\n]{{0,80}}\]\([^)\s]{{1,300}}\)|\b(?:refer to|see|look at|consult|check|view)\s+(?:the|this)\s+(?:attached|"
+    rf"above|accompanying|following|"
+    rf"enclosed|included)?\s*{_PICTURE}\b|\b(?:the|this)\s+(?:attached|accompanying|enclosed)\s+{_PICTURE}\b|"
+    rf"\bin the {_PICTURE}\s+(?:above|below|attached)\b|\b(?:shown|seen|depicted|illustrated) in the (?:attached |"
+    rf"above )?{_PICTURE}\b|"
+    rf"\b{_PICTURE}\s+(?:attached|above shows|below shows)\b",
+    re.IGNORECASE,
+)
+_ABOUT_PICTURES = re.compile(
+    rf"\b{_PICTURE}s?\b|markdown|html|\burl|https?:|\b(?:logo|painting|visual\w*|draw|design|sketch|caption|map|poster|meme|"
+    rf"infographic|"
+    r"slides?|presentation|table|plot|scene|film|movie|art\w*|report|paper|essay|e-?mail|letter|manual)\b|!\[",
+    re.IGNORECASE,
+)
+
+
+@check("response.figure", reads=("instruction", "input", "response"), severity="warning", action="review")
+def figure(rows: pa.Table) -> pa.Table:
+    """The response points at a picture that is not there.
+
+    Why: the model learns to promise figures that a text cannot hold.
+    Misses: pictures mentioned in other words, and all where the prompt speaks of pictures (prompt.attachment's).
+    False positives: quotations from an illustrated text.
+    Source: CHECKS 25, the side of the response.
+    """
+    found = Findings(rows)
+    mask = pc.match_substring_regex(rows["response"], rf"(?i)!\[|{_PICTURE}")
+    at = np.flatnonzero(np.asarray(pc.fill_null(mask, False)))
+    sub = rows.take(pa.array(at))
+    for i, instruction, given, response in zip(
+        at.tolist(), texts(sub, "instruction"), texts(sub, "input"), texts(sub, "response")
+    ):
+        m = _FIGURE.search(response)
+        if m and not _ABOUT_PICTURES.search(f"{instruction} {given}"[:2000]):
+            found.add(i, f"The response points at {shorten(m.group(), 40)!r}, which is not there.", span=m.span(), score=0.85)
+    return found.table()
