@@ -191,11 +191,12 @@ def prepare(folder: Path, rows: int, source: Path | None, small: int) -> None:
 
 
 FIRST = ("import time; from curation import sketch; import pyarrow as pa; "
-         "sketch.near_pairs([pa.array(['one two three four five six', 'one two three four five seven'])]); print(time.process_time())")
+         "sketch.near_pairs([pa.array(['one two three four five six', 'one two three four five seven'])]); "
+         "print(time.process_time())")
 
 
 def started() -> dict[str, float]:
-    """Return CPU seconds of a process that imports the engine and finds pairs: with an empty cache of compiled code, and later."""
+    """Return CPU seconds of a process that imports the engine and finds pairs: nothing compiled yet, and later."""
     with tempfile.TemporaryDirectory() as cache:
         run = [float(subprocess.run([sys.executable, "-c", FIRST], stdout=subprocess.PIPE, text=True, check=True,
                                     env={**os.environ, "NUMBA_CACHE_DIR": cache}).stdout) for _ in range(4)]
@@ -249,7 +250,8 @@ def report(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
                   f"{about['started']['later']:.2f} later."]
     if about.get("grown"):
         lines += ["", "| shape | rows | CPU s | CPU s of 4 x | growth |", "| --- | ---: | ---: | ---: | ---: |"]
-        lines += [f"| {g['shape']} | {g['rows']:,} | {g['cpu']:.2f} | {g['cpu_4']:.2f} | {g['growth']:.2f} x |" for g in about["grown"]]
+        lines += [f"| {g['shape']} | {g['rows']:,} | {g['cpu']:.2f} | {g['cpu_4']:.2f} | {g['growth']:.2f} x |"
+                  for g in about["grown"]]
     return "\n".join(lines) + "\n"
 
 
