@@ -519,7 +519,7 @@ def names(rows: pa.Table, *, on: bool = False) -> pa.Table:
 _MAY_BE_SECRET = (r"://[^\s/@]+:[^\s@]+@|PRIVATE KEY|PuTTY-User-Key|(?i:passw(?:or)?d|passphrase|secret|api[_ -]?key|token|pwd)"
                   r"[\w\"' -]{0,20}[:=]|[A-Za-z0-9_/+=.:-]{20}")
 _ASSIGNED = re.compile(
-    r"(?i)\b(?P<name>[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|token))[\"']?"
+    r"(?i)\b(?P<name>[\w.-]{0,40}(?:passw(?:or)?d|passphrase|pwd|secret|api[_-]?key|access[_-]?key|auth[_-]?token|token))[\"']?"
     r"\s*(?:=|:=|:)\s*(?P<quote>[\"'`]?)(?P<value>[^\s\"'`<>{}()\[\],;]{8,120})(?P=quote)")
 _KEY_BLOCK = re.compile(r"-{0,5}BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-{0,5}[^-]{0,8000}"
                         r"-{0,5}END (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-{0,5}")
