@@ -77,7 +77,7 @@ def mismatch(rows: pa.Table, vectors: Vectors, *, threshold: float = 0.18, min_w
     both = vectors.of([f"{u}/prompt" for u in uids] + [f"{u}/response" for u in uids], prompts + responses, "full")
     cosine = np.einsum("ij,ij->i", both[: len(at)], both[len(at) :])
     for i, prompt, response, near in zip(at, prompts, texts(sub, "response"), cosine.tolist()):
-        asks = bool(_ASKS.match(prompt))
+        asks = bool(_ASKS.match(prompt)) or "?" in prompt
         if near < (threshold if asks else threshold / 2):
             found.add(
                 i,
