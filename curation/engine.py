@@ -7,12 +7,14 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import signal as signals
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -340,10 +342,46 @@ def _makers() -> dict[str, Unit]:
     return {column: u for u in SIGNAL_UNITS.values() for column in u.gives}
 
 
+_IMPORT = re.compile(rb"^[ \t]*from (\.+)(\w*) import (?=(\([^)]*\)|[^\n]*))", re.MULTILINE)
+
+
 def _code(unit: Unit) -> str:
-    """Return the hash of the file a unit is written in, so that a mended check is run again in a checkout."""
+    """Return the hash of what a unit is written in: its file, the modules it imports, and what heads have learned."""
     path = inspect.getsourcefile(inspect.unwrap(unit.run))
-    return xxhash.xxh3_64_hexdigest(Path(path).read_bytes()) if path else ""
+    return _sources_hash(Path(path)) if path else ""
+
+
+@cache
+def _sources_hash(path: Path) -> str:
+    mark = xxhash.xxh3_64()
+    for part in (*sorted(_sources(path)), *sorted((Path(__file__).parent / "coefficients").glob("*.npz"))):
+        mark.update(part.read_bytes())
+    return mark.hexdigest()
+
+
+def _sources(path: Path) -> set[Path]:
+    """Return a file and the files of this package that it imports, at its top or in a function, and so on."""
+    seen: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            waiting += _imports(file)
+    return seen
+
+
+@cache
+def _imports(path: Path) -> list[Path]:
+    """Return the files that a file imports from this package: `from .a import b`, `from .. import a, b`."""
+    out = []
+    for dots, module, names in _IMPORT.findall(path.read_bytes()):
+        home = path.parents[len(dots) - 1]
+        for name in [module] if module else re.findall(rb"\w+", names):
+            file = home / f"{name.decode()}.py"
+            if file.exists():
+                out.append(file)
+    return out
 
 
 def _content_hash(spec: Spec) -> str:

@@ -1,5 +1,6 @@
 """The engine: cached by what a unit reads, the same result with and without workers, usable after an interrupt."""
 
+import inspect
 import subprocess
 import sys
 import time
@@ -204,3 +205,14 @@ def test_embedding_shows_its_progress(store: Store, monkeypatch: pytest.MonkeyPa
     engine.check(store, engine.spec_of(store), checks=["dup.semantic"], progress=lambda *step: seen.append(step))
     embedded = [step for step in seen if step[0] == "dup.semantic: embed"]
     assert embedded and embedded[0][1] == 1 and embedded[-1][1] == embedded[-1][2]
+
+
+def test_the_key_of_a_result_covers_what_its_check_is_built_on() -> None:
+    """A mended classifier is as good a reason to run a check again as a mended check."""
+    path = Path(str(sys.modules[inspect.unwrap(CHECKS["refusal.over"].run).__module__].__file__))
+    stems = {source.stem for source in engine._sources(path)}
+    assert {"refusals", "base", "refusal", "heads", "harm", "text", "model"} <= stems
+    assert not stems & {"engine", "store", "gate", "cli"}
+    near = engine._sources(Path(str(sys.modules[inspect.unwrap(CHECKS["dup.near"].run).__module__].__file__)))
+    assert {"sketch", "kernels", "shingles", "wording"} <= {source.stem for source in near}
+    assert engine._code(CHECKS["dup.near"]) != engine._code(CHECKS["refusal.over"])
