@@ -227,7 +227,7 @@ def report(
         for name, count in words.items()
     }
     found = measure(space, progress=progress) if space is not None and n else None
-    notes = () if spec.families else ("the spec names no families: these are the data's own, and nothing is held against targets",)
+    notes = () if spec.families else ("the spec names no families: these are the data's own, held against no targets",)
     return Coverage(n, tuple(lines(signals, spec)), families, mixes, effective, quantiles, found, notes)
 
 

@@ -257,9 +257,10 @@ class Watch(TrainerCallback):
             with disk_errors(self.run_dir, "metrics.jsonl"), (self.run_dir / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
             runs.write_state(self.run_dir, "running", step=step, steps=steps)
-            for name in ("loss", "lr", "tokens_per_s", "held_out_loss", "mfu") if self.board else ():
-                if name in line:
-                    self.board.add_scalar(name, line[name], step)
+            if self.board is not None:
+                for name in ("loss", "lr", "tokens_per_s", "held_out_loss", "mfu"):
+                    if name in line:
+                        self.board.add_scalar(name, line[name], step)
             if self.say:
                 self.say({"event": "step", "steps": steps, **line})
         world.wait()
@@ -463,12 +464,13 @@ def _trainer(run_dir: Path, recipe: Recipe, model: Any, plan: Plan, meter: Meter
     cuda = settings["device"][0] == "cuda"
     if settings["gradient_checkpointing"][0]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    shard: Any = recipe.shard and plan.world > 1  # annotated as text, documented as a truth value
     args = TrainingArguments(
         output_dir=str(run_dir / "checkpoints" / "unfinished"),
         max_steps=plan.steps,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=plan.accumulation,
-        fsdp=recipe.shard and plan.world > 1,
+        fsdp=shard,
         fsdp_config={"state_dict_type": "SHARDED_STATE_DICT"},  # each process writes and reads its own part
         ddp_find_unused_parameters=False,
         learning_rate=settings["lr"][0],

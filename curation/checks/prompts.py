@@ -142,7 +142,8 @@ def attachment(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Ar
     False positives: well-known pages and paintings that a model may know by heart; a warning (score .85) where an article
     is given by its title only.
     Source: of 60 findings of this check and `prompt.impossible` on 34,694 rows, read by eye, about 58 were right; none
-    on three clean sets. `min_family`: family score from which rows of a missing_context edge case are left to prompt.missing_context.
+    on three clean sets. `min_family`: family score from which rows of a missing_context edge case are left to
+    prompt.missing_context.
     """
     found = Findings(rows)
     skip = {i for at, _, _ in _in_edge_family(spec, family, pc.greater_equal(family_score, min_family), "missing_context")
