@@ -475,6 +475,7 @@ def _nearest(
     if vectors is None:
         new = nearest(book, prompts)
     else:
+        model = model or "full"     # the weight of meaning belongs to that model, and a later run must not take another
         space = vectors.of(["reference"] * len(texts), texts.to_pylist(), model)
         mine = vectors.of(part["uid"].to_pylist(), prompts.to_pylist(), model)
         new = nearest(book, prompts, _by_meaning(mine, space, text_hashes(words_of(texts))))
