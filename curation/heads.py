@@ -1,8 +1,5 @@
 """Small linear heads over hashed n-grams: the features, the coefficients shipped with the package, the scores."""
 
-# mypy: disable-error-code="call-arg,var-annotated,assignment"
-# The kernel is typed by numba when it is compiled; mypy does not know its integer widths.
-
 from __future__ import annotations
 
 import re
@@ -10,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -24,118 +20,6 @@ _PLAIN = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u00b4": "
                         "\u201d": '"', "\u00a0": " ", "\t": " ", "\r": "\n"})
 
 _ODD = re.compile("[\t\r`]")
-
-
-def _kernel() -> Any:  # noqa: C901 - one kernel, three loops
-    """Compile the feature kernel on first use, so that importing this file costs nothing."""
-    from numba import njit
-
-    u64 = np.uint64
-    k0, k1 = u64(0x9E3779B97F4A7C15), u64(0xBF58476D1CE4E5B9)
-
-    @njit(nogil=True, inline="always")
-    def mix(x):
-        x = (x ^ (x >> u64(31))) * k1
-        return x ^ (x >> u64(29))
-
-    @njit(nogil=True)
-    def tokens(text, token, start, stop):
-        """Hashes of the tokens: runs of letters, of digits, single signs and line ends; their number."""
-        n = 0
-        i = 0
-        while i < len(text):
-            c = text[i]
-            letter = (c >= 97 and c <= 122) or c == 39 or c >= 128
-            digit = c >= 48 and c <= 57
-            if c == 32:
-                i += 1
-                continue
-            h = u64(c) + k0
-            begin = i
-            i += 1
-            if letter or digit:
-                while i < len(text):
-                    d = text[i]
-                    same = ((d >= 97 and d <= 122) or d == 39 or d >= 128) if letter else (d >= 48 and d <= 57)
-                    if not same:
-                        break
-                    h = (h ^ u64(d)) * k0
-                    h = h ^ (h >> u64(32))
-                    i += 1
-            token[n], start[n], stop[n] = mix(h), begin, i
-            n += 1
-        return n
-
-    @njit(nogil=True)
-    def unique(found, n, index, value, at, idf):
-        """Write the distinct `found[:n]` with unit Euclidean length to index and value from `at`; the next position."""
-        part = np.sort(found[:n])
-        first = at
-        total = 0.0
-        for i in range(n):
-            if i and part[i] == part[i - 1]:
-                continue
-            index[at] = part[i]
-            value[at] = idf[part[i]]
-            total += value[at] * value[at]
-            at += 1
-        scale = np.float32(1.0 / np.sqrt(total)) if total > 0.0 else np.float32(0.0)
-        for i in range(first, at):
-            value[i] *= scale
-        return at
-
-    @njit(nogil=True, cache=True)
-    def features(data, offsets, idf, word_bits, char_bits, opening, index, value, indptr):
-        """N-grams of texts as sparse rows; index and value have room for `bound` entries a text (see _room)."""
-        words = u64((1 << word_bits) - 1)
-        chars = u64((1 << char_bits) - 1)
-        base = 1 << word_bits
-        at = 0
-        for r in range(len(offsets) - 1):
-            text = data[offsets[r]:offsets[r + 1]]
-            token = np.empty(len(text) + 1, u64)
-            start = np.empty(len(text) + 1, np.int64)
-            stop = np.empty(len(text) + 1, np.int64)
-            n = tokens(text, token, start, stop)
-            found = np.empty(3 * n + 3 * min(n, opening) + 1, np.int32)
-            m = 0
-            for i in range(n):
-                h = u64(0)
-                for j in range(i, min(i + 3, n)):
-                    h = mix((h + token[j]) * k0)
-                    found[m] = np.int32(h & words)
-                    m += 1
-                    if j < opening:
-                        found[m] = np.int32(mix(h ^ k1) & words)
-                        m += 1
-            at = unique(found, m, index, value, at, idf)
-            found = np.empty(3 * (len(text) + 2 * n) + 1, np.int32)
-            m = 0
-            i = 0
-            while i < len(text):
-                if text[i] == 32 or text[i] == 10:
-                    i += 1
-                    continue
-                end = i
-                while end < len(text) and text[end] != 32 and text[end] != 10:
-                    end += 1
-                size = end - i + 2      # the word between two blanks
-                for a in range(size):
-                    h = u64(7)
-                    for b in range(a, min(a + 5, size)):
-                        c = u64(32) if b == 0 or b == size - 1 else u64(text[i + b - 1])
-                        h = mix((h ^ c) * k0)
-                        if b - a >= 2:
-                            found[m] = np.int32(base + np.int64(h & chars))
-                            m += 1
-                i = end
-            at = unique(found, m, index, value, at, idf)
-            indptr[r + 1] = at
-
-    return features
-
-
-_compiled = lru_cache(maxsize=1)(_kernel)
 
 
 def plain(text: str, chars: int) -> str:
@@ -160,6 +44,8 @@ def ngrams(texts: Sequence[str], *, idf: np.ndarray | None = None) -> sparse.csr
     Word n-grams (1 to 3; those of the opening counted a second time as such) and character n-grams (3 to 5, inside
     words) are hashed; `idf`: (SIZE,) float32 weights, None = all 1. Lone surrogates are hashed as "?".
     """
+    from .features import features
+
     parts = [t.encode("utf-8", "replace") for t in texts]
     offsets = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([len(p) for p in parts], out=offsets[1:])
@@ -168,7 +54,7 @@ def ngrams(texts: Sequence[str], *, idf: np.ndarray | None = None) -> sparse.csr
     index, value = np.empty(room, np.int32), np.empty(room, np.float32)
     indptr = np.zeros(len(parts) + 1, np.int64)
     weights = np.ones(SIZE, np.float32) if idf is None else idf
-    _compiled()(data, offsets, weights, WORD_BITS, CHAR_BITS, OPENING, index, value, indptr)
+    features(data, offsets, weights, WORD_BITS, CHAR_BITS, OPENING, index, value, indptr)
     end = int(indptr[-1])
     return sparse.csr_matrix((value[:end].copy(), index[:end].copy(), indptr), shape=(len(parts), SIZE))
 

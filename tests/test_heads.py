@@ -76,3 +76,9 @@ def test_coefficients_hold_numbers_only() -> None:
         with np.load(heads.FOLDER / f"{name}.npz", allow_pickle=False) as f:
             for key in f.files:
                 assert f[key].dtype.kind in "fiu" or key == "heads" or key.endswith(".classes"), key
+
+
+def test_the_kernel_closes_over_nothing_so_that_its_compiled_form_is_found_again():
+    from curation.features import features
+
+    assert features.py_func.__closure__ is None, "numba keeps no compiled code of a function that refers to others by closure"

@@ -26,6 +26,7 @@ FLOORS = {
     "wording": 4,
     "verifiers": 4,
     "constraints": 4,
+    "features": 4,
     "heads": 4,
     "refusal": 4,
     "harm": 4,
