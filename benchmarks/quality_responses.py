@@ -22,6 +22,7 @@ from quality_style import LEAST, line, read, share, table
 from curation.checks import CHECKS, answers
 from curation.constraints import Constraint, extract
 from curation.engine import run_table
+from curation.past import NoPast
 from curation.spec import Spec
 from curation.verifiers import verify
 
@@ -154,7 +155,7 @@ def outvoted(folder: Path) -> dict[str, Any]:
     solutions = [(r["question"], s) for r in read(folder, "gsm8k_solutions.jsonl") for s in r["solutions"]]
     rows = table([{"instruction": q, "output": s["solution"]} for q, s in solutions])
     wrong = [not s["is_correct"] for _, s in solutions]
-    at = answers.majority(rows)["row"].to_pylist()
+    at = answers.majority(rows, NoPast(rows.num_rows))["row"].to_pylist()
     return {"wrong among flagged": share([wrong[i] for i in at]), "wrong among all": share(wrong),
             "flagged among wrong": share([i in set(at) for i, w in enumerate(wrong) if w])}
 

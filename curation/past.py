@@ -141,6 +141,24 @@ def same_rows(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     return out
 
 
+def lists_of_all(
+    old: tuple[np.ndarray, np.ndarray] | None, new: tuple[np.ndarray, np.ndarray], earlier: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (items, how many a row has) of all rows, from those of the earlier rows and those of the new ones.
+
+    Items of a row follow each other, rows in their order. `earlier`: position in `old` for each row, -1: next of `new`.
+    """
+    if old is None:
+        assert len(new[1]) == len(earlier), (len(new[1]), len(earlier))
+        return new
+    items, count = (np.concatenate([a, b]) for a, b in zip(old, new, strict=True))
+    at = earlier.copy()
+    at[earlier < 0] = len(old[1]) + np.arange(len(new[1]))
+    size = count[at]
+    first = (np.cumsum(count) - count)[at]
+    return items[np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())], size
+
+
 # ---- arrays kept
 
 

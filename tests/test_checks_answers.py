@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
 
 from curation.checks.answers import final_answer, majority, mismatch
+from curation.past import NoPast
 
 
 class Table:
@@ -23,7 +22,6 @@ class Table:
         return np.array([[1.0, 0.0] if "sea" in t or "waves" in t else [0.0, 1.0] for t in texts], np.float32)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sentence_transformers") is None, reason="sentence-transformers is not installed")
 def test_mismatch():
     long = "Bread needs steam in the oven while baking, which keeps the crust soft until the crumb has risen."
     near = "Tides come from the pull of the moon, and waves from wind blowing across open water for many miles."
@@ -35,10 +33,33 @@ def test_mismatch():
             {"instruction": "Why is the sea salty?", "response": "Rivers."},
         ]
     )
-    flags = mismatch(rows, Table()).to_pylist()
+    flags = mismatch(rows, Table(), embed=True).to_pylist()
     assert [(f["row"], f["start"], f["end"]) for f in flags] == [(0, 0, len(long))]
     assert "far from it in meaning (cosine 0.00)" in flags[0]["message"]
-    assert mismatch(rows, Table(), embed=False).num_rows == 0
+
+
+class Refuses:
+    """Vectors that must not be asked for."""
+
+    def of(self, uids, texts, model=""):
+        raise AssertionError("embeddings were computed though nobody asked for them")
+
+
+def test_mismatch_by_words_alone_is_an_info_on_questions():
+    long = "Bread needs steam in the oven while baking, which keeps the crust soft until the crumb has risen."
+    rows = make_rows(
+        [
+            {"instruction": "Why is the sea salty?", "response": long},
+            {"instruction": "Write a text about the sea.", "response": long},
+            {"instruction": "How is bread baked?", "response": long},
+            {"instruction": "Why is the sea salty?", "response": "Rivers."},
+        ]
+    )
+    flags = mismatch(rows, Refuses()).to_pylist()
+    assert [(f["row"], f["start"], f["end"], f["severity"], f["message"]) for f in flags] == [
+        (0, 0, len(long), "info", "The response shares no word with the question.")
+    ]
+    assert mismatch(rows.slice(0, 0), Refuses()).num_rows == 0
 
 
 def test_majority():
@@ -47,7 +68,7 @@ def test_majority():
         [{"instruction": ask, "response": f"So the answer is {n}."} for n in (4, 4, 5, 4)]
         + [{"instruction": "How many plums?", "response": str(n)} for n in (1, 2)]
     )
-    flags = majority(rows).to_pylist()
+    flags = majority(rows, NoPast(len(rows))).to_pylist()
     assert [(f["row"], f["related"], f["message"]) for f in flags] == [
         (2, [0, 1, 3], "3 of 4 answers to this question say '4'; this one says '5'.")
     ]

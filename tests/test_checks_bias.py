@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
 
 from curation.checks.base import SIGNAL_UNITS
-from curation.checks.bias import identity, interval, screen, swap, swaps, tone
+from curation.checks.bias import drawn, identity, interval, screen, swap, swaps, tone
+from curation.past import NoPast
 from curation.spec import HarmCategory, RefusalPolicy, Spec
 
 
@@ -57,7 +58,7 @@ def test_a_signal_that_reads_the_group_is_reported():
     rows = make_rows([{"instruction": "How to hurt women?", "response": "They are kind."},
                       {"instruction": "How to brew tea?", "response": "Boil water."},
                       {"instruction": "How do women brew tea?", "response": "Boil water."}])
-    flags = swap(rows, POLICY, identity(rows)["identity"]).to_pylist()
+    flags = swap(rows, POLICY, identity(rows)["identity"], NoPast(3)).to_pylist()
     assert [(f["row"], f["field"], f["score"]) for f in flags] == [(0, "row", 0.5)]
     assert flags[0]["message"].startswith("With the groups of gender exchanged, the harm of the prompt is")
 
@@ -65,9 +66,14 @@ def test_a_signal_that_reads_the_group_is_reported():
 def test_rows_are_drawn_evenly_and_those_without_a_counterpart_left_out():
     rows = make_rows([{"instruction": f"Tell {k} of a woman.", "response": "ok"} for k in range(40)]
                      + [{"instruction": "Tell of refugees.", "response": "ok"}])
-    tried = list(swaps(rows, identity(rows)["identity"], Spec(), most=10))
-    assert len(tried) == 10 and tried[-1]["at"] > 30 and {t["axis"] for t in tried} == {"gender"}
-    assert list(swaps(make_rows([]), pa.array([], pa.list_(pa.string())), Spec(), most=10)) == []
+    named = identity(rows)["identity"]
+    at = drawn(rows, named, 10)
+    tried = list(swaps(rows, named, Spec(), at))
+    assert [t["at"] for t in tried] == at.tolist() == sorted(set(at.tolist())) and {t["axis"] for t in tried} == {"gender"}
+    assert len(at) == 10 and at[0] < 20 <= at[-1]
+    assert len(set(at.tolist()) & set(drawn(rows.slice(0, 39), named[:39], 10).tolist())) >= 9, "a row less, nearly the same draw"
+    none = pa.array([], pa.list_(pa.string()))
+    assert list(swaps(make_rows([]), none, Spec(), drawn(make_rows([]), none, 10))) == []
 
 
 def test_the_signals_asked_need_no_more_than_the_row_and_the_spec():

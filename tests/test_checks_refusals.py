@@ -14,6 +14,7 @@ import pyarrow as pa
 from rows import make_rows
 
 from curation.checks import refusals as r
+from curation.past import NoPast
 from curation.spec import Spec, parse
 
 SPEC = parse("""
@@ -134,7 +135,8 @@ def test_style_by_the_spec():
 def conflicts(*given, spec=SPEC):
     rows = make_rows([{"instruction": a, "response": b} for a, b in given])
     harm = r.harm(rows, spec)
-    return r.policy_conflict(rows, spec, r.refusal(rows)["refusal"], harm["harm"], harm["harm_category"]).to_pylist()
+    found = r.policy_conflict(rows, spec, r.refusal(rows)["refusal"], harm["harm"], harm["harm_category"], NoPast(rows.num_rows))
+    return found.to_pylist()
 
 
 def test_nearly_the_same_prompt_refused_and_answered():

@@ -189,6 +189,40 @@ def test_an_incremental_run_is_a_full_run(units: Any, tmp_path_factory: Any, fir
         assert results(grown) == results(fresh)
 
 
+SAID = ["The woman is a kind doctor.", "The colour is grey and the center is 3 km away.", "A man is a cruel thief.", "4",
+        "So the answer is 5.", "I'm sorry, but I cannot help with that.", "We organise 3 miles of it on June 3, 1986."]
+ASKED = ["How many women work here?", "how many  women work here?", "How to make a bomb at home?", "How to make a bomb at work?",
+         "How to make a bomb in a gay bar?", "Tell of the sea."]
+POLICY = parse("""
+name: x
+refusals: {categories: [{id: weapons, terms: [bomb]}]}
+standards: {tone: {spelling: us}}
+""")
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    first=st.lists(st.tuples(st.sampled_from(ASKED), st.sampled_from(SAID)), min_size=4, max_size=14),
+    steps=st.lists(st.tuples(st.sampled_from(["append", "append", "remove", "edit", "swap"]), st.integers(0, 99),
+                             st.tuples(st.sampled_from(ASKED), st.sampled_from(SAID))), min_size=1, max_size=5),
+)
+def test_checks_that_keep_what_they_know_of_a_row_find_the_same(tmp_path_factory: Any, first: Any, steps: Any) -> None:
+    names = ["response.majority", "response.mismatch", "refusal.policy_conflict", "consistency.terms", "bias.swap",
+             "dup.boilerplate"]
+    options = {"bias.swap": {"most": 3}, "refusal.policy_conflict": {"min_likeness": 0.5}, "dup.boilerplate": {"min_words": 1}}
+    folder = tmp_path_factory.mktemp("sets")
+    grown, rows = Store.create(folder / "grown"), first
+    for part in ([], steps):
+        rows = changed(rows, part)
+        table = make_rows({"instruction": i, "response": r} for i, r in rows)
+        grown.import_rows(table.to_batches(), source="x")
+        engine.check(grown, POLICY, checks=names, overrides=options)
+    fresh = Store.create(folder / "fresh")
+    fresh.import_rows(table.to_batches(), source="x")
+    engine.check(fresh, POLICY, checks=names, overrides=options)
+    assert results(grown) == results(fresh)
+
+
 def given_rows(*pairs: tuple[str, str]) -> list[pa.RecordBatch]:
     return make_rows({"instruction": i, "response": r} for i, r in pairs).to_batches()
 

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from ..identity import GROUPS, mentions, quick, swapped
 from ..model import SIGNALS
+from ..past import hashes, joined
 from ..spec import Spec
 from ..text import SENTENCE_END
-from .base import SIGNAL_UNITS, Findings, check, signal, texts
+from .base import SIGNAL_UNITS, Findings, Past, check, signal, texts
 
 LEAST = 30              # mentions below which a share or a tone is not reported
 DRAWS = 1000            # bootstrap draws, seed 0
@@ -81,14 +82,24 @@ def identity(rows: pa.Table) -> dict[str, pa.Array]:
 # --- counterfactual swap ---------------------------------------------------------------------------------------------
 
 
-def swaps(rows: pa.Table, named: pa.Array, spec: Spec, *, most: int) -> Iterator[dict[str, Any]]:
-    """Yield what our signals say of up to `most` rows before and after a group is exchanged for its counterpart.
+def drawn(rows: pa.Table, named: pa.Array, most: int) -> np.ndarray:
+    """Return the positions, ascending, of up to `most` rows that name a group: those whose texts have the lowest hashes.
 
-    Keys: at (position in `rows`), axis, before and after, each {refusal, harm, tone}. Rows are drawn at even steps from
-    those that name a group with a counterpart; prompt and response are exchanged together.
+    So the draw is even, and of the rows drawn few change when few rows come or go.
     """
-    at = np.flatnonzero(np.asarray(pc.greater(pc.list_value_length(named), 0)))
-    at = at[:: max(1, len(at) // most)][:most]
+    at = np.flatnonzero(np.asarray(pc.fill_null(pc.greater(pc.list_value_length(named), 0), False)))
+    if len(at) <= most:
+        return at
+    mark = joined([hashes(rows[c].take(pa.array(at))) for c in ("instruction", "input", "response")], len(at))
+    return np.sort(at[np.argsort(mark, kind="stable")[:most]])
+
+
+def swaps(rows: pa.Table, named: pa.Array, spec: Spec, at: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Yield what our signals say of the rows at `at` before and after a group is exchanged for its counterpart.
+
+    Keys: at (position in `rows`), axis, before and after, each {refusal, harm, tone}. Prompt and response are exchanged
+    together.
+    """
     tried: list[tuple[int, str, tuple[str, str, str]]] = []
     sub = rows.take(pa.array(at))
     parts = [texts(sub, c) for c in ("instruction", "input", "response")]
@@ -124,30 +135,59 @@ def _judged(rows: pa.Table, spec: Spec) -> list[dict[str, Any]]:
 
 
 @check("bias.swap", reads=("instruction", "input", "response"), severity="info", action="none", scope="dataset")
-def swap(rows: pa.Table, spec: Spec, identity: pa.Array, *, most: int = 1000, harm: float = 0.25) -> pa.Table:
+def swap(rows: pa.Table, spec: Spec, identity: pa.Array, past: Past, *, most: int = 1000, harm: float = 0.25) -> pa.Table:
     """Our own signals judge the row otherwise when the group it names is exchanged for its counterpart.
 
     Women for men, Muslims for Christians, and so on, in prompt and response together; then the refusal class, the harm
     of the prompt (by more than `harm`) and the tone of the response are taken again.
     Why: a filter that reads "gay" as harm drops the rows that name gay people, and nobody sees the set tilt.
-    Misses: groups without a counterpart of the same form; rows beyond `most`, which are drawn at even steps.
+    Misses: groups without a counterpart of the same form; rows beyond `most`, which are drawn by a hash of their texts.
     False positives: differences that are right (medicine, history, law), and grammar that the exchange breaks.
     Source: CHECKS 40. Reported only: a flag says something about our signals as much as about the row.
     """
     found = Findings(rows)
-    for case in swaps(rows, identity, spec, most=most):
-        before, after = case["before"], case["after"]
-        changes = []
-        if before["refusal"] != after["refusal"]:
-            changes.append(f"the response counts as {after['refusal']} instead of {before['refusal']}")
-        if abs((before["harm"] or 0.0) - (after["harm"] or 0.0)) > harm:
-            changes.append(f"the harm of the prompt is {after['harm'] or 0.0:.2f} instead of {before['harm'] or 0.0:.2f}")
-        if (before["tone"] is None) != (after["tone"] is None) or abs((before["tone"] or 0.0) - (after["tone"] or 0.0)) > 0.5:
-            changes.append("the tone of the response changes")
+    at = drawn(rows, identity, most)
+    earlier, old = past.earlier, past.load()
+    known = np.zeros(rows.num_rows, np.bool_)
+    told: dict[int, list[str]] = {}
+    if old is not None:
+        known = (earlier >= 0) & old["looked at"][np.maximum(earlier, 0)]
+        back = np.full(len(old["looked at"]), -1)
+        back[earlier[earlier >= 0]] = np.flatnonzero(earlier >= 0)
+        for k, said in zip(back[old["at"]].tolist(), _texts(old["bytes"], old["length"])):
+            told.setdefault(k, []).append(said)
+    for case in swaps(rows, identity, spec, at[~known[at]]):
+        changes = _changes(case["before"], case["after"], harm)
         if changes:
-            message = f"With the groups of {case['axis']} exchanged, {' and '.join(changes)}."
-            found.add(case["at"], message, field="row", score=0.5)
+            said = f"With the groups of {case['axis']} exchanged, {' and '.join(changes)}."
+            told.setdefault(case["at"], []).append(said)
+    flagged = [(k, said) for k in at.tolist() for said in told.get(k, ())]
+    for k, said in flagged:
+        found.add(k, said, field="row", score=0.5)
+    looked = np.zeros(rows.num_rows, np.bool_)
+    looked[at] = True
+    encoded = [said.encode() for _, said in flagged]
+    past.save({"looked at": looked, "at": np.array([k for k, _ in flagged], np.int64),
+               "bytes": np.frombuffer(b"".join(encoded), np.uint8), "length": np.array([len(x) for x in encoded], np.int64)})
     return found.table()
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any], harm: float) -> list[str]:
+    """Return what our signals say otherwise of a row once a group is exchanged."""
+    out = []
+    if before["refusal"] != after["refusal"]:
+        out.append(f"the response counts as {after['refusal']} instead of {before['refusal']}")
+    if abs((before["harm"] or 0.0) - (after["harm"] or 0.0)) > harm:
+        out.append(f"the harm of the prompt is {after['harm'] or 0.0:.2f} instead of {before['harm'] or 0.0:.2f}")
+    if (before["tone"] is None) != (after["tone"] is None) or abs((before["tone"] or 0.0) - (after["tone"] or 0.0)) > 0.5:
+        out.append("the tone of the response changes")
+    return out
+
+
+def _texts(data: np.ndarray, length: np.ndarray) -> list[str]:
+    """Return the texts whose bytes follow each other in `data`."""
+    end = np.cumsum(length)
+    return [data[hi - n:hi].tobytes().decode() for hi, n in zip(end.tolist(), length.tolist())]
 
 
 # --- tables for the report -------------------------------------------------------------------------------------------

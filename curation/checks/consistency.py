@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ..spec import ResponseStandard, Spec, ToneGuide
 from ..text import fold, sentences, shorten
 from ..verifiers import guess_language
-from .base import Findings, check, texts
+from .base import Findings, Past, check, texts
 
 # --- the rows that belong together -----------------------------------------------------------------------------------
 
@@ -503,8 +503,8 @@ _CONVERTS = re.compile(r"\b(?:convert|conversion|how many|spell|british|american
 
 
 @check("consistency.terms", reads=("instruction", "input", "response", "family"), severity="info", action="fix", scope="dataset")
-def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, least: int = 20, majority: float = 0.9,
-          min_family: float = 0.4) -> pa.Table:
+def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, past: Past, *, least: int = 20,
+          majority: float = 0.9, min_family: float = 0.4) -> pa.Table:
     """The response spells, measures or dates in another way than the spec says, or than its family does.
 
     Why: a reader notices "colour" beside "color" at once, and the model will produce both.
@@ -515,29 +515,50 @@ def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, 
     `majority` of at least `least` rows that use either, it is info. Spelling and written dates carry a fix.
     """
     found = Findings(rows)
-    parts = list(groups(rows, family, family_score, least=1, min_family=min_family))
-    response = pc.fill_null(rows["response"], "")
-    asked = pc.binary_join_element_wise(pc.fill_null(rows["instruction"], ""), pc.fill_null(rows["input"], ""), "\n")
-    apart = np.zeros(rows.num_rows, dtype=bool)
-    apart[np.flatnonzero(np.asarray(pc.match_substring_regex(response, "```")))] = True
+    tone = spec.standards.tone      # that of groups without a family of the spec: small ones matter where it is set
+    few = least if all(getattr(tone, kind) == "any" for kind in _VARIANTS) else 1
+    parts = [g for g in groups(rows, family, family_score, least=1, min_family=min_family) if g[1] or len(g[2]) >= few]
+    said = _said(rows, past)
     whole = [("the set", "", np.arange(rows.num_rows))]
     for kind, variants in _VARIANTS.items():
-        uses = {v: np.asarray(pc.match_substring_regex(response, p)) & ~apart for v, (p, _) in variants.items()}
-        some = np.zeros(rows.num_rows, dtype=bool)
-        for hit in uses.values():
-            some |= hit
-        stands = {v: np.asarray(pc.match_substring_regex(asked, p)) if uses[v].any() else uses[v]
-                  for v, (p, _) in variants.items()}
+        uses, stands = ({v: (said[f"{kind} {v}"] & bit) > 0 for v in variants} for bit in (_USES, _STANDS))
+        some = np.logical_or.reduce(list(uses.values()))
         left = np.ones(rows.num_rows, dtype=bool)
         for shown, name, at in [*parts, *whole]:
             at = at[left[at]]
             wanted = getattr(standard_of(spec, name).tone, kind)
-            enough = int(some[at].sum()) >= least
-            if wanted == "any" and not enough:
+            if wanted == "any" and int(some[at].sum()) < least:
                 continue
             left[at] = False
             _variants(found, rows, at, kind, uses, stands, shown, wanted, majority)
     return found.table()
+
+
+_USES, _STANDS = 1, 2      # the response uses a variant; so does its prompt
+
+
+def _said(rows: pa.Table, past: Past) -> dict[str, np.ndarray]:
+    """Return {"kind variant": (n,) uint8 of _USES and _STANDS}, that of earlier rows as it was; code is left out."""
+    earlier, old = past.earlier, past.load()
+    fresh = np.flatnonzero(earlier < 0)
+    part = rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh))
+    response, instruction, given = (pc.fill_null(part[c], "") for c in ("response", "instruction", "input"))
+    apart = np.asarray(pc.match_substring_regex(response, "```"))
+    out = {}
+    for kind, variants in _VARIANTS.items():
+        for variant, (pattern, _) in variants.items():
+            new = np.asarray(pc.match_substring_regex(response, pattern)) & ~apart
+            at = pa.array(np.flatnonzero(new))
+            asked = pc.binary_join_element_wise(instruction.take(at), given.take(at), "\n")
+            stands = np.asarray(pc.match_substring_regex(asked, pattern))
+            mine = np.where(new, _USES, 0).astype(np.uint8)
+            mine[new] |= np.where(stands, _STANDS, 0).astype(np.uint8)
+            every = out[f"{kind} {variant}"] = np.empty(rows.num_rows, np.uint8)
+            every[fresh] = mine
+            if old is not None:
+                every[earlier >= 0] = old[f"{kind} {variant}"][earlier[earlier >= 0]]
+    past.save(out)
+    return out
 
 
 def _variants(found: Findings, rows: pa.Table, at: np.ndarray, kind: str, uses: dict[str, np.ndarray],

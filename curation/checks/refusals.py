@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,11 +13,12 @@ import pyarrow.compute as pc
 
 from ..harm import judge
 from ..model import SIGNALS
+from ..past import hashes, lists_of_all
 from ..refusal import classify, explain, lectures, offers, rejections
 from ..spec import RefusalPolicy, Spec
 from ..text import sentences, shorten
 from ..verifiers import content_words
-from .base import Findings, check, signal, texts
+from .base import Findings, Past, check, signal, texts
 
 BENIGN = 0.2        # harm of a prompt that carries a category's benign look-alike: below the 0.5 that counts as harmful
 IN_INPUT = 0.3      # a term that stands only in the text to work on: a topic, not a request
@@ -369,8 +369,8 @@ _COMMON = 400  # a word in more refused prompts than this brings no pair togethe
 
 @check("refusal.policy_conflict", reads=("instruction", "input", "response"), severity="warning", scope="dataset")
 def policy_conflict(
-    rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, *, min_likeness: float = 0.8,
-    min_harm: float = 0.5,
+    rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, past: Past, *,
+    min_likeness: float = 0.8, min_harm: float = 0.5,
 ) -> pa.Table:
     """Nearly the same prompt, or the same kind of prompt, is refused in one row and answered in another.
 
@@ -383,52 +383,88 @@ def policy_conflict(
     row counts as one of its category.
     """
     found = Findings(rows)
-    labels = refusal.to_pylist()
-    refused = [i for i, v in enumerate(labels) if v == "refuse"]
-    if not refused:
+    refused, answered = (np.asarray(pc.fill_null(pc.equal(refusal, x), False)) for x in ("refuse", "comply"))
+    if not refused.any():
         return found.table()
-    prompts = [f"{a}\n{b}" if b else a for a, b in zip(texts(rows, "instruction"), texts(rows, "input"))]
-    seen = _near_refused(found, rows, prompts, labels, refused, harm.to_pylist(), min_likeness)
-    sides: dict[str, tuple[list[int], list[int]]] = {}
-    for i, (value, name) in enumerate(zip(harm.to_pylist(), harm_category.to_pylist())):
-        if name and (value or 0.0) >= min_harm and labels[i] in ("refuse", "comply"):
-            sides.setdefault(name, ([], []))[labels[i] == "comply"].append(i)
-    row = rows["row"].to_pylist()
-    for name, (no, yes) in sides.items():
-        if not no or not yes:
+    value = np.asarray(pc.fill_null(harm, 0.0), np.float64)
+    row = rows["row"].to_numpy()
+    seen = np.zeros(rows.num_rows, np.bool_)
+    answers, refusals, like = _near_refused(rows, past, answered, refused, value, min_likeness)
+    first = np.flatnonzero(np.r_[True, answers[1:] != answers[:-1]]) if len(answers) else np.zeros(0, np.int64)
+    for lo, hi in zip(first.tolist(), [*first[1:].tolist(), len(answers)]):
+        others = row[refusals[lo:min(hi, lo + 10)]].tolist()
+        message = f"Answered here; nearly the same prompt is refused in row {others[0]:,}."
+        found.add(int(answers[lo]), message, field="instruction", score=float(like[lo]), related=others)
+    seen[answers] = True
+    for name, at in _by_category(harm_category, (value >= min_harm) & (refused | answered)):
+        no, yes = at[refused[at]], at[answered[at]]
+        if not len(no) or not len(yes):
             continue
         few, many, deed = (yes, no, "answered") if len(yes) <= len(no) else (no, yes, "refused")
-        for i in few:
-            if i not in seen:
-                found.add(i, f"{name!r}: this row is {deed}, {len(many):,} others of the category are not.", field="row",
-                          related=[row[k] for k in many[:10]], severity="info", score=len(many) / (len(many) + len(few)))
+        for i in few[~seen[few]].tolist():
+            found.add(i, f"{name!r}: this row is {deed}, {len(many):,} others of the category are not.", field="row",
+                      related=row[many[:10]].tolist(), severity="info", score=len(many) / (len(many) + len(few)))
     return found.table()
 
 
+def _by_category(category: pa.Array, use: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return (category, its rows in `use`), the category that comes first first."""
+    at = np.flatnonzero(use)
+    column = pc.fill_null(category, "").cast(pa.string()).take(pa.array(at))
+    codes = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).dictionary_encode()
+    number = codes.indices.to_numpy(zero_copy_only=False)
+    return [(name, at[number == k]) for k, name in enumerate(codes.dictionary.to_pylist()) if name]
+
+
+_PAIRS = 2_000_000  # pairs of a row and a refused one that shares a word, looked at together
+
+
 def _near_refused(
-    found: Findings, rows: pa.Table, prompts: list[str], labels: list[str], refused: list[int], harm: list[float], least: float
-) -> set[int]:
-    """Flag answered rows whose prompt shares its content words with a refused one; return the flagged positions."""
-    words = {i: frozenset(content_words(prompts[i])) for i in refused}
-    index: dict[str, list[int]] = {}
-    for i in refused:
-        for w in words[i]:
-            index.setdefault(w, []).append(i)
-    row = rows["row"].to_pylist()
-    out: set[int] = set()
-    for i, label in enumerate(labels):
-        mine = content_words(prompts[i]) if label == "comply" else set()
-        if len(mine) < 2:
-            continue
-        shared = Counter(k for w in mine for k in index.get(w, ()) if len(index[w]) <= _COMMON)
-        like = {k: n / (len(mine) + len(words[k]) - n) for k, n in shared.items()}
-        near = sorted((k for k, v in like.items() if v >= least and (harm[k] or 0.0) - (harm[i] or 0.0) < 0.5),
-                      key=lambda k: (-like[k], k))
-        if near:
-            out.add(i)
-            found.add(i, f"Answered here; nearly the same prompt is refused in row {row[near[0]]:,}.", field="instruction",
-                      score=like[near[0]], related=[row[k] for k in near[:10]])
-    return out
+    rows: pa.Table, past: Past, answered: np.ndarray, refused: np.ndarray, harm: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (answered row, refused row, likeness) of prompts that share their content words; by row, likest first.
+
+    Words are compared by 64-bit hashes, which are kept for the rows of the next run.
+    """
+    earlier, old = past.earlier, past.load()
+    fresh = np.flatnonzero(earlier < 0)
+    word, count = lists_of_all((old["word"], old["count"]) if old else None, _words_of(rows, fresh), earlier)
+    past.save({"word": word, "count": count})
+    owner = np.repeat(np.arange(rows.num_rows), count)
+    theirs = np.flatnonzero(refused[owner])
+    theirs = theirs[np.argsort(word[theirs], kind="stable")]
+    key, first, many = np.unique(word[theirs], return_index=True, return_counts=True)
+    key, first, many = key[many <= _COMMON], first[many <= _COMMON], many[many <= _COMMON]
+    mine = np.flatnonzero((answered & (count >= 2))[owner])
+    place = np.minimum(np.searchsorted(key, word[mine]), len(key) - 1) if len(key) else np.zeros(0, np.int64)
+    hit = key[place] == word[mine] if len(key) else np.zeros(len(mine), np.bool_)
+    row, place = owner[mine[hit]], place[hit]
+    cost = np.cumsum(many[place])
+    out = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    lo = 0
+    while lo < len(row):
+        hi = int(np.searchsorted(cost, (cost[lo - 1] if lo else 0) + _PAIRS, "right"))
+        if hi < len(row):  # whole rows, one at least
+            hi = max(int(np.searchsorted(row, row[hi], "left")), int(np.searchsorted(row, row[lo], "right")))
+        size = many[place[lo:hi]]
+        at = np.repeat(first[place[lo:hi]] - np.cumsum(size) + size, size) + np.arange(size.sum())
+        both, n = np.unique(np.repeat(row[lo:hi], size) * len(count) + owner[theirs[at]], return_counts=True)
+        i, k = both // len(count), both % len(count)
+        like = n / (count[i] + count[k] - n)
+        near = (like >= least) & (harm[k] - harm[i] < 0.5)
+        out.append((i[near], k[near], like[near]))
+        lo = hi
+    i, k, like = (np.concatenate(x) for x in zip(*out))
+    order = np.lexsort((k, -like, i))
+    return i[order], k[order], like[order]
+
+
+def _words_of(rows: pa.Table, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (hashes of the content words of the prompts of rows, how many each has)."""
+    part = rows if len(at) == rows.num_rows else rows.take(pa.array(at))
+    words = [content_words(f"{a}\n{b}" if b else a) for a, b in zip(texts(part, "instruction"), texts(part, "input"))]
+    every = pa.array([w for row in words for w in row], pa.string())
+    return hashes(every), np.array([len(w) for w in words], np.int64)
 
 
 def categories(spec: Spec, prompts: Iterable[str]) -> list[str]:
