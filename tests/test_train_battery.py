@@ -213,7 +213,7 @@ def test_failed_probes_of_a_run_lead_to_a_queue_that_review_reads(
 ) -> None:
     from curation.train import eval_cli
 
-    from curation.review import failed
+    from curation.review import from_runs
     from curation.store import Store
 
     monkeypatch.setattr(eval_cli, "encoder_if_any", lambda: None)
@@ -229,7 +229,7 @@ def test_failed_probes_of_a_run_lead_to_a_queue_that_review_reads(
     results = evaluate_runs(runs, max_new_tokens=4)
     (queue,) = eval_cli.trace_runs(runs, results)
     assert queue["queue"] == str(store.path / "queues" / "failed-vetted.jsonl") and queue["probes"] == 2
-    rows = failed(store)
+    rows = from_runs(store, "failed")
     assert len(rows) == queue["entries"] > 0 and {r["probe"] for r in rows} == {"r1", "c1"}
     write_json(home / "manifest.json", {"gate": "not applied"})
     assert eval_cli.trace_runs(runs, results) == [], "the raw arm is for comparison only"
