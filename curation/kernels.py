@@ -574,12 +574,28 @@ def _holds(flat, start, count, u, v, floor):
     return True
 
 
+@njit(nogil=True)
+def _root(root, a):
+    while root[a] != a:
+        root[a] = root[root[a]]
+        a = root[a]
+    return a
+
+
+@njit(nogil=True)
+def _join(root, a, b):
+    """Join two roots; the smaller one stays."""
+    root[max(a, b)] = min(a, b)
+
+
 @njit(nogil=True, cache=True)
-def share_rare(shingle, owner, glimpse, least, flat, start, count, floor):
+def share_rare(shingle, owner, glimpse, least, flat, start, count, floor, root, tried, most):
     """Pairs of sets that hold the same shingle and whose columns all have Jaccard >= floor: larger << 32 | smaller.
 
-    shingle: sorted, each held by few sets; owner: the set of each. Two alike sets meet at hundreds of shingles, so a
-    table of the pairs met last keeps most repeats out.
+    shingle: equal ones one behind the other, the rarest first, each held by few sets; owner: the set of each, ascending.
+    root: union-find of the sets, to which the pairs are added. Of two sets that are joined already a pair says little: a
+    set is held against `most` of these, at its rarest shingles, which are counted in `tried`. Two alike sets meet at
+    hundreds of shingles, so a table of the pairs met last keeps most repeats out.
     """
     met = np.zeros(1 << 20, np.uint64)
     base = glimpse.ctypes.data
@@ -591,16 +607,26 @@ def share_rare(shingle, owner, glimpse, least, flat, start, count, floor):
         while y >= 0 and shingle[y] == shingle[x]:
             j = owner[y]
             y -= 1
+            if i == j:
+                continue
+            a = _root(root, i)
+            b = _root(root, j)
+            if a == b and tried[i] >= most:
+                continue
             pair = (U64(max(i, j)) << U64(32)) | U64(min(i, j))
             slot = np.int64((pair * K0) >> U64(44))
-            if i == j or met[slot] == pair:
+            if met[slot] == pair:
                 continue
             met[slot] = pair
-            if _agree64(base + GLIMPSE * i, base + GLIMPSE * j) >= least and _holds(flat, start, count, i, j, floor):
+            if _agree64(base + GLIMPSE * i, base + GLIMPSE * j) < least:
+                continue
+            tried[i] += a == b
+            if _holds(flat, start, count, i, j, floor):
                 if n == out.size:
                     out = _wider(out, n, 2 * n)
                 out[n] = pair
                 n += 1
+                _join(root, a, b)
     return out[:n]
 
 
@@ -619,52 +645,76 @@ def _too_unlike(size, tail, other_size, other_tail, floor):
     return other_size < floor * size - 1e-9 or min(tail, other_tail) < needed
 
 
+@njit(nogil=True)
+def _joined(root, row, first, last):
+    """Whether the sets of entries [first, last) are all joined."""
+    a = _root(root, row[first])
+    j = first + 1
+    while j < last and _root(root, row[j]) == a:
+        j += 1
+    return j == last
+
+
 @njit(nogil=True, cache=True)
-def share_common(row, size, tail, classes, own, place, bits, least, lo, hi, budget, most, flat, start, count, floor, left_out):
-    """Pairs of sets whose columns all have Jaccard >= floor, among sets that hold a common shingle: larger << 32 | smaller.
+def share_common(row, size, tail, classes, own, place, bits, least, budget, flat, start, count, floor, root):
+    """Return (pairs that join sets, comparisons left out) among sets that hold a common shingle.
+
+    A pair, larger << 32 | smaller, has Jaccard >= floor in every column. root: union-find of the sets, to which the pairs
+    are added; sets that are joined already are not held against each other.
 
     One entry for each set of each list (the sets that hold one shingle), lists one behind the other, each in order of
     (size, tail). row: the set of each entry; size: its shingles over all columns; tail: how many of these are at or
     behind the list's shingle in the order from rare to common, which bounds what a pair that shares nothing rarer has in
     common. classes: first entry of each run of one (size, tail), and the end; own: first class of the entry's list; a
-    class that cannot reach `floor` is passed over whole. place: index of the entry's set in bits (sets, words) uint64, one
-    bit of each minimum; two sets with fewer than `least` equal bits are not looked at. Entries [lo, hi) are held against
-    those before them in their list, until `most` partners are found. `budget`: comparisons an entry may spend, a
-    similarity counted as 64; what is beyond is counted in left_out, by entry.
+    class that cannot reach `floor`, or is joined to the set as a whole, is passed over whole. place: index of the entry's
+    set in bits (sets, words) uint64, one bit of each minimum; two sets with fewer than `least` equal bits are not looked
+    at. Every entry is held against those before it in its list. `budget`: comparisons a set may spend over all its
+    entries, a similarity counted as 64.
     """
+    whole = np.empty(classes.size - 1, np.bool_)
+    for k in range(whole.size):
+        whole[k] = _joined(root, row, classes[k], classes[k + 1])
+    spent = np.zeros(root.size, np.int64)
     out = np.empty(1 << 12, np.uint64)
     n = 0
-    for i in range(lo, hi):
-        partners = 0
-        spent = 0
-        for k in range(own[i], classes.size - 1):
+    left_out = 0
+    low = 0
+    for i in range(row.size):
+        u = row[i]
+        low = max(low, own[i])
+        while size[classes[low]] < floor * size[i] - 1e-9:
+            low += 1
+        for k in range(low, whole.size):
             first = classes[k]
             if first >= i:
                 break
+            if spent[u] > budget:
+                left_out += i - first
+                break
+            spent[u] += 1
             if _too_unlike(size[i], tail[i], size[first], tail[first], floor):
                 continue
-            last = min(i, classes[k + 1])
-            if spent > budget:
-                left_out[i] += last - first
+            a = _root(root, u)
+            if whole[k] and _root(root, row[first]) == a:
                 continue
-            spent += last - first
+            last = min(i, classes[k + 1])
             for j in range(first, last):
-                if _same_bits(bits, place[i], place[j]) < least:
-                    continue
-                spent += 64
-                u = row[i]
                 v = row[j]
+                spent[u] += 1
+                b = _root(root, v)
+                if a == b or _same_bits(bits, place[i], place[j]) < least:
+                    continue
+                spent[u] += 64
                 if _holds(flat, start, count, u, v, floor):
                     if n == out.size:
                         out = _wider(out, n, 2 * n)
                     out[n] = (U64(max(u, v)) << U64(32)) | U64(min(u, v))
                     n += 1
-                    partners += 1
-                    if partners == most:
-                        break
-            if partners == most:
-                break
-    return out[:n]
+                    _join(root, a, b)
+                    a = min(a, b)
+            if not whole[k] and last == classes[k + 1]:
+                whole[k] = _joined(root, row, first, last)
+    return out[:n], left_out
 
 
 @njit(nogil=True, cache=True)

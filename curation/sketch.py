@@ -67,7 +67,7 @@ HOT_RUN = 256           # a shingle held by more members of over-full buckets th
 BITS = 1024             # minima, one bit each, by which rows that share common shingles only are held against each other
 DENSE_WORK = 2_000_000_000      # comparisons of such bits a search may spend, a similarity counted as 64: about 10 s
 DENSE_ROW = 20_000      # but each row this many, however many rows there are: about 0.1 ms
-PARTNERS = 64           # partners after which such a row is left alone
+PARTNERS = 16           # rows of its own cluster that a row of a dense bucket is held against beyond its chain
 BLOCK = 32_000_000      # shingles in memory while pairs are verified (8 bytes each)
 
 
@@ -327,18 +327,25 @@ def gathered(found: Found) -> np.ndarray:
     return np.flatnonzero((found.state & MEMBER > 0) & unsettled[root])
 
 
-def dense(t: Texts, glimpse: np.ndarray, room: np.ndarray, s: Search, *, threads: int | None = None) -> tuple[np.ndarray, int]:
+def dense(
+    t: Texts, glimpse: np.ndarray, room: np.ndarray, root: np.ndarray, s: Search, *, threads: int | None = None,
+) -> tuple[np.ndarray, int]:
     """Stage 5: return (packed pairs with every Jaccard >= floor, comparisons left out) among rows of over-full buckets.
+
+    root: for each row the first of those that the chains joined it to. What is looked for is pairs that join more.
 
     A pair over the floor either shares a shingle that few of the rows have, and is found at that shingle; or the rarest
     it shares is common, as in texts made of the same few words. Then it is among the first few of both, in the order from
     rare to common, and what is at or behind it bounds how alike the two can be: rows made from one template, alike below
     the floor, are passed over by that bound. What is left is held against each other by one bit of each of 1,024 minima,
     a number of times bounded by DENSE_WORK and DENSE_ROW.
+
+    Of rows that are joined already those are looked at that share the rarest shingles, PARTNERS a row.
     """
     rows = np.arange(len(t))
     sets = shingle_sets(t, rows, ngram=s.ngram, unit=s.unit, room=room, threads=threads)
     size = sets.count.sum(axis=0, dtype=np.int64)
+    root, tried = root.astype(np.int64), np.zeros(len(rows), np.int64)      # changed from here on
     found, common = [np.empty(0, np.uint64)], [(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64))]
     parts = max(1, int(size.sum() // 8_000_000))
     for part in range(parts):       # by ranges of the hash, so that memory stays bounded
@@ -349,15 +356,21 @@ def dense(t: Texts, glimpse: np.ndarray, room: np.ndarray, s: Search, *, threads
         edge = np.flatnonzero(np.r_[True, shingle[1:] != shingle[:-1]]) if len(shingle) else np.empty(0, np.int64)
         length = np.diff(np.r_[edge, len(shingle)])
         each = np.repeat(length, length)
-        rare = (each >= 2) & (each <= HOT_RUN)
+        rare = np.flatnonzero((each >= 2) & (each <= HOT_RUN))
+        rare = rare[np.argsort(each[rare], kind="stable")]
         found.append(kernels.share_rare(shingle[rare], owner[rare], glimpse, _least(s), sets.flat, sets.start, sets.count,
-                                        s.floor))
+                                        s.floor, root, tried, PARTNERS))
         many = length > HOT_RUN
         common.append((shingle[edge[many]], length[many], owner[each > HOT_RUN].astype(np.int32)))
+    nothing, left_out = np.empty(0, np.int64), 0
+    kernels.join(nothing, nothing, root)        # each row points at its root
     shingle, length, owner = (np.concatenate(x) for x in zip(*common, strict=True))
-    lists = _lists(shingle, length, owner, size, s.floor)
-    more, left_out = _by_common(t, sets, size, *lists, s, threads_of(threads))
-    return distinct(np.concatenate([*found, more])), left_out
+    may = np.bincount(owner, minlength=len(size)) >= s.floor * size - 1e-9
+    if len(distinct(root[may])) > 1:
+        lists = _lists(shingle, length, owner, size, s.floor)
+        more, left_out = _by_common(t, sets, size, *lists, root, s, threads_of(threads))
+        found.append(more)
+    return distinct(np.concatenate(found)), left_out
 
 
 def _lists(shingle: np.ndarray, length: np.ndarray, owner: np.ndarray, size: np.ndarray, floor: float,
@@ -385,9 +398,14 @@ def _lists(shingle: np.ndarray, length: np.ndarray, owner: np.ndarray, size: np.
     return code, row, tail
 
 
-def _by_common(t: Texts, sets: Sets, size: np.ndarray, group: np.ndarray, row: np.ndarray, tail: np.ndarray, s: Search,
-               threads: int) -> tuple[np.ndarray, int]:
-    """Return (packed pairs, comparisons left out) of sets that meet in a list of `_lists`."""
+def _by_common(t: Texts, sets: Sets, size: np.ndarray, group: np.ndarray, row: np.ndarray, tail: np.ndarray,
+               root: np.ndarray, s: Search, threads: int) -> tuple[np.ndarray, int]:
+    """Return (packed pairs that join sets, comparisons left out) of sets that meet in a list of `_lists`."""
+    highest, lowest = np.zeros(group.max(initial=0) + 1, np.int64), np.full(group.max(initial=0) + 1, len(root))
+    np.maximum.at(highest, group, root[row])
+    np.minimum.at(lowest, group, root[row])
+    apart = (highest > lowest)[group]           # a list of rows that are joined already has nothing to say
+    group, row, tail = group[apart], row[apart], tail[apart]
     if len(row) < 2:
         return np.empty(0, np.uint64), 0
     order = np.lexsort((row, tail, size[row], group))
@@ -406,12 +424,9 @@ def _by_common(t: Texts, sets: Sets, size: np.ndarray, group: np.ndarray, row: n
         bits[lo:lo + len(part)] = np.packbits((signed & 1).astype(np.bool_), axis=1).view(np.uint64)
     equal = (1.0 + s.floor) / 2
     least = math.floor(BITS * equal - DOUBT * math.sqrt(BITS * equal * (1.0 - equal)))
-    left_out, place = np.zeros(len(row), np.int64), np.searchsorted(used, row)
-    budget = max(DENSE_WORK // len(row), DENSE_ROW * len(used) // len(row))
-    found = spread(lambda lo, hi: kernels.share_common(
-        row, size[row], tail, classes, own, place, bits, least, lo, hi, budget, PARTNERS, sets.flat, sets.start, sets.count,
-        s.floor, left_out), len(row), threads, 64)
-    return np.concatenate(found), int(left_out.sum())
+    budget = max(DENSE_WORK // len(used), DENSE_ROW)
+    return kernels.share_common(row, size[row], tail, classes, own, np.searchsorted(used, row), bits, least, budget, sets.flat,
+                                sets.start, sets.count, s.floor, root)
 
 
 def pairs_of(
@@ -425,9 +440,10 @@ def pairs_of(
     if len(rows):
         t = texts_of([c.take(pa.array(rows)) for c in columns])
         room = np.ascontiguousarray(found.count[:, rows])
-        packed, left_out = dense(t, np.ascontiguousarray(found.glimpse[rows]), room, s, threads=threads)
+        _, first, which = np.unique(components(left, right, len(found.state))[rows], return_index=True, return_inverse=True)
+        packed, left_out = dense(t, np.ascontiguousarray(found.glimpse[rows]), room, first[which], s, threads=threads)
         a, b = unpacked(packed)
-        fresh = ~np.isin(_repacked(None, rows[a], rows[b]), _repacked(None, left, right))
+        fresh = ~_among(_repacked(None, rows[a], rows[b]), _repacked(None, left, right))
         packed, a, b = packed[fresh], rows[a[fresh]], rows[b[fresh]]
         more, more_fields = verify(t, packed, s, room=room, threads=threads)
         left, right = np.concatenate([left, a]), np.concatenate([right, b])
@@ -487,6 +503,14 @@ def distinct(x: np.ndarray) -> np.ndarray:
     """Return x sorted, without repeats (np.unique's hash table is four times slower on such keys)."""
     x = np.sort(x)
     return x[np.r_[True, x[1:] != x[:-1]]] if len(x) else x
+
+
+def _among(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the mask of the x that are in y."""
+    if not len(y):
+        return np.zeros(len(x), np.bool_)
+    y = np.sort(y)
+    return y[np.minimum(np.searchsorted(y, x), len(y) - 1)] == x
 
 
 def _owned(sets: Sets, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
