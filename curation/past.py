@@ -21,7 +21,8 @@ from .store import atomic
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"curation-past-1\n"
+MAGIC = b"curation-past-2\n"
+BLOCK, STEP = 1 << 16, 1 << 20  # bytes: the sum of a large array is over a block of each step and its last block
 ALIGN = 64          # arrays start at multiples of this many bytes, so that they can be used where they lie
 RECIPES = 2         # files kept a check: that of the options in force and that of the options before
 #: From what a file tells of its rows to their positions for the present rows, -1 for a new one; None: those are gone.
@@ -222,7 +223,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[st
     for name, array in flat.items():
         assert array.dtype.kind in "biuf", f"{name}: arrays of numbers only, got {array.dtype}"
         at = -(-at // ALIGN) * ALIGN
-        mark = xxhash.xxh3_64_hexdigest(_bytes(array))
+        mark = _sum(_bytes(array))
         parts[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "at": at, "sum": mark}
         at += array.nbytes
     head = MAGIC + json.dumps({"about": dict(about), "arrays": parts}, sort_keys=True).encode() + b"\n"
@@ -237,6 +238,17 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[st
 def _bytes(array: np.ndarray) -> Any:
     """Return the bytes of a contiguous array without a copy."""
     return array.reshape(-1).view(np.uint8).data if array.size else b""
+
+
+def _sum(data: Any) -> str:
+    """Return a checksum of bytes. Of more than STEP it reads every 16th: hundreds of megabytes are kept of a large set, and
+    a file that was cut or overwritten shows in a part of it as well.
+    """
+    mark = xxhash.xxh3_64(str(len(data)).encode())
+    for start in range(0, len(data), STEP):
+        mark.update(data[start : start + (BLOCK if len(data) > STEP else STEP)])
+    mark.update(data[-BLOCK:])
+    return mark.hexdigest()
 
 
 def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
@@ -256,7 +268,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | No
             kind, shape = np.dtype(part["dtype"]), tuple(part["shape"])
             start = body + part["at"]
             raw = data[start : start + kind.itemsize * int(np.prod(shape, dtype=np.int64))]
-            if xxhash.xxh3_64_hexdigest(_bytes(raw)) != part["sum"]:
+            if len(raw) != kind.itemsize * int(np.prod(shape, dtype=np.int64)) or _sum(_bytes(raw)) != part["sum"]:
                 raise ValueError(f"the bytes of {name} are not those that were written")
             arrays[name] = raw.view(kind).reshape(shape)
         return arrays, told["about"]

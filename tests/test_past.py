@@ -95,6 +95,25 @@ def test_damaged_arrays_are_no_arrays(tmp_path: Path, harm: str, caplog: pytest.
     assert "made anew" in caplog.text
 
 
+@pytest.mark.parametrize("harm", ["cut", "first", "last", "page of zeros", "shifted"])
+def test_a_large_array_that_was_harmed_is_no_array(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "x.arrays"
+    write_arrays(path, {"a": np.arange(1, 1_000_000)}, {})
+    assert read_arrays(path) is not None
+    raw = bytearray(path.read_bytes())
+    start = raw.index(np.arange(1, 9).tobytes())
+    if harm == "cut":
+        raw = raw[:-8]
+    elif harm in ("first", "last"):
+        raw[start if harm == "first" else -1] ^= 1
+    elif harm == "page of zeros":
+        raw[start + (4 << 20) : start + (5 << 20)] = bytes(1 << 20)
+    else:
+        raw[start + 8 :] = raw[start:-8]
+    path.write_bytes(raw)
+    assert read_arrays(path) is None
+
+
 def test_off_a_folder_there_is_no_past() -> None:
     past = NoPast(3)
     past.save({"a": np.zeros(3)})

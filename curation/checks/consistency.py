@@ -44,10 +44,9 @@ def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: i
     codes = (key.combine_chunks() if isinstance(key, pa.ChunkedArray) else key).dictionary_encode()
     number = codes.indices.to_numpy(zero_copy_only=False)
     order = np.argsort(number, kind="stable")
-    edges = np.flatnonzero(np.diff(number[order])) + 1
-    for part in np.split(order, edges):
-        if len(part) < least:
-            continue
+    edge = np.r_[0, np.flatnonzero(np.diff(number[order])) + 1, len(order)]
+    for k in np.flatnonzero(np.diff(edge) >= max(least, 1)).tolist():
+        part = order[edge[k] : edge[k + 1]]
         kind, _, name = codes.dictionary[int(number[part[0]])].as_py().partition("\x1f")
         if name:
             yield (f"family {name!r}" if kind != "i" else f"rows asked {shorten(name, 40)!r}", name if kind == "s" else "", part)
@@ -515,9 +514,9 @@ def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, 
     `majority` of at least `least` rows that use either, it is info. Spelling and written dates carry a fix.
     """
     found = Findings(rows)
-    tone = spec.standards.tone      # that of groups without a family of the spec: small ones matter where it is set
-    few = least if all(getattr(tone, kind) == "any" for kind in _VARIANTS) else 1
-    parts = [g for g in groups(rows, family, family_score, least=1, min_family=min_family) if g[1] or len(g[2]) >= few]
+    tone = spec.standards.tone      # where it or a family's own may be set, groups below `least` matter too
+    few = 1 if spec.families or any(getattr(tone, kind) != "any" for kind in _VARIANTS) else least
+    parts = list(groups(rows, family, family_score, least=few, min_family=min_family))
     said = _said(rows, past)
     whole = [("the set", "", np.arange(rows.num_rows))]
     for kind, variants in _VARIANTS.items():

@@ -113,19 +113,28 @@ class _Memory:
                judge: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
         """Return judge(left, right), asked only for pairs that were not judged under this name before."""
         packed = (left.astype(np.uint64) << np.uint64(32)) | right.astype(np.uint64)
+        return self._known(name, packed, lambda fresh: judge(left[fresh], right[fresh]))
+
+    def told(self, name: str, rows: np.ndarray, tell: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return tell(rows), asked only for rows of which it was not asked under this name before; `rows`: each once."""
+        return self._known(name, rows.astype(np.uint64), lambda fresh: tell(rows[fresh]))
+
+    def _known(self, name: str, wanted: np.ndarray, ask: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return what is known of each of `wanted`; `ask` is given a mask of those that are new."""
         keys, values = (self.new.get(x, self.old.get(x)) for x in (name, name + "="))
         if keys is None or values is None or not len(keys):
-            out = judge(left, right)
-            keys, values = packed[:0], out[:0]
-            fresh = np.ones(len(out), np.bool_)
-        else:
-            at = np.minimum(np.searchsorted(keys, packed), len(keys) - 1)
-            out, fresh = values[at], keys[at] != packed
-            if fresh.any():
-                out[fresh] = judge(left[fresh], right[fresh])
-        if fresh.any() or name not in self.new:
-            self.new[name], first = np.unique(np.concatenate([keys, packed[fresh]]), return_index=True)
-            self.new[name + "="] = np.concatenate([values, out[fresh]])[first]
+            out = ask(np.ones(len(wanted), np.bool_))
+            self.new[name], first = np.unique(wanted, return_index=True)
+            self.new[name + "="] = out[first]
+            return out
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        out, fresh = values[at], keys[at] != wanted
+        if fresh.any():
+            out[fresh] = ask(fresh)
+            more, first = np.unique(wanted[fresh], return_index=True)
+            place = np.searchsorted(keys, more)
+            keys, values = np.insert(keys, place, more), np.insert(values, place, out[fresh][first], axis=0)
+        self.new[name], self.new[name + "="] = keys, values
         return out
 
     def keep(self) -> None:
@@ -648,15 +657,14 @@ def boilerplate(
 
     columns, memory = _columns(rows), _Memory(past, rows.num_rows)
     copy, of = _repeats(columns[3:], memory.identity("response", columns[3:]), memory)
-    memory.keep()
     refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
     root = np.arange(rows.num_rows)
     root[copy] = of
     rows_in = np.union1d(copy, of)
-    long_enough = np.asarray(pc.greater_equal(pc.count_substring_regex(columns[3].take(pa.array(rows_in)), r"\S+"), min_words))
-    rows_in = rows_in[long_enough & ~refuses[rows_in]]
+    rows_in = rows_in[memory.told("long", rows_in, lambda at: _long(columns[3], at, min_words)) & ~refuses[rows_in]]
     members, group, start, size = _joined(rows_in, root)
-    prompt = identities([c.take(pa.array(rows_in)) for c in columns[:3]])
+    prompt = memory.told("prompt", rows_in, lambda at: identities([c.take(pa.array(at)) for c in columns[:3]]))
+    memory.keep()
     different = np.unique(np.column_stack([group.astype(np.uint64), prompt]), axis=0)[:, 0].astype(np.int64)
     asked = np.bincount(different, minlength=len(start))
     flagged = asked[group] >= min_rows if len(group) else np.zeros(0, np.bool_)
@@ -664,3 +672,8 @@ def boilerplate(
     return flags(rows, {"at": at, "field": "response",
                         "message": [f"gives the answer that {n} different prompts get" for n in asked[mine].tolist()],
                         "related": _related(number, at, np.full(len(at), -1), start[mine], size[mine], members)})
+
+
+def _long(responses: pa.ChunkedArray, at: np.ndarray, least: int) -> np.ndarray:
+    """Return whether the responses at positions `at` have `least` words."""
+    return np.asarray(pc.greater_equal(pc.count_substring_regex(responses.take(pa.array(at)), r"\S+"), least))
