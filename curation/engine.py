@@ -443,8 +443,29 @@ class _Earlier:
             return None
         new, old = self._columns(unit, self.rows_hash, asked), self._columns(unit, about["rows_hash"], about["signals"])
         if (new, old) not in self.known:  # units that read the same columns share the answer
-            self.known[new, old] = same_rows(self._content(new, self.rows_hash), self._content(old, about["rows_hash"]))
+            if self._added_to(about["rows"]):
+                found = self._standing(sorted(asked), asked, about)
+            else:
+                found = same_rows(self._content(new, self.rows_hash), self._content(old, about["rows_hash"]))
+            self.known[new, old] = found
         return self.known[new, old]
+
+    def _added_to(self, version: str) -> bool:
+        """Whether the present rows are those of another version with rows added behind, by what the imports wrote."""
+        at: str | None = self.store.version
+        while at is not None and at != version:
+            at = self.store.about(at).get("appended_to") if at in self.store.versions() else None
+        return at == version and at != self.store.version
+
+    def _standing(self, names: Sequence[str], asked: Mapping[str, str], about: Mapping[str, Any]) -> np.ndarray:
+        """Return `positions` where rows were only added behind: a row is earlier when its signals are as they were."""
+        n, before = (self.tables[x].num_rows for x in (self.rows_hash, about["rows_hash"]))
+        found = np.full(n, -1, np.int64)
+        found[:before] = np.arange(before)
+        for name in names:
+            now, then = (self._hashes(key, name, "") for key in (asked[name], about["signals"][name]))
+            found[:before][now[:before] != then] = -1
+        return found
 
     def _rows(self, version: str, rows_hash: str) -> bool:
         """Whether the folder still has these rows; a version number may have been given away again."""
@@ -461,11 +482,14 @@ class _Earlier:
 
     def _content(self, columns: Sequence[tuple[str, str]], rows_hash: str) -> np.ndarray:
         """Return (n,) uint64: a hash a row over these columns."""
-        for source, name in columns:
-            if (source, name) not in self.hashes:
-                table = self.tables[source] if source == rows_hash else read_arrow(self._signal_path(name, source))
-                self.hashes[source, name] = hashes(table[name])
-        return joined([self.hashes[x] for x in columns], self.tables[rows_hash].num_rows)
+        return joined([self._hashes(*x, rows_hash) for x in columns], self.tables[rows_hash].num_rows)
+
+    def _hashes(self, source: str, name: str, rows_hash: str) -> np.ndarray:
+        """Return (n,) uint64: a hash a row of a column of the rows, or of a signal where `source` is its key."""
+        if (source, name) not in self.hashes:
+            table = self.tables[source] if source == rows_hash else read_arrow(self._signal_path(name, source))
+            self.hashes[source, name] = hashes(table[name])
+        return self.hashes[source, name]
 
     def _signal_path(self, name: str, key: str) -> Path:
         return _path(self.store, _makers()[name], key)

@@ -259,6 +259,28 @@ def test_only_new_rows_and_rows_with_a_changed_signal_are_looked_at(units: Any, 
     assert units["rows"] == [3, 3, 5], "other options, another recipe"
 
 
+def test_rows_added_behind_are_told_by_the_import_and_by_their_signals(
+    units: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["test.row", "test.set", "dup.exact", "response.majority"]
+    grown, spec = Store.create(tmp_path / "grown"), parse("name: x")
+    rows = [("a", "1"), ("b", "2 3"), ("c", "3")]
+    grown.import_rows(given_rows(*rows), source="x")
+    engine.check(grown, spec, checks=names)
+    monkeypatch.setattr(engine, "same_rows", lambda new, old: pytest.fail("rows were compared"))
+    for k, more in enumerate(([("d", "4"), ("b", "2 3")], [("a", "5")])):
+        rows += more
+        grown.import_rows(given_rows(*more), source="x", append=True)
+        units["rows"].clear()
+        engine.check(grown, spec, checks=names)
+        assert units["rows"] == [3 if k == 0 else 2], "the new rows, and the one that is asked once more"
+        fresh = Store.create(tmp_path / f"fresh{k}")
+        fresh.import_rows(given_rows(*rows), source="x")
+        engine.check(fresh, spec, checks=names)
+        assert results(grown) == results(fresh)
+    assert units["earlier"][-2][:5] == [0, 1, 2, 3, 4]
+
+
 def test_a_check_finds_what_it_kept_and_which_rows_it_speaks_of(units: Any, tmp_path: Path) -> None:
     store, spec = Store.create(tmp_path / "set"), parse("name: x")
     store.import_rows(given_rows(("aa", "1"), ("b", "2"), ("b", "2"), ("ccc", "3")), source="x")
