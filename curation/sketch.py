@@ -305,7 +305,9 @@ def find(
     state = np.zeros(len(use), np.uint8)
     state[hot > 0] = HOT | MEMBER
     state[left[hot[right] > 0]] |= MEMBER
-    state[right[(score < 0) & (hot[right] > 0)]] |= OPEN
+    failed = (score < 0) & (hot[right] > 0)
+    state[right[failed]] |= OPEN
+    state[left[failed]] |= OPEN
     state[hot == 2] |= OPEN
     found = Found(new.keys, new.glimpse, new.identity, new.count, left[score >= 0], right[score >= 0], score[score >= 0],
                   held[score >= 0], state, np.array([len(packed)]))

@@ -247,6 +247,19 @@ def test_recall_holds_where_buckets_are_dense(words, length, unit, ngram, thresh
     assert set(zip(near.left, near.right, strict=True)) <= set(zip(exact.left, exact.right, strict=True))
 
 
+@pytest.mark.parametrize("threshold", [0.9, 0.93, 0.95])
+def test_pairs_of_one_slot_with_the_first_rows_of_a_bucket_are_found(threshold):
+    rng = random.Random(14)
+    words = ["".join(rng.choices("etaoinshrdl", k=rng.randint(3, 9))) for _ in range(17)]
+    texts = [pa.array([" ".join([*words[:8], f"slot{i}", *words[8:]]) for i in range(1500)])]
+    exact = sketch.exact_pairs(texts, threshold=threshold, unit="char")
+    assert len(exact) >= 28
+    for seed in range(1, 5):
+        near = sketch.near_pairs(texts, threshold=threshold, unit="char", num_perm=128, seed=seed)
+        assert near.left_out == 0 and near.candidates < 100 * 1500
+        assert np.array_equal(sketch.rethreshold(near, threshold), sketch.rethreshold(exact, threshold))
+
+
 def test_what_the_bound_leaves_out_is_counted(monkeypatch):
     monkeypatch.setattr(sketch, "DENSE_WORK", 100)
     monkeypatch.setattr(sketch, "DENSE_ROW", 100)
