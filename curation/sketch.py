@@ -55,7 +55,7 @@ __all__ = [
     "UNPLAIN", "Found", "Pairs", "Search", "Sets", "Sketches", "Texts", "alike", "candidates", "components", "copies",
     "dense", "distinct", "exact_pairs", "find", "gathered", "hash32", "hash64", "identities", "jaccard", "lead",
     "minhash_signatures", "near_pairs", "pairs_of", "plan", "rethreshold", "run_on", "same_shingles", "search", "shingle_sets",
-    "shingles", "similarity", "sketch_rows", "texts_of", "verify", "warm",
+    "shingles", "similarity", "sketch_rows", "texts_of", "verify", "warm", "within",
 ]
 
 log = logging.getLogger(__name__)
@@ -445,7 +445,7 @@ def pairs_of(
         _, first, which = np.unique(components(left, right, len(found.state))[rows], return_index=True, return_inverse=True)
         packed, left_out = dense(t, np.ascontiguousarray(found.glimpse[rows]), room, first[which], s, threads=threads)
         a, b = unpacked(packed)
-        fresh = ~_among(_repacked(None, rows[a], rows[b]), _repacked(None, left, right))
+        fresh = ~within(_repacked(None, rows[a], rows[b]), _repacked(None, left, right))
         packed, a, b = packed[fresh], rows[a[fresh]], rows[b[fresh]]
         more, more_fields = verify(t, packed, s, room=room, threads=threads)
         left, right = np.concatenate([left, a]), np.concatenate([right, b])
@@ -507,7 +507,7 @@ def distinct(x: np.ndarray) -> np.ndarray:
     return x[np.r_[True, x[1:] != x[:-1]]] if len(x) else x
 
 
-def _among(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def within(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the mask of the x that are in y."""
     if not len(y):
         return np.zeros(len(x), np.bool_)

@@ -394,7 +394,7 @@ def _with_leaders(columns: Columns, memory: _Memory, left: np.ndarray, right: np
     In a big cluster not every pair is listed, so a row may be listed with flagged rows only, though it resembles the
     kept one too. Each round compares what is left of a cluster with its first row and takes away what resembles it.
     """
-    from ..sketch import alike, components, distinct
+    from ..sketch import alike, components, distinct, within
 
     n = len(columns[0])
     gone = np.zeros(n, np.bool_)
@@ -407,7 +407,7 @@ def _with_leaders(columns: Columns, memory: _Memory, left: np.ndarray, right: np
         row = distinct(np.concatenate([left[open_], right[open_]]))
         row = row[root[row] != row]
         head = root[row]
-        listed = np.isin(head * n + row, left * n + right)
+        listed = within(head * n + row, left * n + right)
         one, two = head[~listed], row[~listed]
         value = memory.judged("alike", one, two, lambda a, b: alike(columns, a, b, s))
         held = value >= s.floor
