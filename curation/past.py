@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 MAGIC = b"curation-past-2\n"
 BLOCK, STEP = 1 << 16, 1 << 20  # bytes: the sum of a large array is over a block of each step and its last block
 ALIGN = 64          # arrays start at multiples of this many bytes, so that they can be used where they lie
+RENEW = 0.02        # share of new rows from which on arrays are written anew; until then these rows are looked at again
 RECIPES = 2         # files kept a check: that of the options in force and that of the options before
 #: From what a file tells of its rows to their positions for the present rows, -1 for a new one; None: those are gone.
 Positions = Callable[[Mapping[str, Any]], np.ndarray | None]
@@ -213,6 +214,11 @@ class NoPast:
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep nothing."""
+
+
+def worn(past: Any) -> bool:
+    """Return whether so much is new beside what was kept (RENEW of all rows) that it should be kept anew."""
+    return past.load() is None or int((past.earlier < 0).sum()) > RENEW * len(past.earlier)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..past import hashes, joined
+from ..past import hashes, joined, worn
 from ..text import fold, shorten
 from ..verifiers import content_words
 from .base import Findings, Past, check, texts
@@ -139,7 +139,8 @@ def _asked_again(rows: pa.Table, past: Past, least: int) -> list[list[int]]:
     key[fresh] = joined([_folded(part[c]) for c in ("instruction", "input")], len(fresh))
     if old is not None:
         key[earlier >= 0] = old["key"][earlier[earlier >= 0]]
-    past.save({"key": key})
+    if worn(past):
+        past.save({"key": key})
     order = np.argsort(key, kind="stable")
     start = np.flatnonzero(np.r_[True, key[order][1:] != key[order][:-1]]) if len(order) else np.zeros(0, np.int64)
     size = np.diff(np.r_[start, len(order)])

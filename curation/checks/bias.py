@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ..identity import GROUPS, mentions, quick, swapped
 from ..model import SIGNALS
-from ..past import hashes, joined
+from ..past import hashes, joined, worn
 from ..spec import Spec
 from ..text import SENTENCE_END
 from .base import SIGNAL_UNITS, Findings, Past, check, signal, texts
@@ -164,12 +164,18 @@ def swap(rows: pa.Table, spec: Spec, identity: pa.Array, past: Past, *, most: in
     flagged = [(k, said) for k in at.tolist() for said in told.get(k, ())]
     for k, said in flagged:
         found.add(k, said, field="row", score=0.5)
-    looked = np.zeros(rows.num_rows, np.bool_)
+    if worn(past):
+        _keep(past, rows.num_rows, at, flagged)
+    return found.table()
+
+
+def _keep(past: Past, n: int, at: np.ndarray, flagged: list[tuple[int, str]]) -> None:
+    """Keep which of the `n` rows were looked at and what was said of them."""
+    looked = np.zeros(n, np.bool_)
     looked[at] = True
     encoded = [said.encode() for _, said in flagged]
     past.save({"looked at": looked, "at": np.array([k for k, _ in flagged], np.int64),
                "bytes": np.frombuffer(b"".join(encoded), np.uint8), "length": np.array([len(x) for x in encoded], np.int64)})
-    return found.table()
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any], harm: float) -> list[str]:

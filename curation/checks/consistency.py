@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..past import worn
 from ..spec import ResponseStandard, Spec, ToneGuide
 from ..text import fold, sentences, shorten
 from ..verifiers import guess_language
@@ -556,7 +557,8 @@ def _said(rows: pa.Table, past: Past) -> dict[str, np.ndarray]:
             every[fresh] = mine
             if old is not None:
                 every[earlier >= 0] = old[f"{kind} {variant}"][earlier[earlier >= 0]]
-    past.save(out)
+    if worn(past):
+        past.save(out)
     return out
 
 

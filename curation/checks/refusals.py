@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ..harm import judge
 from ..model import SIGNALS
-from ..past import hashes, lists_of_all
+from ..past import hashes, lists_of_all, worn
 from ..refusal import classify, explain, lectures, offers, rejections
 from ..spec import RefusalPolicy, Spec
 from ..text import sentences, shorten
@@ -429,7 +429,8 @@ def _near_refused(
     earlier, old = past.earlier, past.load()
     fresh = np.flatnonzero(earlier < 0)
     word, count = lists_of_all((old["word"], old["count"]) if old else None, _words_of(rows, fresh), earlier)
-    past.save({"word": word, "count": count})
+    if worn(past):
+        past.save({"word": word, "count": count})
     owner = np.repeat(np.arange(rows.num_rows), count)
     theirs = np.flatnonzero(refused[owner])
     theirs = theirs[np.argsort(word[theirs], kind="stable")]
