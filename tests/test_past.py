@@ -242,6 +242,26 @@ def test_checks_that_keep_what_they_know_of_a_row_find_the_same(tmp_path_factory
     assert results(grown) == results(fresh)
 
 
+def test_what_was_kept_serves_until_much_is_new(tmp_path: Path) -> None:
+    names = ["response.majority", "refusal.policy_conflict", "consistency.terms", "bias.swap", "dup.boilerplate", "dup.exact"]
+    rows = [(ASKED[k % 6], SAID[k // 6 % 7]) for k in range(120)]
+    grown = Store.create(tmp_path / "grown")
+    more: list[tuple[str, str]] = rows
+    for k in range(3):
+        grown.import_rows(make_rows({"instruction": i, "response": r} for i, r in more).to_batches(), source="x", append=k > 0)
+        engine.check(grown, POLICY, checks=names)
+        if k == 0:
+            kept = {p.name: p.stat().st_mtime_ns for p in (grown.path / "past").iterdir()}
+        more = [(ASKED[k + 2], SAID[1 + k])]
+        rows = rows + more if k < 2 else rows
+    assert {p.name: p.stat().st_mtime_ns for p in (grown.path / "past").iterdir()} == kept and len(kept) == len(names)
+    fresh = Store.create(tmp_path / "fresh")
+    fresh.import_rows(make_rows({"instruction": i, "response": r} for i, r in rows).to_batches(), source="x")
+    engine.check(fresh, POLICY, checks=names)
+    assert results(grown) == results(fresh)
+    assert set(names) - {"response.majority"} <= set(fresh.flags()["check"].to_pylist()) | {"bias.swap"}
+
+
 def given_rows(*pairs: tuple[str, str]) -> list[pa.RecordBatch]:
     return make_rows({"instruction": i, "response": r} for i, r in pairs).to_batches()
 
