@@ -40,7 +40,7 @@ Row = dict[str, Any]
 def invented(rng: random.Random, n: int = 20_000) -> list[Row]:
     """Return `n` rows of invented words: 12 words of instruction, 40 % with an input, 60 words of output."""
     letters = "etaoinshrdlucmfwypvbgk"
-    words = list({"".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(30_000)})
+    words = list(dict.fromkeys("".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(30_000)))
     weights = [1.0 / (i + 3) for i in range(len(words))]
 
     def text(mean: int) -> str:
