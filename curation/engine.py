@@ -26,9 +26,10 @@ from pydantic import BaseModel
 
 from .checks import CHECKS, SIGNAL_UNITS
 from .checks.base import RESOURCES, Unit
+from .contents import hashes, joined, same_rows
 from .errors import CurationError
 from .model import FLAGS, SIGNALS
-from .past import NoPast, Past, hashes, joined, same_rows
+from .past import NoPast, Past
 from .references import reference_file, references_of
 from .spec import CheckSettings, Spec, load, options_of
 from .store import Store, read_arrow, write_arrow

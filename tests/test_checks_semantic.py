@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from curation import cosine, engine, vectors
 from curation.checks import leaks, semantic
+from curation.contents import hashes, joined, same_rows
 from curation.errors import CurationError
-from curation.past import NoPast, Past, hashes, joined, same_rows
+from curation.past import NoPast, Past
 from curation.spec import parse
 from curation.store import Store
 

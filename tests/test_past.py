@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from curation import engine
 from curation.checks import CHECKS, SIGNAL_UNITS
 from curation.checks.base import check, flags, signal, texts
-from curation.past import NoPast, hashes, read_arrays, same_rows, write_arrays
+from curation.contents import hashes, same_rows
+from curation.past import NoPast, read_arrays, write_arrays
 from curation.spec import parse
 from curation.store import Store
 

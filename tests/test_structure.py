@@ -42,6 +42,7 @@ FLOORS = {
     "mapping": 7,
     "cli_selection": 9,
     "past": 4,
+    "contents": 4,
     "spec_edit": 3,
     "words": 4,
     "likeness": 4,

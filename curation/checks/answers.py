@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..past import hashes, joined, worn
+from ..contents import hashes, joined, worn
 from ..text import fold, shorten
 from ..verifiers import content_words
 from .base import Findings, Past, check, texts

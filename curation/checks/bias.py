@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..contents import hashes, joined, worn
 from ..identity import GROUPS, mentions, quick, swapped
 from ..model import SIGNALS
-from ..past import hashes, joined, worn
 from ..spec import Spec
 from ..text import SENTENCE_END
 from .base import SIGNAL_UNITS, Findings, Past, check, signal, texts

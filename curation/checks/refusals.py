@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..contents import hashes, lists_of_all, worn
 from ..harm import judge
 from ..model import SIGNALS
-from ..past import hashes, lists_of_all, worn
 from ..refusal import classify, explain, lectures, offers, rejections
 from ..spec import RefusalPolicy, Spec
 from ..text import sentences, shorten

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import cosine
+from ..contents import hashes
+from ..contents import joined as rows_alike
 from ..errors import CurationError
-from ..past import hashes
-from ..past import joined as rows_alike
 from .base import Past, check, flags
 
 #: Pairs scored at once: their vectors take 40 MB.

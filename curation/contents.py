@@ -1,0 +1,148 @@
+"""Rows by their content: hashes of values, which rows are those of before, and what was known of them."""
+
+# mypy: disable-error-code="call-arg,var-annotated,assignment"
+# The kernels are typed by numba when they are compiled; mypy knows neither its intrinsics nor its integer widths.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+
+RENEW = 0.02        # share of new rows from which on arrays are kept anew; until then these rows are looked at again
+_NULL = np.uint64(0xA24BAED4963EE407)
+_K0, _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+@njit(inline="always")
+def _mix(x: np.uint64) -> np.uint64:
+    x = (x ^ (x >> np.uint64(30))) * _K1
+    x = (x ^ (x >> np.uint64(27))) * _K2
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(nogil=True, cache=True)
+def _hash_bytes(data: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
+    """Hash the bytes data[starts[i]:starts[i + 1]], eight at a time; the length counts."""
+    for i in range(len(out)):
+        at, end = starts[i], starts[i + 1]
+        h = np.uint64(end - at) * _K0 + _K1
+        while at + 8 <= end:
+            word = np.uint64(0)
+            for k in range(8):
+                word |= np.uint64(data[at + k]) << np.uint64(8 * k)
+            h = _mix(h ^ word) + _K0
+            at += 8
+        word = np.uint64(0)
+        for k in range(end - at):
+            word |= np.uint64(data[at + k]) << np.uint64(8 * k)
+        out[i] = _mix(h ^ word)
+
+
+@njit(nogil=True, cache=True)
+def _hash_lists(items: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
+    """Hash runs of hashes; their number and order count."""
+    for i in range(len(out)):
+        h = np.uint64(starts[i + 1] - starts[i]) * _K0 + _K2
+        for k in range(starts[i], starts[i + 1]):
+            h = _mix(h ^ items[k]) + _K0
+        out[i] = h
+
+
+def hashes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return (n,) uint64: a hash of each value of an Arrow column, the same however the column is cut into chunks.
+
+    Text, numbers, truth values, lists and structs; null has a hash of its own. 64 bits: among a million rows two
+    different ones share a hash with a chance of 3 in 10^8.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        return np.concatenate([np.zeros(0, np.uint64), *(hashes(chunk) for chunk in column.chunks)])
+    n = len(column)
+    out = np.empty(n, np.uint64)
+    if pa.types.is_null(column.type):
+        out[:] = _NULL
+        return out
+    if pa.types.is_dictionary(column.type):
+        known = np.append(hashes(column.dictionary), _NULL)
+        return known[pc.fill_null(column.indices.cast(pa.int64()), len(known) - 1).to_numpy(zero_copy_only=False)]
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_string())
+        starts = np.frombuffer(column.buffers()[1] or b"\0" * 8, np.int64)[column.offset : column.offset + n + 1]
+        _hash_bytes(np.frombuffer(column.buffers()[2] or b"\0", np.uint8), starts, out)
+    elif pa.types.is_list(column.type):
+        starts = np.asarray(column.offsets).astype(np.int64)
+        first = int(starts[0]) if n else 0
+        items = hashes(column.values.slice(first, int(starts[-1]) - first) if n else column.values.slice(0, 0))
+        _hash_lists(items, starts - first, out)
+    elif pa.types.is_struct(column.type):
+        parts = [hashes(part) for part in column.flatten()]
+        _hash_lists(np.stack(parts, axis=1).reshape(-1), np.arange(n + 1, dtype=np.int64) * len(parts), out)
+    else:
+        nothing = False if pa.types.is_boolean(column.type) else 0
+        values = np.ascontiguousarray(pc.fill_null(column, nothing).to_numpy(zero_copy_only=False))
+        wide = values.dtype.itemsize
+        _hash_bytes(values.view(np.uint8).reshape(-1), np.arange(n + 1, dtype=np.int64) * wide, out)
+    if column.null_count:
+        out[np.asarray(column.is_null())] = _NULL
+    return out
+
+
+def joined(parts: list[np.ndarray], n: int) -> np.ndarray:
+    """Return (n,) uint64: one hash a row over the hashes of several columns."""
+    out = np.empty(n, np.uint64)
+    every = np.stack(parts, axis=1).reshape(-1) if parts else np.zeros(0, np.uint64)
+    _hash_lists(every, np.arange(n + 1, dtype=np.int64) * len(parts), out)
+    return out
+
+
+def same_rows(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Return (n,) int64: for each of the hashes `new` its position in `old`, or -1; each position is given once.
+
+    A row that stands where it stood keeps its place; of the others the k-th copy of a content meets the k-th that is
+    left. So rows that were added behind, taken out, changed or moved cost a comparison and a sort of the rest.
+    """
+    out = np.full(len(new), -1, np.int64)
+    least = min(len(new), len(old))
+    stands = np.flatnonzero(new[:least] == old[:least])
+    out[stands] = stands
+    rest_new = np.flatnonzero(out < 0)
+    free = np.ones(len(old), bool)
+    free[stands] = False
+    rest_old = np.flatnonzero(free)
+    if not len(rest_new) or not len(rest_old):
+        return out
+    rest_new = rest_new[np.argsort(new[rest_new], kind="stable")]
+    rest_old = rest_old[np.argsort(old[rest_old], kind="stable")]
+    wanted, there = new[rest_new], old[rest_old]
+    nth = np.arange(len(wanted)) - np.searchsorted(wanted, wanted)
+    place = np.searchsorted(there, wanted) + nth
+    held = place < len(there)
+    held[held] = there[place[held]] == wanted[held]
+    out[rest_new[held]] = rest_old[place[held]]
+    return out
+
+
+def lists_of_all(
+    old: tuple[np.ndarray, np.ndarray] | None, new: tuple[np.ndarray, np.ndarray], earlier: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (items, how many a row has) of all rows, from those of the earlier rows and those of the new ones.
+
+    Items of a row follow each other, rows in their order. `earlier`: position in `old` for each row, -1: next of `new`.
+    """
+    if old is None:
+        assert len(new[1]) == len(earlier), (len(new[1]), len(earlier))
+        return new
+    items, count = (np.concatenate([a, b]) for a, b in zip(old, new, strict=True))
+    at = earlier.copy()
+    at[earlier < 0] = len(old[1]) + np.arange(len(new[1]))
+    size = count[at]
+    first = (np.cumsum(count) - count)[at]
+    return items[np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())], size
+
+
+def worn(past: Any) -> bool:
+    """Return whether so much is new beside what was kept (RENEW of all rows) that it should be kept anew."""
+    return past.load() is None or int((past.earlier < 0).sum()) > RENEW * len(past.earlier)
