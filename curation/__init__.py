@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from .engine import check, run_table, spec_of
     from .errors import CurationError
     from .gate import apply_policy, evaluate
+    from .mapping import lay_out
+    from .selection import select
     from .spec import Spec, load
     from .store import Entry, Store
 
@@ -18,11 +20,13 @@ _HOME = {
     "clusters_of": "diversity",
     "families_of": "diversity",
     "run_table": "engine",
+    "select": "selection",
     "spec_of": "engine",
     "CurationError": "errors",
     "apply_policy": "gate",
     "evaluate": "gate",
     "Spec": "spec",
+    "lay_out": "mapping",
     "load": "spec",
     "Entry": "store",
     "Store": "store",
@@ -39,8 +43,10 @@ __all__ = [
     "clusters_of",
     "evaluate",
     "families_of",
+    "lay_out",
     "load",
     "run_table",
+    "select",
     "spec_of",
 ]
 

@@ -40,9 +40,11 @@ def write(store: Store, spec: Spec, folder: Path) -> dict[str, str]:
     state = effective(store, spec)
     result = evaluate(store, spec, state)
     value = build(store, state, result, spec)
+    picture = folder / "map.png"  # `curation map` draws it here; the signal tells that it is of these rows
+    value["map"] = "map.png" if "map_x" in state.signals.column_names and picture.exists() else None
     write_json(folder / "report.json", value)
     with atomic(folder / "report.html", "w") as f:
-        f.write(page(value))
+        f.write(page(value, picture=picture.read_bytes() if value["map"] else None))
     return {"html": str(folder / "report.html"), "json": str(folder / "report.json")}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from typing import Any
@@ -37,13 +38,14 @@ def inert(text: Any) -> str:
     return html.escape(_ODD.sub(lambda m: f"[U+{ord(m.group()):04X}]", str(text)))
 
 
-def page(value: dict[str, Any]) -> str:
-    """Return the HTML of a report."""
+def page(value: dict[str, Any], *, picture: bytes | None = None) -> str:
+    """Return the HTML of a report; `picture`: the map of the rows as PNG."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>",
-        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">",
         f"<title>{inert(value['name'])}: curation report</title><style>{STYLE}</style>",
-        *_head(value), *_overview(value), *_coverage(value["gate"]["coverage"]), *_calibrations(value["calibrations"]),
+        *_head(value), *_overview(value), *_coverage(value["gate"]["coverage"]), *_map(picture),
+        *_calibrations(value["calibrations"]),
         *(line for m in value["matrices"] for line in _matrix(m)), *_people(value["people"]), *_findings(value["checks"]),
         f"<h2 id=unseen>What this cannot see</h2><p>{inert(value['cannot_see'])}</p>",
         f"<p class=small>rows {inert(value['rows_hash'])}, spec {inert(value['spec_hash'])}</p></html>\n",
@@ -110,6 +112,15 @@ def _coverage(lines: list[dict[str, Any]]) -> list[str]:
     return ["<h2>Coverage</h2><div class=wide><table><tr><th>what<th class=n>rows<th>wanted<th>", *(
         f"<tr><td>{inert(c['kind'])} {inert(c['id'])}<td class=n>{c['have']:,}<td>{_wanted(c)}"
         f"<td class={'good' if c['met'] else 'bad'}>{'met' if c['met'] else 'not met'}" for c in lines), "</table></div>"]
+
+
+def _map(picture: bytes | None) -> list[str]:
+    if picture is None:
+        return []
+    data = base64.b64encode(picture).decode()
+    return ["<h2>Map</h2><p>Rows that ask for like things lie side by side; the colours and the names of single rows are in "
+            "<a href='map.html'>map.html</a>.</p>",
+            f"<img alt='Map of the rows' style='max-width:100%' src='data:image/png;base64,{data}'>"]
 
 
 def _wanted(line: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from curation.checks import CHECKS
 from curation.measured import measured
 from curation.report import CANNOT, write
 from curation.report_page import histogram, inert, percent
+from curation.spec import parse
 from curation.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -127,3 +129,19 @@ def test_measured_names_checks_that_exist_and_is_what_the_benchmarks_left():
     sys.modules["measured_maker"] = maker
     place.loader.exec_module(maker)
     assert maker.collect(ROOT / "benchmarks" / "results") == found, "run benchmarks/measured.py"
+
+
+def test_the_map_of_these_rows_is_in_the_report(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "s")
+    store.import_rows(make_rows([{"instruction": f"Say {i}.", "response": f"{i}."} for i in range(4)]).to_batches(), source="x")
+    spec = parse("name: s\n", CHECKS)
+    engine.check(store, spec, workers=1)
+    out = tmp_path / "s" / "report"
+    out.mkdir()
+    (out / "map.png").write_bytes(b"\x89PNG\r\n")
+    write(store, spec, out)
+    assert "data:image/png" not in (out / "report.html").read_text()  # a picture of other rows
+    store.add_signals("map", {"map_x": pa.array([0.0] * 4), "map_y": pa.array([0.0] * 4)})
+    write(store, spec, out)
+    page = (out / "report.html").read_text()
+    assert page.count("src='data:image/png;base64,iVBORw0K'") == 1 and "img-src data:" in page
