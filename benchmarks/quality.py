@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -157,23 +156,6 @@ def families(data: list[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def speed(data: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows per second of each check and signal on one core, and of all together."""
-    rows = table(data)
-    n = rows.num_rows
-    _, signals = run_table(rows, Spec(), checks=MINE)
-    resources: dict[str, Any] = {"spec": Spec(), **{c: signals[c].combine_chunks() for c in signals.column_names[2:]}}
-    out, total = {}, 0.0
-    row_signals = [u for u in SIGNAL_UNITS.values() if u.scope == "row" and not set(u.needs) - set(resources)]
-    for unit in [*row_signals, *(CHECKS[c] for c in MINE)]:
-        started = time.perf_counter()
-        unit.run(rows, **{need: resources[need] for need in unit.needs})
-        took = time.perf_counter() - started
-        total += took
-        out[unit.id] = round(n / took)
-    return {"rows": n, "rows_per_second": out, "all_together": round(n / total)}
-
-
 def report(result: dict[str, Any], depth: int = 0) -> None:
     for key, value in result.items():
         if isinstance(value, dict) and "share" in value:
@@ -196,7 +178,6 @@ def main() -> None:
         "cleaned alpaca": ("alpaca_cleaned_diff.jsonl", cleaned), "limits": ("constraint_labelled.jsonl", limits),
         "personal data": ("presidio_pii.jsonl", personal), "over-refusal (xstest)": ("xstest_completions.jsonl", refused),
         "families (t0)": ("t0_task_families.jsonl", families), "natural rows (alpaca)": ("alpaca_original.jsonl", plain),
-        "speed (alpaca)": ("alpaca_original.jsonl", speed),
     }
     result = {}
     for name, (file, measure) in parts.items():
