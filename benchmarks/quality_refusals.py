@@ -27,7 +27,9 @@ from curation import edges, harm, refusal
 from curation.checks import CHECKS
 from curation.engine import run_table
 from curation.model import SIGNALS
+from curation.past import NoPast
 from curation.spec import Spec
+from curation.vectors import Vectors
 
 DRAWS = 1000
 CLASSES = ("comply", "refuse", "partial")
@@ -250,7 +252,8 @@ def _by_check(data: list[dict[str, Any]], checks: Sequence[str]) -> dict[str, se
     rows = make_rows([{"instruction": r["instruction"], "input": r["input"], "response": r["output"]} for r in data])
     asked = {need for c in checks for need in CHECKS[c].needs if need in SIGNALS and checks is not MEANT}
     known: dict[str, Any] = {"spec": Spec(), "family": pa.nulls(len(data), pa.string()),
-                             "family_score": pa.nulls(len(data), pa.float32())}
+                             "family_score": pa.nulls(len(data), pa.float32()),
+                             "vectors": Vectors(None), "past": NoPast(len(data))}
     if asked:
         _, signals = run_table(rows, Spec(), checks=list(checks[:1]), scopes=("row",))
         known |= {name: signals[name].combine_chunks() for name in signals.column_names[2:]}
