@@ -28,6 +28,8 @@ from curation.model import SEVERITIES
 from curation.spec import Spec
 from curation.store import Decision, Entry, Store
 
+from . import picks
+
 PAGE = 100                  # rows a table page: a selectable table sends all its rows to the browser
 CUT = 160                   # characters of a text that a table cell gets
 WHOLE = 12_000              # characters of a turn that are shown at once; spans beyond are shown with AROUND
@@ -242,17 +244,20 @@ class Filter:
     text: str = ""
     regex: bool = False
     order: str = ORDERS[0]
+    among: str = ""         # name of a kept set of rows (picks.py)
 
     @property
     def narrows(self) -> bool:
-        return bool(self.check or self.severity or self.family or self.state or self.split or self.text)
+        return bool(self.check or self.severity or self.family or self.state or self.split or self.text or self.among)
 
 
-def select(index: Index, verdicts: Verdicts, wanted: Filter) -> np.ndarray:
+def select(index: Index, verdicts: Verdicts, wanted: Filter, among: np.ndarray | None = None) -> np.ndarray:
     """Return the row numbers that a filter lets through, in its order: (k,) int64.
 
-    Check and severity must hold for one and the same flag. Raises CurationError for a regex that is none.
+    Check and severity must hold for one and the same flag. `among`: the rows of the kept set that the filter names;
+    as imported, they keep the set's own order. Raises CurationError for a regex that is none.
     """
+    assert (among is not None) == bool(wanted.among), f"{wanted.among!r} names a kept set, its rows are {among}"
     mask = np.ones(index.n, bool)
     if wanted.check or wanted.severity:
         of_flag = np.ones(len(index.flag_row), bool)
@@ -270,7 +275,7 @@ def select(index: Index, verdicts: Verdicts, wanted: Filter) -> np.ndarray:
         mask &= verdicts.mask(wanted.state)
     if wanted.text:
         mask &= search(index.rows, verdicts, wanted.text, regex=wanted.regex)
-    return _ordered(index, np.flatnonzero(mask), wanted.order)
+    return _ordered(index, np.flatnonzero(mask) if among is None else among[mask[among]], wanted.order)
 
 
 def _ordered(index: Index, rows: np.ndarray, order: str) -> np.ndarray:
@@ -434,7 +439,8 @@ def _verdicts(decided: tuple[str, str, int]) -> Verdicts:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _order(checked: tuple[str, str, int], log: int, wanted: Filter) -> np.ndarray:
     index = _index(checked)
-    order = select(index, _verdicts((checked[0], checked[1], log)), wanted)
+    among = picks.load(Path(checked[0]), index.rows, wanted.among, rows_hash=checked[1]).rows if wanted.among else None
+    order = select(index, _verdicts((checked[0], checked[1], log)), wanted, among)
     order.flags.writeable = False
     return order
 
@@ -445,6 +451,16 @@ def index_of(key: Key) -> Index:
 
 def verdicts_of(key: Key) -> Verdicts:
     return _verdicts(key.decided)
+
+
+def keep(key: Key, rows: np.ndarray, words: str) -> str:
+    """Keep a set of rows for a filter's `among` and return its name; `words` say where it comes from."""
+    return picks.keep(Path(key.folder), index_of(key).rows, rows, words, rows_hash=key.rows_hash)
+
+
+def kept(key: Key, name: str) -> picks.Picked:
+    """Return a kept set. Raises CurationError when there is none of this name."""
+    return picks.load(Path(key.folder), index_of(key).rows, name, rows_hash=key.rows_hash)
 
 
 def order_of(key: Key, wanted: Filter) -> np.ndarray:

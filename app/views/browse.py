@@ -14,7 +14,7 @@ from curation.store import Entry, Store
 
 from .. import card, state, table
 
-FILTERS = ("check", "severity", "family", "verdict", "split", "text", "regex", "order")
+FILTERS = ("check", "severity", "family", "verdict", "split", "text", "regex", "order", "among")
 
 
 def as_page() -> Any:
@@ -36,8 +36,8 @@ def _desk() -> None:
     key = state.key_of(state.folder())
     assert key is not None, "rows versions are never removed"
     index = state.index_of(key)
-    wanted = _filters(index)
     try:
+        wanted = _filters(key, index)
         order = state.order_of(key, wanted)
     except CurationError as e:
         st.warning(f"{state.plain(e.what)}. {e.hint}.")
@@ -68,7 +68,7 @@ def _first_page() -> None:
         st.session_state["page"] = 1
 
 
-def _filters(index: state.Index) -> state.Filter:
+def _filters(key: state.Key, index: state.Index) -> state.Filter:
     """Draw the filters, each bound to the URL, and return what they say."""
     def many(column: Any, label: str, options: Sequence[str], name: str, hint: str) -> tuple[str, ...]:
         return tuple(column.multiselect(label, list(options), key=name, bind="query-params", on_change=_first_page,
@@ -89,7 +89,26 @@ def _filters(index: state.Index) -> state.Filter:
         regex = c.toggle("Regex", key="regex", bind="query-params", on_change=_first_page,
                          help="RE2 syntax, any case. Off: the characters as they are.")
         order = d.selectbox("Order", state.ORDERS, key="order", bind="query-params", on_change=_first_page)
-    return state.Filter(check, tuple(severity), family, tuple(verdict), split, text.strip(), regex, order or state.ORDERS[0])
+    return state.Filter(check, tuple(severity), family, tuple(verdict), split, text.strip(), regex, order or state.ORDERS[0],
+                        _among(key))
+
+
+def _among(key: state.Key) -> str:
+    """Return the name of the kept set of rows in the URL, "" for none; say what it is, with a button that leaves it."""
+    name = st.query_params.get("among", "")
+    if not name:
+        return ""
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="among_bar"):
+        st.button("Show all rows", key="among-leave", icon=":material/close:", on_click=_leave)
+        picked = state.kept(key, name)
+        gone = f", {picked.gone:,} of it no longer in the set" if picked.gone else ""
+        st.markdown(f"Among **{len(picked.rows):,} rows**: {state.plain(picked.words)}{gone}")
+    return name
+
+
+def _leave() -> None:
+    st.query_params.pop("among", None)
+    _first_page()
 
 
 def _page_number(order: np.ndarray) -> int:
