@@ -60,6 +60,7 @@ FLOORS = {
     "coverage": 6,
     "matrices": 6,
     "review": 6,
+    "similar": 6,
     "gate": 6,
     "fit": 7,
     "export": 7,
