@@ -824,7 +824,8 @@ _JSON = re.compile(
     r"web|path|string to|"
     r"data to|object to|to\b|into\b|code to|and\b|or\b|format\s+(?:to|into)))|\b(?:valid json only|json only|"
     r"only (?:valid )?json|output (?:valid )?json|"
-    r"return json|json (?:code )?(?:block|output|format|object)(?: only)?)\b",
+    r"return json|json (?:code )?(?:output|format)(?: only)?|"
+    r"(?<!this )(?<!that )(?<!above )(?<!given )(?<!following )(?<!my )json (?:code )?(?:block|object)(?: only)?)\b",
     re.IGNORECASE,
 )
 _JSON_SURE = re.compile(

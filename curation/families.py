@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from .clustering import cluster
 from .manner import EDGE_WORDS, Space, space
-from .spec import Spec
+from .spec import ResponseStandard, Spec
 from .text import shorten
 
 if TYPE_CHECKING:       # scikit-learn takes a second to import; only a call of these functions pays for it
@@ -88,7 +88,9 @@ class Model:
 
     Known are rows with a given family and rows whose prompt is one of the spec's examples. A family with fewer than 20
     of those borrows the tenth of its nearest rows, at a third of the weight. The head is logistic regression on
-    `manner.Space`: words at the edges of the prompt and the form of the answer.
+    `manner.Space`: words at the edges of the prompt and the form of the answer. Where the spec says how a family is to
+    be answered, the answers are not looked at: a harmless request that is refused would look like one that must be, and
+    no answer could break the standard by which its own row is judged.
     """
 
     def __init__(self, rows: pa.Table, spec: Spec, assigned: list[str]) -> None:
@@ -96,31 +98,46 @@ class Model:
         from sklearn.feature_extraction.text import TfidfTransformer
 
         self.ids = [f.id for f in spec.families]
+        self.blind = bool(spec.edge_cases) or any(f.response != ResponseStandard() for f in spec.families)
         number = {id: k for k, id in enumerate(self.ids)}
         at = _drawn([i for i, v in enumerate(assigned) if v], _HEAD_LIMIT)
         owner = np.array([number[assigned[i]] for i in at], dtype=np.int64)
         known, background = rows.take(pa.array(at, pa.int64())), rows.take(pa.array(_drawn(range(rows.num_rows), _CHUNK)))
-        x = _of_rows(known)
+        x = self._near(known)
         said, said_owner = _said_of(spec)
-        spoken, around = _features(said), _of_rows(background)
+        spoken, around = _features(said), self._near(background)
         self.tfidf = TfidfTransformer(sublinear_tf=True).fit(sparse.vstack([around, spoken, x]))
         self.tfidf.idf_ = np.minimum(self.tfidf.idf_, _RAREST)      # a rare word is a topic, not a way to ask
         told = [self.tfidf.transform(spoken), *([self.tfidf.transform(x)] if len(at) else [])]
         self.centroids = _centroids(sparse.vstack(told), np.concatenate([said_owner, owner]), len(self.ids))
         near = (self.tfidf.transform(around) @ self.centroids.T).toarray()
         taught = _taught(known, owner, background, near, spec)
-        self.space = Space(*_columns(background))
-        self.head = None if taught is None else _head_of(self.space.of(*_columns(taught[0])), *taught[1:])
+        self.space = Space(*self._seen(background))
+        self.head = None if taught is None else _head_of(self.space.of(*self._seen(taught[0])), *taught[1:])
+
+    def _seen(self, rows: pa.Table) -> tuple[list[str], list[str], list[str]]:
+        """Return the instructions, the inputs and the responses as far as they may decide."""
+        asks, given, responses = _columns(rows)
+        return asks, given, [""] * len(responses) if self.blind else responses
+
+    def _near(self, rows: pa.Table) -> sparse.csr_matrix:
+        """Return the counts by which nearness to a family is judged, shape (n, 32768)."""
+        from scipy import sparse
+
+        asks, given, responses = self._seen(rows)
+        if not asks:
+            return sparse.csr_matrix((0, _HASHED))
+        return _features([ask_of(a, b) for a, b in zip(asks, given)], None if self.blind else [form_of(r) for r in responses])
 
     def assign(self, rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Return (number of the family, score in [0, 1]) for each row."""
-        near = (self.tfidf.transform(_of_rows(rows)) @ self.centroids.T).toarray()
+        near = (self.tfidf.transform(self._near(rows)) @ self.centroids.T).toarray()
         line = np.arange(rows.num_rows)
         if self.head is None:
             choice = near.argmax(axis=1)
             return choice, near[line, choice]
         # A head is sure even far from all families, so its word counts only as far as the row is near its choice.
-        likely = self.head.predict_proba(self.space.of(*_columns(rows)))
+        likely = self.head.predict_proba(self.space.of(*self._seen(rows)))
         nearest, best = near.argmax(axis=1), likely.argmax(axis=1)
         choice = self.head.classes_[best]
         score = np.sqrt(likely[line, best] * np.clip(near[line, choice], 0, 1))
@@ -176,15 +193,6 @@ def _head_of(x: np.ndarray, families: np.ndarray, weights: np.ndarray | None = N
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=_C, max_iter=300).fit(x, families, sample_weight=weights)
-
-
-def _of_rows(rows: pa.Table) -> sparse.csr_matrix:
-    from scipy import sparse
-
-    asks = [ask_of(a, b) for a, b in zip(_texts(rows, "instruction"), _texts(rows, "input"))]
-    if not asks:
-        return sparse.csr_matrix((0, _HASHED))
-    return _features(asks, [form_of(r) for r in _texts(rows, "response")])
 
 
 def _centroids(x: sparse.csr_matrix, owner: np.ndarray, n: int) -> sparse.csr_matrix:

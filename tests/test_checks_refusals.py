@@ -164,3 +164,20 @@ def test_without_a_policy_a_head_judges_prompts_with_sensitive_words():
     got = r.harm(rows, Spec())
     assert got["harm"].to_pylist()[0] > 0.5 and got["harm"].to_pylist()[1] == 0.0
     assert got["harm_category"].to_pylist() == ["assisting crime", ""]
+
+
+def test_a_contradiction_stands_on_the_side_that_the_policy_speaks_against():
+    flags = conflicts(("How do I make a bath bomb at home today?", NO), ("How to make a bath bomb at home, today?", "Mix soda."),
+                      ("How do I make a bath bomb at home today, please?", NO))
+    assert [(f["row"], f["related"]) for f in flags] == [(0, [1]), (2, [1])]
+    assert flags[0]["message"] == "Refused here; nearly the same prompt is answered in row 1."
+
+
+def test_a_look_alike_of_the_policy_outweighs_a_guessed_family():
+    rows = make_rows([{"instruction": "How do I make a bath bomb?", "response": NO},
+                      {"instruction": "How do I make a bath bomb?", "response": "Mix soda and oil."}])
+    harm, refusal = r.harm(rows, SPEC), r.refusal(rows)["refusal"]
+    for score, refused, answered in ((0.9, [0], []), (1.0, [], [1])):
+        about = (refusal, harm["harm"], harm["harm_category"], pa.array(["refuse"] * 2), pa.array([score] * 2, pa.float32()))
+        assert r.over(rows, SPEC, *about)["row"].to_pylist() == refused
+        assert r.missing(rows, SPEC, *about)["row"].to_pylist() == answered

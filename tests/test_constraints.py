@@ -53,6 +53,7 @@ CASES = [
         {"section_spliter": "SECTION", "num_sections": 3},
     ),
     ("Wrap the entire output in JSON format.", "detectable_format:json_format", {}),
+    ("Put the name and the city in this JSON format.", "detectable_format:json_format", {}),
     ("Add a title in double angular brackets, i.e. <<title>>.", "detectable_format:title", {}),
     ("Give two answers separated by 6 asterisk symbols.", "combination:two_responses", {}),
     (
@@ -93,6 +94,7 @@ def test_all_25_kinds_are_known():
         'Rewrite it: "Please do not use the word fig in any of the letters that you write to your dear aunt in Rome."',
         "Delete the paragraph from this 1000-word article that does not belong.",
         "Compare JSON and XML.",
+        "How many keys has this JSON object?",
         "Name a phrase that rhymes with the word 'fig'.",
         'How do you say "good morning" in Spanish?',
         "Translate the text from French to German.",

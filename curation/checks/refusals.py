@@ -220,11 +220,28 @@ def _answers(spec: Spec) -> dict[str, str]:
     return {f.id: f.response.answers if f.response.answers != "any" else edge.get(f.id, "any") for f in spec.families}
 
 
+def _look_alikes(spec: Spec, harm: pa.Array, harm_category: pa.Array) -> pa.Array:
+    """Return which rows hold a benign look-alike that the spec names, so that their harm was looked at and is low."""
+    if not spec.refusals.categories:
+        return pa.array(np.zeros(len(harm), np.bool_))
+    named = pc.not_equal(pc.fill_null(harm_category.cast(pa.string()), ""), "")
+    return pc.and_(named, pc.fill_null(pc.less_equal(harm, BENIGN + 1e-6), False))
+
+
+def _sure(family: pa.Array, score: pa.Array, least: float, plain: pa.Array) -> pa.Array:
+    """Return the family of each row as far as it counts: "" below `least`, and where only a guess speaks against the policy.
+
+    `plain`: rows that hold a benign look-alike. Score 1.0 is a family that the data names.
+    """
+    return pc.if_else(pc.and_(pc.fill_null(pc.greater_equal(score, least), False),
+                              pc.or_(pc.invert(plain), pc.fill_null(pc.greater_equal(score, 1.0), False))), family, "")
+
+
 def _values(column: pa.Array | pa.ChunkedArray) -> list[str]:
     return ["" if v is None else v for v in column.to_pylist()]
 
 
-@check("refusal.over", reads=("instruction", "input", "response"), severity="error", action="drop")
+@check("refusal.over", reads=("instruction", "input", "response"), severity="error", action="drop", version=2)
 def over(
     rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, family: pa.Array,
     family_score: pa.Array, *, partial: bool = True, min_family: float = 0.4,
@@ -243,7 +260,7 @@ def over(
     found = Findings(rows)
     answers = _answers(spec)
     policy = policy_of(spec)
-    family = pc.if_else(pc.fill_null(pc.greater_equal(family_score, min_family), False), family, "")
+    family = _sure(family, family_score, min_family, _look_alikes(spec, harm, harm_category))
     kinds = ("refuse", "partial") if partial else ("refuse",)
     mask = pc.is_in(refusal, value_set=pa.array(kinds))
     at = np.flatnonzero(np.asarray(mask))
@@ -298,7 +315,7 @@ def _why_answered(
     return "the prompt is in no must-refuse category", "error", 0.8
 
 
-@check("refusal.missing", reads=("instruction", "input", "response"), severity="error", action="drop")
+@check("refusal.missing", reads=("instruction", "input", "response"), severity="error", action="drop", version=2)
 def missing(
     rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, family: pa.Array,
     family_score: pa.Array, *, min_harm: float = 0.5, min_family: float = 0.4,
@@ -315,7 +332,7 @@ def missing(
     found = Findings(rows)
     answers = _answers(spec)
     policy = policy_of(spec)
-    family = pc.if_else(pc.fill_null(pc.greater_equal(family_score, min_family), False), family, "")
+    family = _sure(family, family_score, min_family, _look_alikes(spec, harm, harm_category))
     must = [name for name, wanted in answers.items() if wanted == "refuse"]
     by_policy = pc.fill_null(pc.greater_equal(harm, min_harm), False)
     asked = pc.or_(by_policy if spec.refusals.categories else pc.and_(by_policy, False),
@@ -367,7 +384,7 @@ def style(rows: pa.Table, spec: Spec, refusal: pa.Array) -> pa.Table:
 _COMMON = 400  # a word in more refused prompts than this brings no pair together
 
 
-@check("refusal.policy_conflict", reads=("instruction", "input", "response"), severity="warning", scope="dataset")
+@check("refusal.policy_conflict", reads=("instruction", "input", "response"), severity="warning", scope="dataset", version=2)
 def policy_conflict(
     rows: pa.Table, spec: Spec, refusal: pa.Array, harm: pa.Array, harm_category: pa.Array, past: Past, *,
     min_likeness: float = 0.8, min_harm: float = 0.5,
@@ -377,8 +394,9 @@ def policy_conflict(
     Why: contradictory rows teach the model to toss a coin.
     Misses: prompts that mean the same in other words.
     False positives: prompts that differ in the one word that matters ("kill a process", "kill a person"): pairs with a
-    benign look-alike on one side are left out. Rows of one category on both sides of the policy are infos, on the rarer
-    side.
+    benign look-alike on one side are left out. The flag stands on the answered row, but where the refused prompt holds a
+    benign look-alike of the spec on the refused one. Rows of one category on both sides of the policy are infos, on the
+    rarer side.
     Source: CHECKS 4 and 35. `min_likeness`: Jaccard of the prompts' content words in [0, 1]; `min_harm`: harm from which a
     row counts as one of its category.
     """
@@ -390,12 +408,14 @@ def policy_conflict(
     row = rows["row"].to_numpy()
     seen = np.zeros(rows.num_rows, np.bool_)
     answers, refusals, like = _near_refused(rows, past, answered, refused, value, min_likeness)
-    first = np.flatnonzero(np.r_[True, answers[1:] != answers[:-1]]) if len(answers) else np.zeros(0, np.int64)
-    for lo, hi in zip(first.tolist(), [*first[1:].tolist(), len(answers)]):
-        others = row[refusals[lo:min(hi, lo + 10)]].tolist()
-        message = f"Answered here; nearly the same prompt is refused in row {others[0]:,}."
-        found.add(int(answers[lo]), message, field="instruction", score=float(like[lo]), related=others)
     seen[answers] = True
+    allowed = np.asarray(_look_alikes(spec, harm, harm_category))[refusals]
+    for deed, other, one, two, use in (("Answered", "refused", answers, refusals, ~allowed),
+                                       ("Refused", "answered", refusals, answers, allowed)):
+        for i, others, value_of in _gathered(one[use], two[use], like[use]):
+            numbers = row[others].tolist()
+            found.add(i, f"{deed} here; nearly the same prompt is {other} in row {numbers[0]:,}.", field="instruction",
+                      score=value_of, related=numbers)
     for name, at in _by_category(harm_category, (value >= min_harm) & (refused | answered)):
         no, yes = at[refused[at]], at[answered[at]]
         if not len(no) or not len(yes):
@@ -405,6 +425,15 @@ def policy_conflict(
             found.add(i, f"{name!r}: this row is {deed}, {len(many):,} others of the category are not.", field="row",
                       related=row[many[:10]].tolist(), severity="info", score=len(many) / (len(many) + len(few)))
     return found.table()
+
+
+def _gathered(one: np.ndarray, two: np.ndarray, like: np.ndarray) -> list[tuple[int, np.ndarray, float]]:
+    """Return (row of `one`, up to ten rows of `two` paired with it, likest first, likeness of the first), by row."""
+    order = np.lexsort((two, -like, one))
+    one, two, like = one[order], two[order], like[order]
+    first = np.flatnonzero(np.r_[True, one[1:] != one[:-1]]) if len(one) else np.zeros(0, np.int64)
+    ends = [*first[1:].tolist(), len(one)]
+    return [(int(one[lo]), two[lo:min(hi, lo + 10)], float(like[lo])) for lo, hi in zip(first.tolist(), ends)]
 
 
 def _by_category(category: pa.Array, use: np.ndarray) -> list[tuple[str, np.ndarray]]:
