@@ -154,6 +154,7 @@ def score(probes: Sequence[Probe], answers: Sequence[Answer]) -> list[dict[str, 
         checks = [
             {
                 "id": id,
+                "kwargs": dict(kwargs),
                 "passed": verify(id, answer.text, kwargs, prompt=probe.prompt),
                 "loose": verify(id, answer.text, kwargs, prompt=probe.prompt, loose=True),
             }
@@ -166,6 +167,8 @@ def score(probes: Sequence[Probe], answers: Sequence[Answer]) -> list[dict[str, 
                 "behaviour": probe.behaviour,
                 "group": probe.group,
                 "prompt": probe.prompt,
+                "messages": [dict(m) for m in probe.messages],
+                "wanted": probe.answer,
                 "output": answer.text,
                 "stopped": answer.stopped,
                 "passed": all(c["passed"] for c in checks),

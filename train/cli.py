@@ -75,6 +75,10 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--shard", is_flag=True, help="Spread weights and optimizer over the devices (FSDP2).")
 @click.option("--compile", is_flag=True, help="torch.compile each block (CUDA).")
 @click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard.")
+@click.option(
+    "--samples", type=click.IntRange(0), help="Fixed prompts answered at each look, into samples.jsonl (default 3; 0: none)."
+)
+@click.option("--eval", "then_eval", is_flag=True, help="Then ask the set's battery, as curation eval does.")
 @click.option("--detach", is_flag=True, help="Train in the background; curation runs attach RUN watches.")
 @click.option("--emit", type=click.Choice(list(launch.KINDS)), help="Write the text of another launcher, train nothing.")
 @click.option("--no-row-losses", is_flag=True, help="The same as --row-losses off.")
@@ -101,6 +105,7 @@ def train(
     as_json: bool,
     no_row_losses: bool,
     detach: bool,
+    then_eval: bool,
     emit: str | None,
     **asked: Any,
 ) -> int:
@@ -118,9 +123,13 @@ def train(
     recipes = [Recipe(set=str(set_dir.resolve()), base=base, seed=s, **asked) for s in wanted]
     runs.prepare_environment(threads=recipes[0].threads, base=base)
     if looking:
-        return _show_mask(recipes[0], show_mask) if show_mask is not None else _dry_run(recipes[0], as_json=as_json)
+        if show_mask is not None:
+            return _show_mask(recipes[0], show_mask, as_json=as_json)
+        return _dry_run(recipes[0], as_json=as_json)
     if emit:
         return _emit(emit, run_dirs, recipes)
+    if then_eval:
+        _refuse_eval(set_dir, detach=detach)
     for run_dir, recipe in zip(run_dirs, recipes):
         if resume and (run_dir / "recipe.json").exists():
             runs.check_resumable(run_dir)
@@ -136,7 +145,29 @@ def train(
             click.echo(_result(run_dir, card))
     if any(card["state"] == "stopped" for card in cards):
         raise SystemExit(STOPPED)
+    if then_eval:
+        _evaluate(run_dirs, recipes[0].threads)
     return 0
+
+
+def _refuse_eval(set_dir: Path, *, detach: bool) -> None:
+    """Raise a CurationError before the training when no battery could be asked behind it."""
+    from .eval_cli import probes_of_set
+
+    if detach:
+        raise CurationError("--eval waits for the training, --detach does not", "run curation eval when it is done")
+    if probes_of_set(set_dir) is None:
+        raise CurationError(f"{set_dir} has no battery and none follows from its validation rows", "train without --eval")
+
+
+def _evaluate(run_dirs: list[Path], threads: int) -> None:
+    """Ask the runs the battery of their set and queue the rows behind what they fail; said on stderr."""
+    from . import eval_cli
+
+    results = eval_cli.evaluate_runs(run_dirs, threads=threads)
+    click.echo("\n\n".join(eval_cli.describe(r) for r in results), err=True)
+    for q in eval_cli.trace_runs(run_dirs, results):
+        click.echo(f"{q['probes']} failed probes lead to {q['entries']} rows: {q['queue']}", err=True)
 
 
 def _train(run_dirs: list[Path], devices: int, *, resume: bool) -> list[dict[str, Any]]:
@@ -204,11 +235,18 @@ def _result(run_dir: Path, card: dict[str, Any]) -> str:
 # ---- looking without training ---------------------------------------------------------------------------------------
 
 
-def _show_mask(recipe: Recipe, n: int) -> int:
+def _show_mask(recipe: Recipe, n: int, *, as_json: bool) -> int:
     from . import base
     from . import compile as compiler
 
     prepared = base.prepare(recipe)
+    if as_json:
+        rows = [
+            {"row": row, "parts": [{"text": text, "trained": on} for text, on in parts]}
+            for row, parts in compiler.paint(prepared.train, prepared.tokenizer, n)
+        ]
+        click.echo(json.dumps(rows, ensure_ascii=False))
+        return 0
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for row, parts in compiler.paint(prepared.train, prepared.tokenizer, n):
         click.echo(f"row {row}")

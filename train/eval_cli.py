@@ -66,18 +66,33 @@ def probes_for(run_dir: Path, battery_path: Path | None) -> tuple[list[Probe], s
     In this order: the given file, battery.jsonl of the run's set, probes derived from the set's validation rows.
     """
     set_dir = set_of(run_dir)
-    spec = specs.load(set_dir / "spec.yaml") if set_dir and (set_dir / "spec.yaml").is_file() else None
-    room = spec.battery.max_new_tokens if spec else battery.MAX_NEW_TOKENS
     if battery_path is not None:
-        return battery.load(battery_path), str(battery_path), room
-    if set_dir is not None and (set_dir / "battery.jsonl").is_file():
-        return battery.load(set_dir / "battery.jsonl"), str(set_dir / "battery.jsonl"), room
-    if set_dir is not None and spec is not None and (set_dir / "validation.parquet").is_file():
+        return battery.load(battery_path), str(battery_path), _room(_spec_of(set_dir))
+    found = probes_of_set(set_dir) if set_dir is not None else None
+    if found is None:
+        raise CurationError(f"{run_dir}: no battery was given and its set has none", "curation eval RUN --battery FILE")
+    return found
+
+
+def probes_of_set(set_dir: Path) -> tuple[list[Probe], str, int] | None:
+    """Return what `probes_for` gives for the runs of a set, None when it has no battery and none can be derived."""
+    spec = _spec_of(set_dir)
+    if (set_dir / "battery.jsonl").is_file():
+        return battery.load(set_dir / "battery.jsonl"), str(set_dir / "battery.jsonl"), _room(spec)
+    if spec is not None and (set_dir / "validation.parquet").is_file():
         rows = pq.read_table(set_dir / "validation.parquet")
         probes = [battery.read_probe(p) for p in battery.derive(rows, spec, spec.battery.per_family, spec.split.seed)]
         if probes:
-            return probes, f"derived from {set_dir / 'validation.parquet'}", room
-    raise CurationError(f"{run_dir}: no battery was given and its set has none", "curation eval RUN --battery FILE")
+            return probes, f"derived from {set_dir / 'validation.parquet'}", _room(spec)
+    return None
+
+
+def _spec_of(set_dir: Path | None) -> specs.Spec | None:
+    return specs.load(set_dir / "spec.yaml") if set_dir and (set_dir / "spec.yaml").is_file() else None
+
+
+def _room(spec: specs.Spec | None) -> int:
+    return spec.battery.max_new_tokens if spec else battery.MAX_NEW_TOKENS
 
 
 def set_of(run_dir: Path) -> Path | None:

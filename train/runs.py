@@ -4,6 +4,7 @@ recipe.json       what was asked (Recipe)
 compiled/         train.arrow, validation.arrow, compile.json; tokenizer/
 left_out.jsonl    every row that was left out or cut, with the reason
 metrics.jsonl     one line a logged step
+samples.jsonl     greedy answers to a few fixed prompts on the way
 checkpoints/      step-000100/ ... complete ones only; the newest two
 model/            the trained model, loadable with AutoModelForCausalLM
 row_losses.parquet  what each row showed at each visit; loss.png
@@ -60,6 +61,7 @@ class Recipe:
     shard: bool = False  # spread weights and optimizer over the devices (FSDP2)
     compile: bool = False  # torch.compile each block; CUDA only
     tensorboard: bool = False
+    samples: int | None = None  # prompts answered at each look; 0 = none
 
     def compile_key(self) -> tuple[Any, ...]:
         """Return what the compiled tokens depend on: runs with equal keys share them."""

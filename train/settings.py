@@ -15,6 +15,7 @@ import torch
 from curation.errors import CurationError
 
 from . import compile as compiler
+from . import samples
 from .base import Prepared, load_model, size_of
 from .runs import TINY, Recipe
 
@@ -62,6 +63,7 @@ def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: i
         else ("cosine", "down to 2 %, usual")
     )
     s["eval_every"], s["patience"] = _early_stop(recipe, s["steps"][0], len(prepared.held))
+    s["samples"], s["sample_every"] = _samples(recipe, s["steps"][0], s["eval_every"][0])
     s["flops_per_token"] = (_flops(parameters, trainable, layers, hidden, lengths), "forward and backward, attention counted")
     s["peak_flops"] = _peak(cuda)
     s["memory_gb"], s["gradient_checkpointing"] = _memory(
@@ -113,6 +115,20 @@ def _early_stop(recipe: Recipe, steps: int, held: int) -> tuple[tuple[int, str],
     every = math.ceil(every / recipe.log_every) * recipe.log_every
     patience = recipe.patience if recipe.patience is not None else 3
     return (every, _why(recipe.eval_every, "ten looks a run")), (patience, _why(recipe.patience is not None, "usual; 0 = never"))
+
+
+def _samples(recipe: Recipe, steps: int, eval_every: int) -> tuple[tuple[int, str], tuple[int, str]]:
+    """Return how many prompts are answered at a look (0 = none) and the steps between these looks."""
+    if recipe.shard and recipe.devices > 1:
+        return (0, "no process holds the whole model"), (0, "no samples")
+    if recipe.samples == 0:
+        return (0, "asked for"), (0, "no samples")
+    n = recipe.samples or samples.USUAL
+    why = _why(recipe.samples, "greedy answers to fixed prompts, samples.jsonl; 0 = none")
+    if eval_every:
+        return (n, why), (eval_every, "with each look at the held-out loss")
+    every = math.ceil(max(recipe.log_every, steps / 8) / recipe.log_every) * recipe.log_every
+    return (n, why), (every, "about eight looks a run")
 
 
 def rate(step: int, steps: int, settings: Settings) -> float:

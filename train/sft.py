@@ -37,7 +37,7 @@ from transformers.utils.logging import disable_progress_bar
 from curation.errors import CurationError, needs
 
 from . import compile as compiler
-from . import plots, sensor, tiny, world
+from . import plots, samples, sensor, tiny, world
 from .base import Prepared, families_of, load_model, prepare, size_of
 from .compile import IGNORE
 from .isolate import isolate, unisolate
@@ -76,7 +76,8 @@ class Steps(Trainer):
 
     def get_train_dataloader(self) -> Any:
         """Return the plan, one micro batch an item, in order."""
-        return torch.utils.data.DataLoader(self.plan, batch_size=1, shuffle=False, collate_fn=_only)
+        pinned = self.settings["device"][0] == "cuda"
+        return torch.utils.data.DataLoader(self.plan, batch_size=1, shuffle=False, collate_fn=_only, pin_memory=pinned)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         if self.plan.world > 1:  # what the other processes see counts too, and the plan knows it
@@ -88,10 +89,23 @@ class Steps(Trainer):
     ) -> torch.Tensor:
         """Return the sum of the token losses over the labels of the step, so that accumulation changes nothing."""
         losses, owner, hit = token_losses(model, inputs)
-        self.meter.note(inputs, losses, owner, hit)
+        self.meter.note(self.state.global_step, inputs, losses, owner, hit)
         if not losses.is_cuda:
-            self.meter.read(self.plan.tokens)
+            self.meter.read(self.plan)
         return losses.sum() / num_items_in_batch * self.plan.world  # the processes' gradients are averaged
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip, and keep the norm; where waiting costs nothing, a gradient that is no number never reaches the weights."""
+        norm = super()._clip_grad_norm(model)
+        self.meter.note_norm(self.state.global_step, norm)
+        if not torch.cuda.is_available():
+            self.meter.read(self.plan)
+        return norm
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Send a batch to the device without waiting for it; its memory is pinned there."""
+        where = self.args.device
+        return {k: v.to(where, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: the Trainer would count parameters at each step to report a number that we do not use."""
@@ -139,7 +153,7 @@ class Steps(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint under another name, and rename it when it is whole and on disk."""
-        self.meter.read(self.plan.tokens)
+        self.meter.read(self.plan)
         self.meter.gather()
         step = self.state.global_step
         staging = self.run_dir / "checkpoints" / "unfinished"
@@ -198,14 +212,17 @@ class Watch(TrainerCallback):
         self.started = self.window = time.perf_counter()
         self.tokens = 0.0  # of all processes, at the last metrics line
         self.board = _board(run_dir) if recipe.tensorboard and world.first() else None
+        self.asked = samples.pick(Path(recipe.set), settings["samples"][0]) if settings["samples"][0] else []
 
     def resume(self, last: dict[str, Any]) -> None:
         """Go on counting seconds from the last metrics line that was kept."""
         self.before = last
         self.tokens = world.total(self.meter.tokens)[0]
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Start the clock."""
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+        """Let the base speak before its first step, and start the clock."""
+        if state.global_step == 0:
+            self._speak(rest["model"], 0)
         self.tokens = world.total(self.meter.tokens)[0]
         self.started = self.window = time.perf_counter()
 
@@ -235,14 +252,17 @@ class Watch(TrainerCallback):
 
     def _log(self, step: int, steps: int, lr: float, model: Any) -> None:
         """Write one metrics line; every process takes part, the first one writes."""
-        self.meter.read(self.plan.tokens)
+        self.meter.read(self.plan)
         now = time.perf_counter()
-        loss, tokens = self.meter.drain(), world.total(self.meter.tokens)[0]
+        since = (step - 1) // self.recipe.log_every * self.recipe.log_every
+        self.meter.judge(range(since, step), self.plan, len(self.prepared.tokenizer))
+        (loss, norm), tokens = self.meter.drain(), world.total(self.meter.tokens)[0]
         per_s = (tokens - self.tokens) / max(1e-9, now - self.window)
         line = {
             "step": step,
             "loss": round(loss, 6),
             "lr": lr,
+            "grad_norm": round(norm, 4),
             "tokens": round(tokens),
             "tokens_per_s": round(per_s),
             "seconds": round(self.before.get("seconds", 0.0) + now - self.started, 2),
@@ -252,18 +272,27 @@ class Watch(TrainerCallback):
             line["mfu"] = round(reached, 4)
         if self._looks(step):
             line["held_out_loss"] = held_out(model, self.prepared)["loss"]
+        if self.asked and (step % self.settings["sample_every"][0] == 0 or step >= steps):
+            self._speak(model, step)
         self.window, self.tokens = time.perf_counter(), tokens
         if world.first():
             with disk_errors(self.run_dir, "metrics.jsonl"), (self.run_dir / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
             runs.write_state(self.run_dir, "running", step=step, steps=steps)
             if self.board is not None:
-                for name in ("loss", "lr", "tokens_per_s", "held_out_loss", "mfu"):
+                for name in ("loss", "lr", "grad_norm", "tokens_per_s", "held_out_loss", "mfu"):
                     if name in line:
                         self.board.add_scalar(name, line[name], step)
             if self.say:
                 self.say({"event": "step", "steps": steps, **line})
         world.wait()
+
+    def _speak(self, model: Any, step: int) -> None:
+        """Write what the model answers to the fixed prompts at this step; one process speaks."""
+        if self.asked and world.first():
+            lines = samples.speak(model, self.prepared.tokenizer, self.asked, step)
+            with disk_errors(self.run_dir, samples.FILE):
+                samples.append(self.run_dir, lines)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -383,6 +412,8 @@ def _train_run(
     step, checkpoint = found[-1] if found else (0, None)
     world.wait()
     last = runs.cut_metrics(run_dir, step) if world.first() else {}
+    if world.first():
+        samples.cut(run_dir, step if checkpoint else -1)
     if checkpoint:
         if world.first():
             meter.restore(checkpoint / "meter.npz")
@@ -394,7 +425,7 @@ def _train_run(
             block.compile(dynamic=True)
     with watch.listening():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    meter.read(prepared.train)
+    meter.read(plan)
     meter.gather()
     if recipe.shard and world.size() > 1:
         model = _whole(trainer, recipe, prepared)
