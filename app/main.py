@@ -8,7 +8,7 @@ import os
 import numpy as np
 import streamlit as st
 from curation.app import state
-from curation.app.views import browse, gate, history, overview, review, train
+from curation.app.views import browse, duplicates, gate, history, overview, review, train
 from PIL import Image
 
 from curation.errors import CurationError
@@ -43,7 +43,10 @@ def main() -> None:
     st.html("<style>.stMainBlockContainer { padding: 4.2rem 2rem 3rem; }</style>")
     if not admitted():
         return
-    pages = [overview.as_page(), browse.as_page(), review.as_page(), gate.as_page(), train.as_page(), history.as_page()]
+    pages = [
+        overview.as_page(), browse.as_page(), review.as_page(),
+        duplicates.as_page(),
+        gate.as_page(), train.as_page(), history.as_page()]
     chosen = st.navigation(pages, position="top")
     try:
         state.folder()
