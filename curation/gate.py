@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ CLUSTER_CHECKS = ("dup.exact", "dup.near")
 _SEVERITY = {"error": 2, "warning": 1, "info": 0}
 _ACTS = ("none", "review", "fix", "drop")
 NONE, REVIEW, FIX, DROP = range(4)
+_TURN = re.compile(r"messages\[(\d{1,6})\]")
 
 
 def action_of(check: str, spec: Spec) -> str:
@@ -133,21 +135,58 @@ def _positions(rows: pa.Table, uids: list[str]) -> np.ndarray:
 
 
 def apply_edits(rows: pa.Table, edits: Mapping[int, Mapping[str, str]]) -> pa.Table:
-    """Return the rows with the given {row: {field: text}} edits in both the views and the messages."""
+    """Return the rows with the given {row: {field: text}} edits in both the views and the messages.
+
+    A field is instruction, input or response, which also changes the last user or assistant turn, or messages[k], which
+    also changes the view of that turn. Of several fields the last one given is written last. A turn that the row does
+    not have is left out: the row's uid tells its content, so this is an edit of another release's making.
+    """
     at = np.array(sorted(edits), np.int64)
     some = rows.take(pa.array(at))
-    names = ("instruction", "input", "response", "messages")
+    names = [n for n in ("system", "instruction", "input", "response", "messages") if n in some.schema.names]
     columns = {name: some[name].to_pylist() for name in names}
     for k, i in enumerate(at.tolist()):
-        for name, text in edits[i].items():
-            columns[name][k] = text
-        columns["messages"][k] = with_views(
-            columns["messages"][k], columns["instruction"][k], columns["input"][k], columns["response"][k]
-        )
+        row = {name: columns[name][k] for name in names}
+        for field, text in edits[i].items():
+            _edit(row, field, text)
+        for name in names:
+            columns[name][k] = row[name]
     for name in names:
         index = some.schema.get_field_index(name)
         some = some.set_column(index, some.schema.field(index), pa.array(columns[name], some.schema.field(index).type))
     return _put(rows, some, at, names)
+
+
+def turn_of(field: str) -> int | None:
+    """Return k of the field messages[k], None for a field that is not a turn."""
+    found = _TURN.fullmatch(field)
+    return int(found[1]) if found else None
+
+
+def _edit(row: dict[str, Any], field: str, text: str) -> None:
+    """Write one field of a row, `{column: value}`, and what shows the same text."""
+    k = turn_of(field)
+    turns = [dict(m) for m in row["messages"]]
+    if k is None:
+        row[field] = text
+        row["messages"] = with_views(turns, row["instruction"], row["input"], row["response"])
+        return
+    if k >= len(turns):
+        return
+    turns[k]["content"], row["messages"] = text, turns
+    role = turns[k]["role"]
+    if role == "system" and k == 0 and "system" in row:
+        row["system"] = text
+    elif role == "assistant" and k == _last(turns, role):
+        row["response"] = text
+    elif role == "user" and k == _last(turns, role):
+        tail = f"\n{row['input']}" if row["input"] else ""
+        kept = bool(tail) and text.endswith(tail) and len(text) > len(tail)
+        row["instruction"], row["input"] = (text[: -len(tail)], row["input"]) if kept else (text, "")
+
+
+def _last(turns: Sequence[Mapping[str, str]], role: str) -> int | None:
+    return next((k for k in reversed(range(len(turns))) if turns[k]["role"] == role), None)
 
 
 def _put(table: pa.Table, some: pa.Table, at: np.ndarray, names: Sequence[str]) -> pa.Table:
@@ -167,7 +206,7 @@ def with_views(messages: list[dict[str, str]], instruction: str, input: str, res
     turns = [dict(m) for m in messages]
     prompt = f"{instruction}\n{input}" if input else instruction
     for role, text in (("user", prompt), ("assistant", response)):
-        at = next((k for k in reversed(range(len(turns))) if turns[k]["role"] == role), None)
+        at = _last(turns, role)
         if at is not None:
             turns[at]["content"] = text
     return turns

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
 import re
 import sqlite3
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,6 +120,7 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._held = 0  # the thread that holds the lock on new row versions, 0 = none here
         if not (self.path / "rows").is_dir():
             raise CurationError(
                 f"{self.path} is not a dataset folder (it has no rows/)", f"curation import FILE --to {self.path}"
@@ -135,8 +138,9 @@ class Store:
     # ---- rows
 
     def versions(self) -> list[str]:
-        """Return the row versions, oldest first."""
-        return sorted(m[1] for p in (self.path / "rows").iterdir() if (m := _VERSION.match(p.name)))
+        """Return the row versions that are complete, oldest first."""
+        there = {p.name for p in (self.path / "rows").iterdir()}
+        return sorted(m[1] for name in there if (m := _VERSION.match(name)) and f"{m[1]}.json" in there)
 
     @property
     def version(self) -> str:
@@ -174,8 +178,26 @@ class Store:
 
         The store numbers the rows, appends "#k" to the uid of the k-th further copy of a content, and encodes
         family, source and split. Verdicts hang on uids and so carry over. With `append` the rows of the newest version
-        come first, with their numbers and uids; the batches follow.
+        come first, with their numbers and uids; the batches follow. Two that import at once take turns.
         """
+        with self.changing():
+            return self._import(batches, source=source, detected=detected, append=append)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the right to write a new row version; another process waits. A thread may hold it twice."""
+        if self._held == threading.get_ident():
+            yield
+            return
+        with (self.path / "rows" / ".lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._held = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._held = 0
+
+    def _import(self, batches: Iterable[pa.RecordBatch], *, source: str, detected: str, append: bool) -> Imported:
         before = self.version if self.versions() else None
         version = f"{int(self.versions()[-1]) + 1 if self.versions() else 1:04d}"
         path = self.path / "rows" / f"{version}.arrow"
@@ -356,18 +378,29 @@ CREATE TABLE IF NOT EXISTS entries (
     before TEXT, after TEXT, reason TEXT NOT NULL, check_id TEXT, score REAL);
 CREATE INDEX IF NOT EXISTS entries_uid ON entries (uid);
 CREATE INDEX IF NOT EXISTS entries_action ON entries (action);
+CREATE INDEX IF NOT EXISTS actions_undoes ON actions (undoes) WHERE undoes IS NOT NULL;
 """
 
 #: Kinds of action, weakest first: a person's verdict outranks a selection, that an accepted fix, a fix the policy.
 KINDS = ("policy", "fix", "selection", "person")
+#: Kinds that decide nothing: a blind second reading of a row, and a row put before a second reader (verdict "ask").
+READING, ASKING = "second", "ask"
+_ENTRIES = (
+    "SELECT a.id, a.at, a.actor, a.kind, e.uid, e.verdict, e.reason, e.check_id, e.score, e.field, e.after "
+    "FROM entries e JOIN actions a ON a.id = e.action "
+)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One verdict on one row. For `edit`: `field` (instruction, input, response), `before` and `after`."""
+    """One verdict on one row. For `edit`: `field`, `before` and `after`.
+
+    `field`: instruction, input or response (views of the last user and assistant turn), or messages[k], the turn at
+    place k from 0.
+    """
 
     uid: str
-    verdict: str  # accept | reject | edit | clear
+    verdict: str  # accept | reject | edit | clear; ask (of kind ASKING)
     reason: str = ""
     field: str | None = None
     before: str | None = None
@@ -405,6 +438,99 @@ def _prepare(db: sqlite3.Connection, tries: int = 200) -> None:
             time.sleep(0.05)
 
 
+_LOGS = 4       # logs whose state a process keeps
+_PARTS = 500    # uids or actions named in one statement
+
+
+def _mark(path: Path, db: sqlite3.Connection) -> tuple[int, int]:
+    """Return what tells one log file from another that later lies at its place."""
+    about = path.stat()
+    first = db.execute("SELECT at FROM actions ORDER BY id LIMIT 1").fetchone()
+    return about.st_ino, hash(first)
+
+
+class _Held:
+    """The state of one verdict log up to an action, brought forward by what was added behind it."""
+
+    def __init__(self, mark: tuple[int, int]) -> None:
+        self.mark = mark
+        self.last = 0                                       # newest action that is read
+        self.last_at: str | None = None
+        self.dead: set[int] = set()                         # actions that do not hold
+        self.kinds: dict[str, dict[str, Decision]] = {kind: {} for kind in KINDS}
+        self.decisions: dict[str, Decision] = {}
+        self.edits: dict[str, dict[str, str]] = {}
+
+    def continues(self, mark: tuple[int, int], db: sqlite3.Connection) -> bool:
+        """Return whether the log is the one that was read, with nothing or more behind what was read of it."""
+        if not self.last:
+            return False
+        found = db.execute("SELECT at FROM actions WHERE id = ?", (self.last,)).fetchone()
+        return mark == self.mark and found is not None and found[0] == self.last_at
+
+    def read_on(self, db: sqlite3.Connection) -> None:
+        """Take in every action behind `last`; rows of an action that an undo changes are reckoned anew."""
+        newest = db.execute("SELECT id, at FROM actions ORDER BY id DESC LIMIT 1").fetchone()
+        if newest is None or newest[0] == self.last:
+            return
+        before, self.last, self.last_at = self.last, *newest
+        changed: set[int] = set()
+        if db.execute("SELECT 1 FROM actions WHERE undoes IS NOT NULL AND id > ? LIMIT 1", (before,)).fetchone():
+            dead = VerdictLog._undone(db)
+            changed = {x for x in dead ^ self.dead if x <= before}
+            self.dead = dead
+        anew = self._uids_of(db, changed)
+        self._forget(anew)
+        for part in _parts(sorted(anew)):
+            marks = ",".join("?" * len(part))
+            self._take(db.execute(f"{_ENTRIES} WHERE e.uid IN ({marks}) AND a.id <= ? ORDER BY a.id, e.rowid", (*part, before)))
+        self._take(db.execute(f"{_ENTRIES} WHERE a.id > ? ORDER BY a.id, e.rowid", (before,)))
+
+    @staticmethod
+    def _uids_of(db: sqlite3.Connection, actions: set[int]) -> set[str]:
+        found: set[str] = set()
+        for part in _parts(sorted(actions)):
+            marks = ",".join("?" * len(part))
+            found.update(r[0] for r in db.execute(f"SELECT uid FROM entries WHERE action IN ({marks})", part))
+        return found
+
+    def _forget(self, uids: set[str]) -> None:
+        for uid in uids:
+            for kind in self.kinds.values():
+                kind.pop(uid, None)
+            self.decisions.pop(uid, None)
+            self.edits.pop(uid, None)
+
+    def _take(self, entries: Iterable[tuple[Any, ...]]) -> None:
+        """Lay entries, oldest first, over what holds."""
+        for action, at, actor, kind, uid, verdict, reason, check_id, score, field, after in entries:
+            if action in self.dead or kind not in self.kinds:
+                continue
+            if verdict == "clear":
+                self.kinds[kind].pop(uid, None)
+            else:
+                if verdict == "edit":
+                    fields = self.edits.setdefault(uid, {})
+                    fields.pop(field, None)
+                    fields[field] = after
+                said = "accept" if verdict == "edit" else verdict
+                self.kinds[kind][uid] = Decision(said, actor, kind, at, reason, action, check_id, score, verdict == "edit")
+            top = next((self.kinds[k][uid] for k in reversed(KINDS) if uid in self.kinds[k]), None)
+            if top is None:
+                self.decisions.pop(uid, None)
+            else:
+                self.decisions[uid] = top
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for at in range(0, len(values), _PARTS):
+        yield values[at : at + _PARTS]
+
+
+_HELD: dict[str, _Held] = {}
+_LOCK = threading.Lock()
+
+
 class VerdictLog:
     """The append-only log of decisions. Nothing is rewritten; undo is one more line."""
 
@@ -437,7 +563,7 @@ class VerdictLog:
         All entries of an action are undone together. A (session, seq) that is already stored is not stored
         again: its number comes back, so a client may repeat what it is not sure was taken.
         """
-        assert kind in KINDS, f"kind {kind!r} is not one of {KINDS}"
+        assert kind in (*KINDS, READING, ASKING), f"kind {kind!r} is not one of {(*KINDS, READING, ASKING)}"
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -506,52 +632,58 @@ class VerdictLog:
                 dead.add(undoes)
         return dead
 
-    def _holding(self, sql: str) -> list[tuple[Any, ...]]:
-        """Return entries joined with their actions, oldest first, without what is undone."""
+    def decisions(self) -> dict[str, Decision]:
+        """Return what holds for each uid now. The kind that comes last in KINDS decides; of one kind the later one.
+
+        `edit` counts as accept of the edited row; `clear` takes the earlier verdicts of its own kind away. What this
+        process has read of a log is kept, so a call costs what is new in it.
+        """
+        return self._held(lambda held: dict(held.decisions), {})
+
+    def edits(self) -> dict[str, dict[str, str]]:
+        """Return the newest text of each edited field: {uid: {field: text}}, the field edited last at the end."""
+        return self._held(lambda held: {uid: dict(fields) for uid, fields in held.edits.items()}, {})
+
+    def _held(self, give: Callable[[_Held], Any], nothing: Any) -> Any:
+        """Return what `give` takes from the state of the log as it is now; `nothing` where there is no log."""
+        if not self.path.exists():
+            return nothing
+        with self._open() as db, _LOCK:
+            db.execute("BEGIN")     # every statement sees the same log
+            try:
+                key, mark = str(self.path.resolve()), _mark(self.path, db)
+                held = _HELD.pop(key, None)
+                if held is None or not held.continues(mark, db):
+                    held = _Held(mark)
+                held.read_on(db)
+                _HELD[key] = held
+                while len(_HELD) > _LOGS:
+                    del _HELD[next(iter(_HELD))]
+                return give(held)
+            finally:
+                db.execute("ROLLBACK")
+
+    def readings(self) -> list[dict[str, Any]]:
+        """Return every entry that holds of a person, of a second reading and of an asking, oldest first.
+
+        Each is {action, at, actor, kind, uid, verdict, reason, alone}; alone: the action is about this row and no other.
+        """
         if not self.path.exists():
             return []
         with self._open() as db:
             dead = self._undone(db)
-            rows = db.execute(sql).fetchall()
-        return [r for r in rows if r[0] not in dead]
-
-    def decisions(self) -> dict[str, Decision]:
-        """Return what holds for each uid now. The kind that comes last in KINDS decides; of one kind the later one.
-
-        `edit` counts as accept of the edited row; `clear` takes the earlier verdicts of its own kind away.
-        """
-        state: dict[str, dict[str, Decision]] = {}
-        for action, at, actor, kind, uid, verdict, reason, check_id, score in self._holding(
-            "SELECT a.id, a.at, a.actor, a.kind, e.uid, e.verdict, e.reason, e.check_id, e.score "
-            "FROM entries e JOIN actions a ON a.id = e.action ORDER BY a.id, e.rowid"
-        ):
-            kinds = state.setdefault(uid, {})
-            if verdict == "clear":
-                kinds.pop(kind, None)
-            else:
-                kinds[kind] = Decision(
-                    "accept" if verdict == "edit" else verdict,
-                    actor,
-                    kind,
-                    at,
-                    reason,
-                    action,
-                    check_id,
-                    score,
-                    verdict == "edit",
-                )
-        return {uid: kinds[next(k for k in reversed(KINDS) if k in kinds)] for uid, kinds in state.items() if kinds}
-
-    def edits(self) -> dict[str, dict[str, str]]:
-        """Return the newest text of each edited field: {uid: {field: text}}."""
-        state: dict[str, dict[str, str]] = {}
-        for _, uid, field, after, verdict in self._holding(
-            "SELECT a.id, e.uid, e.field, e.after, e.verdict FROM entries e JOIN actions a ON a.id = e.action "
-            "WHERE e.verdict = 'edit' ORDER BY a.id, e.rowid"
-        ):
-            assert verdict == "edit"
-            state.setdefault(uid, {})[field] = after
-        return state
+            found = db.execute(
+                "SELECT a.id, a.at, a.actor, a.kind, e.uid, e.verdict, e.reason FROM entries e JOIN actions a "
+                "ON a.id = e.action WHERE a.kind IN ('person', ?, ?) ORDER BY a.id, e.rowid",
+                (READING, ASKING),
+            ).fetchall()
+        one: dict[int, str | None] = {}
+        for action, *_, uid, _verdict, _reason in found:
+            one[action] = uid if one.get(action, uid) == uid else None
+        names = ("action", "at", "actor", "kind", "uid", "verdict", "reason")
+        return [
+            {**dict(zip(names, r, strict=True)), "alone": one[r[0]] is not None} for r in found if r[0] not in dead
+        ]
 
     def history(self, uid: str | None = None) -> list[dict[str, Any]]:
         """Return every action, newest first: id, at, actor, kind, note, undoes, undone, rows; of one uid if given."""

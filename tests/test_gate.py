@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation import engine, gate
@@ -196,3 +197,43 @@ def test_a_copy_that_a_person_rejected_is_not_the_one_that_stays(tmp_path: Path)
     store.verdicts.append([Entry(store.rows()["uid"][0].as_py(), "reject", "not this one")], actor="ann")
     assert gate.apply_policy(store, spec) == {}
     assert gate.effective(store, spec).rejected.tolist() == [True, False]
+
+
+def talk() -> pa.Table:
+    return make_rows([{"messages": [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "One?"}, {"role": "assistant", "content": "1"},
+        {"role": "user", "content": "Two?"}, {"role": "assistant", "content": "2"}]},
+        {"instruction": "Sort.", "input": "b a", "response": "a b"}])
+
+
+def edited(row: int, fields: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    rows = gate.apply_edits(talk(), {row: fields})
+    one = rows.slice(row, 1).to_pylist()[0]
+    other = rows.slice(1 - row, 1).to_pylist()[0]
+    assert other == talk().slice(1 - row, 1).to_pylist()[0], "another row was changed"
+    return [m["content"] for m in one["messages"]], {k: one[k] for k in ("system", "instruction", "input", "response")}
+
+
+def test_any_turn_can_be_edited_and_its_view_follows() -> None:
+    turns, views = edited(0, {"messages[0]": "Be long.", "messages[2]": "one"})
+    assert turns == ["Be long.", "One?", "one", "Two?", "2"]
+    assert views == {"system": "Be long.", "instruction": "Two?", "input": "", "response": "2"}
+    turns, views = edited(0, {"messages[3]": "Three?", "messages[4]": "3"})
+    assert turns[3:] == ["Three?", "3"] and (views["instruction"], views["response"]) == ("Three?", "3")
+
+
+def test_the_field_edited_last_holds() -> None:
+    assert edited(0, {"response": "a", "messages[4]": "b"})[0][4] == "b"
+    assert edited(0, {"messages[4]": "b", "response": "a"})[0][4] == "a"
+
+
+def test_a_user_turn_with_input_keeps_its_input_where_it_still_ends_with_it() -> None:
+    views = edited(1, {"messages[0]": "Order.\nb a"})[1]
+    assert (views["instruction"], views["input"], views["response"]) == ("Order.", "b a", "a b")
+    turns, views = edited(1, {"messages[0]": "Order c d."})
+    assert turns == ["Order c d.", "a b"] and (views["instruction"], views["input"]) == ("Order c d.", "")
+
+
+def test_a_turn_the_row_does_not_have_is_left_out() -> None:
+    assert edited(1, {"messages[7]": "x"})[0] == ["Sort.\nb a", "a b"]
+    assert gate.turn_of("messages[12]") == 12 and gate.turn_of("response") is None and gate.turn_of("messages[-1]") is None

@@ -1,22 +1,26 @@
 """The dataset folder: atomic, versioned, undoable, and whole after a kill."""
 
+import contextlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation import store as store_module
 from curation.errors import CurationError
 from curation.model import ROWS
-from curation.store import Entry, Store, VerdictLog, atomic, read_arrow
+from curation.store import ASKING, KINDS, READING, Entry, Store, VerdictLog, atomic, read_arrow
 
 from .rows import make_rows
 
@@ -280,6 +284,111 @@ def test_undo_equals_never_having_done_it(tmp_path_factory: pytest.TempPathFacto
         u: (d.verdict, d.kind) for u, d in again.decisions().items()
     }
     assert log.edits() == again.edits()
+
+
+deed = st.one_of(
+    st.tuples(
+        st.just("say"),
+        st.lists(
+            st.tuples(st.sampled_from("abcd"), st.sampled_from(["accept", "reject", "clear", "edit"])), min_size=1, max_size=3
+        ),
+        st.sampled_from([*KINDS, READING]),
+    ),
+    st.tuples(st.just("undo"), st.integers(1, 14), st.just("")),
+    st.tuples(st.just("look"), st.none(), st.just("")),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(deed, max_size=16))
+def test_what_is_kept_of_the_log_equals_reading_it_anew(tmp_path_factory: pytest.TempPathFactory, deeds: list) -> None:
+    """Whatever is written, undone and looked at in between: the state carried forward is that of a full reading."""
+    log = log_at(tmp_path_factory.mktemp("held"))
+    for number, (kind, what, by) in enumerate(deeds):
+        if kind == "undo":
+            with contextlib.suppress(CurationError):
+                log.undo(what, actor="x")
+        elif kind == "say":
+            entries = [Entry(u, v, field="response" if number % 2 else "messages[0]", after=str(number)) for u, v in what]
+            log.append(entries, actor="x", kind=by)
+        else:
+            log.decisions()
+    kept = log.decisions(), log.edits()
+    store_module._HELD.clear()
+    assert (log.decisions(), log.edits()) == kept
+    assert [list(f) for f in log.edits().values()] == [list(kept[1][u]) for u in log.edits()]
+
+
+def test_a_verdict_reads_what_is_new_and_an_undo_the_rows_it_changes(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    log.append([Entry(f"u{i}", "accept") for i in range(1, 5000)], actor="ann")
+    log.append([Entry("u7", "reject")], actor="ann")
+    log.decisions()
+    read: list[int] = []
+    take = store_module._Held._take
+
+    def counted(self: Any, entries: Any) -> None:
+        found = list(entries)
+        read.append(len(found))
+        take(self, found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module._Held, "_take", counted)
+        log.append([Entry("u9", "reject")], actor="ann")
+        assert log.decisions()["u9"].verdict == "reject" and sum(read) == 1
+        log.undo(2, actor="ann")
+        assert log.decisions()["u7"].verdict == "accept" and sum(read) == 1 + 2
+        log.decisions()
+        assert sum(read) == 3
+
+
+def test_what_is_kept_is_not_of_another_log_at_the_same_place(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    for text in ("a", "b"):
+        log.append([Entry(text, "accept")], actor="ann")
+        assert list(log.decisions()) == [text]
+        for file in tmp_path.glob("verdicts.sqlite*"):
+            file.unlink()
+        assert log.decisions() == {}
+        time.sleep(0.002)       # the next log begins at another millisecond
+
+
+def test_what_was_given_out_is_not_changed_later(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    log.append([Entry("a", "edit", field="response", after="x")], actor="ann")
+    first, texts = log.decisions(), log.edits()
+    log.append([Entry("a", "edit", field="input", after="y"), Entry("b", "reject")], actor="ann")
+    log.decisions()
+    assert list(first) == ["a"] and texts == {"a": {"response": "x"}}
+
+
+def test_a_log_of_an_earlier_release_is_read_and_continued(tmp_path: Path) -> None:
+    tables = store_module._TABLES
+    old = tables[: tables.index("CREATE INDEX IF NOT EXISTS actions_undoes")]
+    with sqlite3.connect(tmp_path / "verdicts.sqlite") as db:
+        db.executescript(old)
+        db.execute("INSERT INTO actions VALUES (1, '2024-01-01T00:00:00.000+00:00', 'ann', 'person', '', NULL, NULL, NULL)")
+        db.execute("INSERT INTO entries VALUES (1, 'u', 'edit', 'response', 'a', 'b', '', NULL, NULL)")
+    log = log_at(tmp_path)
+    assert log.edits() == {"u": {"response": "b"}}
+    log.append([Entry("u", "edit", field="messages[1]", after="c")], actor="bo")
+    assert list(log.edits()["u"].items()) == [("response", "b"), ("messages[1]", "c")]
+
+
+def test_second_readings_and_askings_decide_nothing(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    log.append([Entry("u", "accept")], actor="ann")
+    log.append([Entry("u", "reject", "no")], actor="bo", kind=READING)
+    asked = log.append([Entry("v", "ask")], actor="ann", kind=ASKING)
+    log.append([Entry("u", "accept"), Entry("v", "accept")], actor="cy")
+    assert log.decisions()["u"].actor == "cy"
+    said = [(r["uid"], r["actor"], r["kind"], r["verdict"], r["alone"]) for r in log.readings()]
+    assert said == [("u", "ann", "person", "accept", True), ("u", "bo", "second", "reject", True),
+                    ("v", "ann", "ask", "ask", True), ("u", "cy", "person", "accept", False),
+                    ("v", "cy", "person", "accept", False)]
+    log.undo(asked, actor="ann")
+    assert "ask" not in [r["verdict"] for r in log.readings()]
+
 
 
 def test_reading_while_writing(tmp_path: Path) -> None:
