@@ -33,6 +33,7 @@ ELSEWHERE = {
     "map": "cli_selection",
     "matrix": "cli_matrices",
     "select": "cli_selection",
+    "write": "cli_writing",
 }
 
 

@@ -62,6 +62,7 @@ FLOORS = {
     "review": 6,
     "similar": 6,
     "gate": 6,
+    "writing": 6,
     "fit": 7,
     "export": 7,
     "report": 7,
@@ -69,10 +70,11 @@ FLOORS = {
     "measured": 2,
     "cli": 9,
     "cli_matrices": 9,
+    "cli_writing": 9,
     "demo": 9,
     "__init__": 9,
 }
-ORDER_INSIDE_SIX = ["coverage", "engine", "gate", "review"]  # the one order in which floor 6 may import itself
+ORDER_INSIDE_SIX = ["coverage", "engine", "matrices", "gate", "review", "writing"]  # how floor 6 may import itself
 
 
 def imports(path: Path) -> set[str]:
