@@ -194,13 +194,26 @@ def build_index(store: Store) -> Index:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What holds for each row now."""
+    """What holds for each row now. The masks are made when they are asked for: a key of the review needs none."""
 
-    accepted: np.ndarray    # (n,) bool
-    rejected: np.ndarray    # (n,) bool
-    edited: np.ndarray      # (n,) bool
+    rows: pa.Table
     decisions: dict[str, Decision]
     edits: dict[str, dict[str, str]]
+
+    @cached_property
+    def accepted(self) -> np.ndarray:
+        """(n,) bool: rows whose verdict is accept, edited ones too."""
+        return _rows_of(self.rows, [u for u, d in self.decisions.items() if d.verdict == "accept"])
+
+    @cached_property
+    def rejected(self) -> np.ndarray:
+        """(n,) bool."""
+        return _rows_of(self.rows, [u for u, d in self.decisions.items() if d.verdict == "reject"])
+
+    @cached_property
+    def edited(self) -> np.ndarray:
+        """(n,) bool."""
+        return _rows_of(self.rows, list(self.edits))
 
     def mask(self, wanted: Iterable[str]) -> np.ndarray:
         """Return (n,) bool: rows in one of the states named (STATES)."""
@@ -216,10 +229,7 @@ def read_verdicts(store: Store, rows: pa.Table) -> Verdicts:
     """Return the state of the verdict log over `rows`."""
     log = store.verdicts
     decisions, edits = log.decisions(), log.edits()
-    return Verdicts(
-        _rows_of(rows, [u for u, d in decisions.items() if d.verdict == "accept"]),
-        _rows_of(rows, [u for u, d in decisions.items() if d.verdict == "reject"]),
-        _rows_of(rows, list(edits)), decisions, edits)
+    return Verdicts(rows, decisions, edits)
 
 
 def _rows_of(rows: pa.Table, uids: Sequence[str]) -> np.ndarray:
@@ -501,10 +511,17 @@ class Desk:
     table: int = 0          # raised to empty the table's selection
     said: str = ""          # the newest thing to tell
 
-    def decide(self, store: Store, entries: Sequence[Entry], words: str) -> int:
-        """Store one action and return its number; `words` says it for the undo button."""
-        self.seq += 1
-        action = store.verdicts.append(entries, actor=self.actor, note=words, session=self.session, seq=self.seq)
+    def decide(
+        self, store: Store, entries: Sequence[Entry], words: str, *, kind: str = "person", client: tuple[str, int] | None = None,
+    ) -> int:
+        """Store one action and return its number; `words` says it for the undo button.
+
+        `client`: the browser's own name and number of the message, which is then stored once however often it comes.
+        """
+        if client is None:
+            self.seq += 1
+        session, seq = client or (self.session, self.seq)
+        action = store.verdicts.append(entries, actor=self.actor, kind=kind, note=words, session=session, seq=seq)
         self.done.append((action, words, tuple(e.uid for e in entries[:1000])))
         self.said = words
         return action
