@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -21,7 +20,6 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
-import transformers
 from curation.train import base as bases
 from curation.train import cli, launch, runs, runs_cli, sft
 from curation.train import plan as plans
@@ -30,43 +28,18 @@ from curation.train.runs import Recipe
 from safetensors.torch import load_file
 
 from curation.errors import CurationError
-from curation.model import MESSAGES
 
-WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
-
-
-def conversation(i: int) -> list[dict[str, str]]:
-    said = " ".join(WORDS[(i * j + 1) % 8] for j in range(2, 4 + i % 9))
-    return [{"role": "user", "content": f"Repeat: {said}"}, {"role": "assistant", "content": said + "."}]
+from .training import echo_base, echoes, write_set
 
 
 @pytest.fixture(scope="module")
 def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("folder") / "vetted" / "1"
-    folder.mkdir(parents=True)
-    for split, n in (("train", 60), ("validation", 8)):
-        columns = {
-            "row": pa.array(range(n), pa.int64()),
-            "uid": pa.array([f"{split}-{i}" for i in range(n)]),
-            "family": pa.array(["echo"] * n),
-            "messages": pa.array([conversation(i + 100 * (n < 10)) for i in range(n)], MESSAGES),
-        }
-        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
-    return folder
+    return write_set(tmp_path_factory.mktemp("folder") / "vetted" / "1", echoes(60), echoes(8, start=100))
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, set_dir: Path) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = bases.load_tokenizer(Recipe(set=str(set_dir)))
-    torch.manual_seed(3)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, pad_token_id=0, eos_token_id=0, bos_token_id=None,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return echo_base(tmp_path_factory.mktemp("base"), set_dir)
 
 
 @pytest.fixture(scope="module")

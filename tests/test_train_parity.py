@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("torch")
@@ -22,46 +20,19 @@ from curation.train import settings as setting
 from curation.train.runs import Recipe
 from datasets import Dataset
 
-from curation.model import MESSAGES
+from .training import echo_base, echoes, write_set
 
 STEPS = 6
-WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
-
-
-def conversation(i: int) -> list[dict[str, str]]:
-    turns = []
-    for k in range(1 + i % 2):
-        said = " ".join(WORDS[(i * j + k) % 8] for j in range(2, 4 + i % 7))
-        turns += [{"role": "user", "content": f"Repeat: {said}"}, {"role": "assistant", "content": said + "."}]
-    return turns
 
 
 @pytest.fixture(scope="module")
 def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("parity")
-    for split, n in (("train", 48), ("validation", 4)):
-        columns = {
-            "row": pa.array(range(n), pa.int64()),
-            "uid": pa.array([f"{split}-{i}" for i in range(n)]),
-            "family": pa.array([""] * n),
-            "messages": pa.array([conversation(i + 100 * (n < 10)) for i in range(n)], MESSAGES),
-        }
-        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
-    return folder
+    return write_set(tmp_path_factory.mktemp("parity"), echoes(48, exchanges=2), echoes(4, start=100, exchanges=2))
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, set_dir: Path) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = bases.load_tokenizer(Recipe(set=str(set_dir)))
-    torch.manual_seed(3)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, pad_token_id=0, eos_token_id=0, bos_token_id=None,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return echo_base(tmp_path_factory.mktemp("base"), set_dir, hidden=48)
 
 
 def padded(plan: plans.Plan, index: int) -> dict[str, torch.Tensor]:

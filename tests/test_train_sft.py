@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -32,7 +31,8 @@ from curation.train.isolate import isolate
 from curation.train.runs import Recipe
 
 from curation.errors import CurationError
-from curation.model import MESSAGES
+
+from .training import pair, save_base, write_set
 
 NAMES = ("Ana", "Bo", "Dina", "Ed", "Goran", "Hana", "Igor", "Lena", "Marco", "Nadia")
 COLOURS = ("red", "blue", "green", "white")
@@ -43,23 +43,14 @@ def conversations(n: int, seed: int) -> list[list[dict[str, str]]]:
     made = []
     for _ in range(n):
         name, colour = chance.choice(NAMES), chance.choice(COLOURS)
-        prompt = f"{name} likes {colour}. " * chance.randint(1, 3) + "Which colour?"
-        made.append([{"role": "user", "content": prompt}, {"role": "assistant", "content": f"It is {colour}."}])
+        made.append(pair(f"{name} likes {colour}. " * chance.randint(1, 3) + "Which colour?", f"It is {colour}."))
     return made
 
 
 @pytest.fixture(scope="module")
 def set_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "vetted" / "1"
-    folder.mkdir(parents=True)
-    for split, n, start in (("train", 60, 0), ("validation", 8, 1000)):
-        columns = {
-            "row": pa.array(range(start, start + n), pa.int64()),
-            "uid": pa.array([f"uid-{start + i}" for i in range(n)], pa.string()),
-            "family": pa.array(["colour"] * n, pa.string()),
-            "messages": pa.array(conversations(n, start), MESSAGES),
-        }
-        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
+    write_set(folder, conversations(60, 0), conversations(8, 1000), family="colour")
     manifest = {"hash": "ab" * 16, "name": "colours", "spec_hash": "cd" * 16, "counts": {}, "gate": "passed"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
@@ -72,17 +63,7 @@ def prepared(set_dir: Path) -> bases.Prepared:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, prepared: bases.Prepared) -> Path:
-    """A random Llama with grouped heads, saved as any local base is."""
-    folder = tmp_path_factory.mktemp("base")
-    torch.manual_seed(1)
-    config = transformers.LlamaConfig(
-        vocab_size=len(prepared.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, pad_token_id=0, eos_token_id=0,
-        bos_token_id=None,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    prepared.tokenizer.save_pretrained(folder)
-    return folder
+    return save_base(tmp_path_factory.mktemp("base"), prepared.tokenizer)
 
 
 def start(run_dir: Path, set_dir: Path, **asked: Any) -> Recipe:
@@ -214,7 +195,7 @@ def test_a_run_leaves_a_model_a_card_and_row_losses(straight: Path, set_dir: Pat
     assert card["held_out"]["rows"] == 8 and list(card["held_out"]["families"]) == ["colour"]
     lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
-    assert set(lines[0]) == {"step", "loss", "lr", "tokens", "tokens_per_s", "seconds"}
+    assert set(lines[0]) == {"step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "seconds"}
     assert lines[-1]["tokens"] == card["tokens"] and lines[-1]["loss"] < lines[0]["loss"]
     losses = pq.read_table(straight / "row_losses.parquet")
     assert losses.column_names[:6] == ["row", "uid", "losses", "hits", "train_loss_first", "train_loss_last"]
@@ -310,7 +291,7 @@ def test_a_loss_that_is_no_number_names_its_row(
         return losses, owner, hit
 
     monkeypatch.setattr(sft, "token_losses", spoiled)
-    with pytest.raises(CurationError, match="the loss is not a number") as error:
+    with pytest.raises(CurationError, match="the loss of step 6 is not a number") as error:
         sft.train_run(run_dir, recipe, prepared)
     assert error.value.what.endswith(f"rows of that batch: {int(prepared.train.row[blamed[0]])}")
     assert [step for step, _ in runs.checkpoints(run_dir)] == [4]

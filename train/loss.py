@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from . import compile as compiler
 from .base import Prepared
-from .compile import IGNORE, Tokens
+from .compile import Tokens
 from .plan import lay
 
 #: Most numbers of logits kept at once; above it the head runs in tiles and its gradient is taken on the way forward.
@@ -27,9 +27,8 @@ def token_losses(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch
 
     With a large vocabulary the first tensor carries the gradient of its sum only: weigh the sum, not single tokens.
     """
-    labels, owner = batch["labels"][0], batch["owner"]
-    at = (labels[1:] != IGNORE).nonzero()[:, 0]  # position t says token t + 1
-    wanted = labels[at + 1]
+    labels, owner, at = batch["labels"][0], batch["owner"], batch["at"]
+    wanted = labels[at + 1]  # position t says token t + 1
     inner = getattr(model, "module", model)  # several processes wrap the model
     head = inner.get_output_embeddings()
     tiled = _tiled(inner, head, len(at))

@@ -84,15 +84,16 @@ class Plan(torch.utils.data.Dataset):
             practice = tiny.copy_practice(self.tokenizer, seed=self.seed, step=index, rows=self.batch)
         if not len(rows):  # another process has the rows of this pack: go along, train nothing
             batch = lay(self.tokens, self.pack(0)[:1])
-            return {**batch, "labels": torch.full_like(batch["labels"], IGNORE), "members": batch["members"][:0]}
+            nothing = {"labels": torch.full_like(batch["labels"], IGNORE), "at": batch["at"][:0], "members": batch["members"][:0]}
+            return {**batch, **nothing}
         return lay(self.tokens, rows, practice=practice)
 
 
 def lay(tokens: Tokens, rows: np.ndarray, *, practice: tuple[np.ndarray, np.ndarray] | None = None) -> dict[str, Any]:
     """Return rows laid end to end as one sequence of length T, with what attention needs to keep them apart.
 
-    input_ids, labels, position_ids (1, T) int64; cu_seq_lens int32; `owner` (T,) the place of each token's row in
-    `rows`, len(rows) for practice.
+    input_ids, labels, position_ids (1, T) int64; cu_seq_lens int32; `at` (n,) the positions before a label, found here
+    because a GPU would be waited for; `owner` (T,) the place of each token's row in `rows`, len(rows) for practice.
     """
     spans = [slice(int(tokens.offsets[i]), int(tokens.offsets[i + 1])) for i in rows]
     ids, labels = [tokens.ids[span] for span in spans], [tokens.labels[span] for span in spans]
@@ -103,9 +104,11 @@ def lay(tokens: Tokens, rows: np.ndarray, *, practice: tuple[np.ndarray, np.ndar
     total = int(ends[-1])
     cu = torch.from_numpy(ends.astype(np.int32))
     position = np.arange(total) - np.repeat(ends[:-1], lengths)
+    joined = np.concatenate(labels).astype(np.int64)
     batch: dict[str, Any] = {
         "input_ids": torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],
-        "labels": torch.from_numpy(np.concatenate(labels).astype(np.int64))[None],
+        "labels": torch.from_numpy(joined)[None],
+        "at": torch.from_numpy(np.flatnonzero(joined[1:] != IGNORE)),
         "position_ids": torch.from_numpy(position)[None],
         "cu_seq_lens_q": cu,
         "cu_seq_lens_k": cu,

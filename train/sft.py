@@ -98,7 +98,7 @@ class Steps(Trainer):
         """Clip, and keep the norm; where waiting costs nothing, a gradient that is no number never reaches the weights."""
         norm = super()._clip_grad_norm(model)
         self.meter.note_norm(self.state.global_step, norm)
-        if not torch.cuda.is_available():
+        if self.settings["device"][0] == "cpu":
             self.meter.read(self.plan)
         return norm
 
@@ -254,8 +254,6 @@ class Watch(TrainerCallback):
         """Write one metrics line; every process takes part, the first one writes."""
         self.meter.read(self.plan)
         now = time.perf_counter()
-        since = (step - 1) // self.recipe.log_every * self.recipe.log_every
-        self.meter.judge(range(since, step), self.plan, len(self.prepared.tokenizer))
         (loss, norm), tokens = self.meter.drain(), world.total(self.meter.tokens)[0]
         per_s = (tokens - self.tokens) / max(1e-9, now - self.window)
         line = {
@@ -285,6 +283,8 @@ class Watch(TrainerCallback):
                         self.board.add_scalar(name, line[name], step)
             if self.say:
                 self.say({"event": "step", "steps": steps, **line})
+        since = (step - 1) // self.recipe.log_every * self.recipe.log_every
+        self.meter.judge(range(since, step), self.plan, len(self.prepared.tokenizer))
         world.wait()
 
     def _speak(self, model: Any, step: int) -> None:
