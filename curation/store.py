@@ -385,6 +385,8 @@ CREATE INDEX IF NOT EXISTS actions_undoes ON actions (undoes) WHERE undoes IS NO
 KINDS = ("policy", "fix", "selection", "person")
 #: Kinds that decide nothing: a blind second reading of a row, and a row put before a second reader (verdict "ask").
 READING, ASKING = "second", "ask"
+#: Kind that puts a word on rows or takes it off (verdicts "tag" and "untag", the word in `after`); it decides nothing.
+TAGGING = "tag"
 _ENTRIES = (
     "SELECT a.id, a.at, a.actor, a.kind, e.uid, e.verdict, e.reason, e.check_id, e.score, e.field, e.after "
     "FROM entries e JOIN actions a ON a.id = e.action "
@@ -400,7 +402,7 @@ class Entry:
     """
 
     uid: str
-    verdict: str  # accept | reject | edit | clear; ask (of kind ASKING)
+    verdict: str  # accept | reject | edit | clear; ask (of kind ASKING); tag, untag (of kind TAGGING)
     reason: str = ""
     field: str | None = None
     before: str | None = None
@@ -563,7 +565,7 @@ class VerdictLog:
         All entries of an action are undone together. A (session, seq) that is already stored is not stored
         again: its number comes back, so a client may repeat what it is not sure was taken.
         """
-        assert kind in (*KINDS, READING, ASKING), f"kind {kind!r} is not one of {(*KINDS, READING, ASKING)}"
+        assert kind in (*KINDS, READING, ASKING, TAGGING), f"kind {kind!r} is not one of {(*KINDS, READING, ASKING, TAGGING)}"
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -662,6 +664,22 @@ class VerdictLog:
                 return give(held)
             finally:
                 db.execute("ROLLBACK")
+
+    def tags(self) -> dict[str, set[str]]:
+        """Return {tag: uids that carry it now}, tags in alphabetical order."""
+        if not self.path.exists():
+            return {}
+        with self._open() as db:
+            dead = self._undone(db)
+            found = db.execute(
+                "SELECT a.id, e.uid, e.verdict, e.after FROM actions a JOIN entries e ON e.action = a.id "
+                "WHERE a.kind = ? ORDER BY a.id, e.rowid", (TAGGING,)
+            ).fetchall()
+        state: dict[str, set[str]] = {}
+        for action, uid, verdict, tag in found:
+            if action not in dead:
+                (set.add if verdict == "tag" else set.discard)(state.setdefault(tag, set()), uid)
+        return {tag: state[tag] for tag in sorted(state) if state[tag]}
 
     def readings(self) -> list[dict[str, Any]]:
         """Return every entry that holds of a person, of a second reading and of an asking, oldest first.

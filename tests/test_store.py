@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from curation import store as store_module
 from curation.errors import CurationError
 from curation.model import ROWS
-from curation.store import ASKING, KINDS, READING, Entry, Store, VerdictLog, atomic, read_arrow
+from curation.store import ASKING, KINDS, READING, TAGGING, Entry, Store, VerdictLog, atomic, read_arrow
 
 from .rows import make_rows
 
@@ -388,6 +388,17 @@ def test_second_readings_and_askings_decide_nothing(tmp_path: Path) -> None:
                     ("v", "cy", "person", "accept", False)]
     log.undo(asked, actor="ann")
     assert "ask" not in [r["verdict"] for r in log.readings()]
+
+
+def test_tags_are_put_on_taken_off_and_undone_and_decide_nothing(tmp_path: Path) -> None:
+    log = log_at(tmp_path)
+    assert log.tags() == {}
+    log.append([Entry("u", "tag", after="tone"), Entry("v", "tag", after="tone")], actor="ann", kind=TAGGING)
+    second = log.append([Entry("u", "untag", after="tone"), Entry("u", "tag", after="ask bo")], actor="bo", kind=TAGGING)
+    assert log.tags() == {"ask bo": {"u"}, "tone": {"v"}}
+    assert log.decisions() == {} and log.edits() == {}
+    log.undo(second, actor="ann")
+    assert log.tags() == {"tone": {"u", "v"}}
 
 
 
