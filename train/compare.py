@@ -149,7 +149,7 @@ def compare_arms(
     a, b = [read_result(Path(d)) for d in a_dirs], [read_result(Path(d)) for d in b_dirs]
     names = [str(d) for d in (*a_dirs, *b_dirs)]
     for name, other in zip(names[1:], [*a[1:], *b], strict=True):
-        _same_battery(names[0], a[0]["probes"], name, other["probes"])
+        same_battery(names[0], a[0]["probes"], name, other["probes"])
     probes = a[0]["probes"]
     passed = [np.array([[bool(p["passed"]) for p in run["probes"]] for run in arm]) for arm in (a, b)]
     behaviour = np.array([p["behaviour"] for p in probes], dtype=object)
@@ -186,7 +186,8 @@ def compare_arms(
     }
 
 
-def _same_battery(name_a: str, a: list[dict[str, Any]], name_b: str, b: list[dict[str, Any]]) -> None:
+def same_battery(name_a: str, a: list[dict[str, Any]], name_b: str, b: list[dict[str, Any]]) -> None:
+    """Raise a CurationError that names the first probe in which two batteries differ."""
     for k in range(max(len(a), len(b))):
         p, q = (x[k] if k < len(x) else None for x in (a, b))
         if (
