@@ -569,9 +569,12 @@ def verdicts_of(key: Key) -> Verdicts:
     return _verdicts(key.decided)
 
 
-def keep(key: Key, rows: np.ndarray, words: str) -> str:
-    """Keep a set of rows for a filter's `among` and return its name; `words` say where it comes from."""
-    return picks.keep(Path(key.folder), index_of(key).rows, rows, words, rows_hash=key.rows_hash)
+def keep(key: Key, rows: np.ndarray, words: str, scores: np.ndarray | None = None) -> str:
+    """Keep a set of rows for a filter's `among` and return its name; `words` say where it comes from.
+
+    `scores`: one a row, shown beside it (how like it is, how surely it failed).
+    """
+    return picks.keep(Path(key.folder), index_of(key).rows, rows, words, rows_hash=key.rows_hash, scores=scores)
 
 
 def kept(key: Key, name: str) -> picks.Picked:
