@@ -594,7 +594,11 @@ def _inert(text: str) -> str:
 
 @cli.command()
 @folder
-@click.option("--queue", help="List a queue: errors, warnings, borderline, conflicts, fixes, random, dropped, failed.")
+@click.option("--queue", help="List a queue: errors, warnings, borderline, sample, random, conflicts, fixes, failed, hard, "
+              "second (blind second readings), disagreement, dropped.")
+@click.option("--check", "check", default="", help="With --queue: only flags of this check.")
+@click.option("--agreement", is_flag=True, help="How far second readings agree with the first: share and Cohen's kappa.")
+@click.option("--precision", is_flag=True, help="How often each check was found right on rows drawn by chance (queue sample).")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
 @click.option("--apply-policy", is_flag=True, help="Let the spec's policy decide: drop, fix, or leave to a person.")
 @click.option("--verdicts", "file", type=click.Path(path_type=Path), help="Take verdicts from a CSV or JSONL file.")
@@ -608,7 +612,10 @@ def _inert(text: str) -> str:
 @click.option("--reason", default="", help="Why, written beside the verdict.")
 @click.option("--actor", help="Who decides (default: the login name).")
 @as_json
-def review(folder: Path, json_: bool, queue: str | None, limit: int, history: bool, **given: Any) -> None:
+def review(
+    folder: Path, json_: bool, queue: str | None, limit: int, history: bool, check: str, agreement: bool, precision: bool,
+    **given: Any,
+) -> None:
     """List what to look at next, store verdicts, undo them."""
     from . import engine, gate
     from . import review as desk
@@ -617,7 +624,7 @@ def review(folder: Path, json_: bool, queue: str | None, limit: int, history: bo
     store = Store(folder)
     the_spec = engine.spec_of(store)
     if queue:
-        rows = desk.queue(store, the_spec, queue, limit if not json_ else 10**9)
+        rows = desk.queue(store, the_spec, queue, limit if not json_ else 10**9, check=check, reader=_actor(given["actor"]))
         _say(
             json_,
             rows,
@@ -629,6 +636,9 @@ def review(folder: Path, json_: bool, queue: str | None, limit: int, history: bo
                 )
             ),
         )
+        return
+    if agreement or precision:
+        _readers(store, the_spec, json_, agreement, precision)
         return
     if history:
         actions = store.verdicts.history()
@@ -657,7 +667,9 @@ def review(folder: Path, json_: bool, queue: str | None, limit: int, history: bo
         _say(json_, done, done["text"])
         return
     progress = desk.progress(store, gate.effective(store, the_spec))
-    counts = {name: len(desk.queue(store, the_spec, name, 10**9)) for name in desk.QUEUES if name != "random"}
+    reader = _actor(given["actor"])
+    drawn = ("random", "sample")
+    counts = {n: len(desk.queue(store, the_spec, n, 10**9, reader=reader)) for n in desk.QUEUES if n not in drawn}
     _say(
         json_,
         {"progress": progress, "queues": counts},
@@ -667,6 +679,25 @@ def review(folder: Path, json_: bool, queue: str | None, limit: int, history: bo
             f"{progress['open']:,} flagged rows without a verdict"
         ),
     )
+
+
+def _readers(store: Any, the_spec: Any, json_: bool, agreement: bool, precision: bool) -> None:
+    """Say how far two readers agree, and how often each check was right."""
+    from . import agreement as readers
+    from . import review as desk
+
+    value: dict[str, Any] = {}
+    lines = []
+    if agreement:
+        found = readers.agreement(store)
+        value["agreement"] = found.as_dict()
+        lines.append(f"{found.sentence}\n{found.open:,} disagreements wait for a decision, {found.settled:,} are settled")
+    if precision:
+        checks = desk.precisions(store, the_spec)
+        value["precision"] = [p.as_dict() for p in checks]
+        shown = [(p.check or "all checks", p.sentence) for p in checks]
+        lines.append(table(shown, ("check", "drawn rows")) if checks else "no drawn row is decided yet: --queue sample")
+    _say(json_, value, "\n".join(lines))
 
 
 def _decide(store: Any, the_spec: Any, given: dict[str, Any]) -> dict[str, Any] | None:

@@ -6,15 +6,17 @@ import csv
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from .agreement import Precision, Reading, chance_order, disagreements, precision, to_read_again
 from .errors import CurationError
-from .gate import Effective, effective, min_score, open_flags
+from .gate import NONE, Effective, acting, coded, effective, min_score, open_flags, turn_of
 from .model import VERDICTS
 from .spec import Spec
 from .store import Entry, Store
@@ -26,25 +28,47 @@ FROM_RUNS = {"failed": "curation eval", "hard": "curation train"}
 QUEUES = {
     "errors": "undecided rows with an error flag, most certain first",
     "warnings": "undecided rows with a warning flag, most certain first",
-    "borderline": "flags with the least certain scores: where a threshold is decided",
+    "borderline": "flags nearest to the threshold of their check, or least certain: where a threshold is decided",
+    "sample": "a random draw of flagged rows, to measure how often a check is right: reject or edit says it is",
+    "random": "a random draw of undecided rows, to measure what the checks miss",
     "conflicts": "same prompt, different answer",
     "fixes": "flags that carry a repair to accept",
-    "random": "a random draw of undecided rows, to measure what the checks miss",
-    "dropped": "rows that the policy rejected, to check its judgement",
     "failed": "rows nearest to the probes that a run failed",
     "hard": "rows whose answers training found hardest to believe: wrong answers gather here",
+    "second": "a blind second reading: rows that others flagged for it, then a random draw of what they decided",
+    "disagreement": "rows on which two readers disagree and nobody has decided since",
+    "dropped": "rows that the policy rejected, to check its judgement",
 }
+#: What a queue is called on a page.
+TITLES = {
+    "errors": "Errors first", "warnings": "Warnings", "borderline": "Near the threshold",
+    "sample": "Random flags, for precision", "random": "Random rows, for what is missed", "conflicts": "Conflicting answers",
+    "fixes": "Proposals", "failed": "Failed behaviours", "hard": "Hard to learn", "second": "Second reading, blind",
+    "disagreement": "Disagreement", "dropped": "Dropped by the policy",
+}
+#: Queues made from flags: these can be narrowed to one check.
+BY_CHECK = ("errors", "warnings", "borderline", "sample", "fixes")
+CERTAIN = 0.999     # a score from here on is as certain as 1
 
 
-def queue(store: Store, spec: Spec, name: str, limit: int = 100, *, seed: int = 0) -> list[dict[str, Any]]:
+def queue(
+    store: Store, spec: Spec, name: str, limit: int = 100, *, seed: int = 0, check: str = "", reader: str = ""
+) -> list[dict[str, Any]]:
     """Return up to `limit` rows of a queue, each {"row", "uid", "score", "reason", "check"}, best first.
 
-    A row is listed once; its reason joins the messages of its flags. Raises CurationError for an unknown queue.
+    A row is listed once; its reason joins the messages of its flags. `check` narrows the queues of BY_CHECK to the flags
+    of one check; `reader` is who reads the queue "second". Raises CurationError for an unknown queue.
     """
     if name not in QUEUES:
         raise CurationError(f"{name!r} is not a queue", f"queues: {', '.join(QUEUES)}")
     if name in FROM_RUNS:
         return from_runs(store, name)[:limit]
+    if name == "second":
+        return to_read_again(store, reader, seed=seed)[:limit]
+    if name == "disagreement":
+        return disagreements(store)[:limit]
+    if check and name not in BY_CHECK:
+        raise CurationError(f"the queue {name} is not made from the flags of a check", f"these are: {', '.join(BY_CHECK)}")
     state = effective(store, spec)
     undecided = ~(state.rejected | state.accepted)
     uids = state.rows["uid"]
@@ -56,20 +80,26 @@ def queue(store: Store, spec: Spec, name: str, limit: int = 100, *, seed: int = 
         ]
     if name == "dropped":
         return dropped(store, spec, state)[:limit]
-    return _flagged(state, spec, name)[:limit]
-
-
-def _flagged(state: Effective, spec: Spec, name: str) -> list[dict[str, Any]]:
     flags = open_flags(state, spec)
+    if check:
+        flags = flags.filter(pc.equal(flags["check"].cast("string"), check))
+    if name == "sample":
+        flags = flags.filter(_first_by_chance(flags, limit, seed))
+    return _flagged(flags, _thresholds(store), name, seed)[:limit]
+
+
+def _flagged(flags: pa.Table, thresholds: Mapping[str, Any], name: str, seed: int) -> list[dict[str, Any]]:
     severity, check = flags["severity"].cast("string"), flags["check"].cast("string")
     wanted = {
         "errors": pc.equal(severity, "error"),
         "warnings": pc.equal(severity, "warning"),
-        "borderline": pc.less(flags["score"], 0.999),
+        "borderline": pc.less(flags["score"], CERTAIN),
+        "sample": pc.is_valid(flags["row"]),
         "conflicts": pc.equal(check, "dup.conflict"),
         "fixes": pc.is_valid(flags["fix"]),
     }[name]
     rows: dict[int, dict[str, Any]] = {}
+    near: dict[int, float] = {}
     for flag in flags.filter(wanted).select(["row", "uid", "check", "score", "message"]).to_pylist():
         i = flag["row"]
         if i in rows:
@@ -77,8 +107,53 @@ def _flagged(state: Effective, spec: Spec, name: str) -> list[dict[str, Any]]:
             rows[i]["score"] = max(rows[i]["score"], flag["score"])
         else:
             rows[i] = {"row": i, "uid": flag["uid"], "score": flag["score"], "reason": flag["message"], "check": flag["check"]}
-    ascending = name == "borderline"
-    return sorted(rows.values(), key=lambda r: (r["score"] if ascending else -r["score"], r["row"]))
+        near[i] = min(near.get(i, 1.0), _beyond(flag, thresholds))
+    found = list(rows.values())
+    if name == "sample":
+        order = chance_order(pa.array([r["uid"] for r in found], pa.string()), seed)
+        return [found[k] for k in order.tolist()]
+    if name == "borderline":
+        return sorted(found, key=lambda r: (near[r["row"]], r["score"], r["row"]))
+    return sorted(found, key=lambda r: (-r["score"], r["row"]))
+
+
+def _beyond(flag: Mapping[str, Any], thresholds: Mapping[str, Any]) -> float:
+    """Return how far a flag's score lies beyond the threshold of its check, or beyond a toss-up where it has none."""
+    line = thresholds.get(flag["check"])
+    if isinstance(line, int | float) and 0 < line <= flag["score"] + 1e-6:
+        return float(flag["score"] - line)
+    return abs(float(flag["score"]) - 0.5)
+
+
+def _first_by_chance(flags: pa.Table, limit: int, seed: int) -> pa.Array:
+    """Return which flags are on the first `limit` rows in an order by chance."""
+    rows, first = np.unique(flags["row"].to_numpy(), return_index=True)
+    uids = flags["uid"].take(pa.array(first))
+    return pa.array(np.isin(flags["row"].to_numpy(), rows[chance_order(uids, seed)[:limit]]))
+
+
+def precisions(store: Store, spec: Spec, checks: Sequence[str] = (), *, seed: int = 0) -> list[Precision]:
+    """Return how often persons found each check right on rows drawn by chance (the queue "sample"), most rows first.
+
+    `checks`: those wanted, "" for all together; none: every check with a decided row in its draw, and all together.
+    """
+    said: dict[str, Reading] = {}
+    for e in store.verdicts.readings():
+        if e["kind"] == "person" and e["verdict"] == "clear":
+            said.pop(e["uid"], None)
+        elif e["kind"] == "person" and e["alone"]:
+            said[e["uid"]] = Reading(e["actor"], e["verdict"], e["reason"], e["action"], e["at"])
+    flags = store.flags()
+    if not flags.num_rows or not said:
+        return [Precision(c, 0, 0, (0.0, 0.0, 1.0)) for c in checks]
+    flags = flags.filter(pa.array(acting(flags, spec) != NONE))
+    code, names = coded(flags["check"])
+    row, uids = flags["row"].to_numpy(), store.rows(columns=["uid"])["uid"]
+    out = []
+    for name in checks or ("", *names):
+        mine = row if not name else row[code == names.index(name)] if name in names else row[:0]
+        out.append(precision(uids, np.unique(mine), said, name, seed))
+    return out if checks else sorted((p for p in out if p.n), key=lambda p: (-p.n, p.check))
 
 
 def from_runs(store: Store, name: str) -> list[dict[str, Any]]:
@@ -137,7 +212,7 @@ def read_verdicts(path: Path, store: Store) -> list[Entry]:
 
     `reason` is optional. All mistakes are reported at once, each as file:line.
     """
-    rows = store.rows(columns=["uid", "instruction", "input", "response"])
+    rows = store.rows(columns=["uid", "instruction", "input", "response", "messages"])
     known = {uid: i for i, uid in enumerate(rows["uid"].to_pylist())}
     entries, problems = [], []
     for number, record in _lines(path):
@@ -198,11 +273,29 @@ def _entry(record: dict[str, Any], rows: Any, known: dict[str, int]) -> Entry:
     if verdict != "edit":
         return Entry(uid, verdict, reason)
     field, text = record.get("field", "response"), record.get("text")
-    if field not in ("instruction", "input", "response"):
-        raise CurationError(f"field {field!r} is not instruction, input or response")
     if not isinstance(text, str):
         raise CurationError("an edit needs the new text of the field in `text`")
-    return Entry(uid, "edit", reason, field, rows[field][known[uid]].as_py(), text)
+    field, before = field_of(rows.slice(known[uid], 1).to_pylist()[0], str(field))
+    return Entry(uid, "edit", reason, field, before, text)
+
+
+def field_of(row: Mapping[str, Any], field: str) -> tuple[str, str]:
+    """Return the name under which an edit of a field is stored and the field's text.
+
+    messages[k] is stored as instruction or response where this view shows the turn whole, so that one text has one name.
+    """
+    if field in ("instruction", "input", "response"):
+        return field, row[field] or ""
+    k = turn_of(field)
+    turns = row["messages"]
+    if k is None:
+        raise CurationError(f"field {field!r} is not instruction, input, response or messages[k]")
+    if k >= len(turns):
+        raise CurationError(f"field {field!r}: the row has {len(turns)} turns, the first is messages[0]")
+    role = turns[k]["role"]
+    last = k == max(j for j, m in enumerate(turns) if m["role"] == role)
+    view = {"assistant": "response", "user": "" if row["input"] else "instruction"}.get(role, "") if last else ""
+    return (view or field), turns[k]["content"]
 
 
 def entries_for(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from curation import engine, gate, review
@@ -118,3 +119,40 @@ def test_progress_counts(store: Store) -> None:
     gate.apply_policy(store, SPEC)
     counts = review.progress(store, gate.effective(store, SPEC))
     assert counts["rows"] == 4 and counts["rejected"] == 2 and counts["by_policy"] >= 2
+
+
+def test_an_edit_of_any_turn_from_a_file(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "talk")
+    turns = [{"role": r, "content": c} for r, c in (
+        ("system", "Be brief."), ("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2"))]
+    store.import_rows(make_rows([{"messages": turns}]).to_batches(), source="x")
+    path = tmp_path / "v.jsonl"
+    path.write_text("\n".join(json.dumps({"row": 0, "verdict": "edit", "field": f, "text": t}) for f, t in (
+        ("messages[0]", "Be long."), ("messages[2]", "one"), ("messages[4]", "two"))))
+    entries = review.read_verdicts(path, store)
+    assert [(e.field, e.before) for e in entries] == [("messages[0]", "Be brief."), ("messages[2]", "1"), ("response", "2")]
+    store.verdicts.append(entries, actor="ann")
+    engine.check(store, SPEC)
+    rows = gate.effective(store, SPEC).rows.to_pylist()[0]
+    assert [m["content"] for m in rows["messages"]] == ["Be long.", "One?", "one", "Two?", "two"]
+    assert (rows["system"], rows["response"]) == ("Be long.", "two")
+    for field, what in (("messages[9]", "5 turns"), ("meta", "not instruction"), ("messages[x]", "not instruction")):
+        path.write_text(json.dumps({"row": 0, "verdict": "edit", "field": field, "text": "t"}))
+        with pytest.raises(CurationError, match=what):
+            review.read_verdicts(path, store)
+
+
+def test_near_the_threshold_comes_first(store: Store) -> None:
+    flags = {"row": [0, 1, 2, 3], "uid": ["a", "b", "c", "d"], "check": ["dup.near", "dup.near", "x", "x"],
+             "severity": ["warning"] * 4, "score": [0.95, 0.86, 0.9, 0.52], "message": list("abcd"), "fix": [None] * 4}
+    table = pa.table(flags).set_column(6, "fix", pa.array([None] * 4, pa.string()))
+    found = review._flagged(table, {"dup.near": 0.85}, "borderline", 0)
+    assert [r["row"] for r in found] == [1, 3, 0, 2]      # .01 and .02 beyond the line, then .10 and .40
+
+
+def test_queues_have_titles_and_only_those_of_flags_take_a_check(store: Store) -> None:
+    assert set(review.TITLES) == set(review.QUEUES) >= set(review.BY_CHECK)
+    assert [r["row"] for r in review.queue(store, SPEC, "errors", check="response.empty")] == [1, 3]
+    assert review.queue(store, SPEC, "errors", check="dup.exact") == []
+    with pytest.raises(CurationError, match="not made from the flags"):
+        review.queue(store, SPEC, "random", check="response.empty")
