@@ -18,6 +18,7 @@ from curation.errors import CurationError, needs
 from . import compile as compiler
 from . import tiny
 from .compile import Tokens
+from .isolate import ampere
 from .runs import TINY, Recipe
 
 
@@ -35,7 +36,7 @@ def load_model(recipe: Recipe, tokenizer: Any, *, seed: int) -> Any:
     """Return the model to train: fp32 for full training and on CPU, bf16 under LoRA on a GPU."""
     if recipe.base == TINY:
         return tiny.make_model(tokenizer, seed=seed)
-    half = recipe.lora and torch.cuda.is_available()
+    half = recipe.lora and torch.cuda.is_available() and ampere()
     torch.manual_seed(seed)
     quantised = {"quantization_config": _four_bits()} if recipe.qlora else {}
     model: Any

@@ -73,7 +73,9 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 )
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Processes that share each step.")
 @click.option("--shard", is_flag=True, help="Spread weights and optimizer over the devices (FSDP2).")
-@click.option("--compile", is_flag=True, help="torch.compile each block (CUDA).")
+@click.option(
+    "--compile/--no-compile", default=None, help="torch.compile each block (CUDA); by itself when the run takes some minutes."
+)
 @click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard.")
 @click.option(
     "--samples", type=click.IntRange(0), help="Fixed prompts answered at each look, into samples.jsonl (default 3; 0: none)."

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 
@@ -23,47 +24,83 @@ def isolated_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each row of one laid-out sequence; query, key, value are (1, heads, T, size)."""
     assert cu_seq_lens_q is not None, "isolated attention needs cu_seq_lens_q: batches come from lay()"
-    groups = query.shape[1] // key.shape[1]
     if query.is_cuda:
-        from torch.nn.attention.varlen import varlen_attn
+        return by_kernel(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
+    return by_sdpa(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
 
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        # Under autocast the rotation leaves q and k in fp32; the kernel wants all three in one half type.
-        half = torch.float16 if value.dtype == torch.float16 else torch.bfloat16
-        q, k, v = (x[0].transpose(0, 1).to(half).contiguous() for x in (query, key, value))
-        longest = max_length_q
-        out: Any = varlen_attn(q, k, v, cu_seq_lens_q, cu_seq_lens_q, longest, longest, scale=scaling, window_size=(-1, 0))
-        return out[None].to(value.dtype), None
-    lengths = cu_seq_lens_q.diff()
+
+def _without_kernel(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int = 0,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """The same on every device by scaled dot products."""
+    assert cu_seq_lens_q is not None, "isolated attention needs cu_seq_lens_q: batches come from lay()"
+    return by_sdpa(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
+
+
+def by_kernel(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu: torch.Tensor, longest: int, scale: float | None
+) -> torch.Tensor:
+    """Return (1, T, heads, size) by torch's varlen kernel, which takes (T, heads, size) in one half type.
+
+    Under autocast the rotation leaves query and key in fp32; value tells which half type is meant.
+    """
+    half = torch.float16 if value.dtype == torch.float16 else torch.bfloat16
+    q, k, v = (x[0].transpose(0, 1).to(half).contiguous() for x in (query, key, value))
+    out: Any = varlen_attn(
+        q, k, v, cu, cu, longest, longest, scale=scale, window_size=(-1, 0), enable_gqa=k.shape[1] != q.shape[1]
+    )
+    return out[None].to(value.dtype)
+
+
+def by_sdpa(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu: torch.Tensor, longest: int, scale: float | None
+) -> torch.Tensor:
+    """Return (1, T, heads, size) by scaled dot products on any device and in any type, row by row or padded."""
+    grouped = query.shape[1] != key.shape[1]
+    lengths = cu.diff()
     n, total = len(lengths), query.shape[2]
-    if n * max_length_q <= 2 * total:  # rows of like length: one padded call is faster than many small ones
-        inside = torch.arange(max_length_q)[None] < lengths[:, None]
-        place = (cu_seq_lens_q[:-1, None] + torch.arange(max_length_q)[None]).where(inside, 0).flatten()
+    if n * longest <= 2 * total:  # rows of like length: one padded call is faster than many small ones
+        step = torch.arange(longest, device=cu.device)[None]
+        inside = step < lengths[:, None]
+        place = (cu[:-1, None] + step).where(inside, 0).flatten()
 
         def spread(x: torch.Tensor) -> torch.Tensor:
-            return x[0].index_select(1, place).view(x.shape[1], n, max_length_q, x.shape[3]).transpose(0, 1)
+            return x[0].index_select(1, place).view(x.shape[1], n, longest, x.shape[3]).transpose(0, 1)
 
         out = F.scaled_dot_product_attention(
-            spread(query), spread(key), spread(value), is_causal=True, scale=scaling, enable_gqa=groups > 1
+            spread(query), spread(key), spread(value), is_causal=True, scale=scale, enable_gqa=grouped
         )
         back = inside.flatten().nonzero()[:, 0]
-        out = out.transpose(1, 2).reshape(n * max_length_q, -1).index_select(0, back)
-        return out.view(1, total, query.shape[1], query.shape[3]), None
-    cu = cu_seq_lens_q.tolist()
+        out = out.transpose(1, 2).reshape(n * longest, -1).index_select(0, back)
+        return out.view(1, total, query.shape[1], query.shape[3])
     parts = [
         F.scaled_dot_product_attention(
-            query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True, scale=scaling, enable_gqa=groups > 1
+            query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True, scale=scale, enable_gqa=grouped
         )
-        for a, b in pairwise(cu)
+        for a, b in pairwise(cu.tolist())
     ]
-    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+    return torch.cat(parts, 2).transpose(1, 2).contiguous()
 
 
-AttentionInterface.register("curation_isolated", isolated_attention)
-AttentionMaskInterface.register("curation_isolated", lambda *args, **kwargs: None)
+for _name, _attention in (("curation_isolated", isolated_attention), ("curation_isolated_sdpa", _without_kernel)):
+    AttentionInterface.register(_name, _attention)
+    AttentionMaskInterface.register(_name, lambda *args, **kwargs: None)
 
 #: Architectures whose attention is plain causal softmax; the others take torch's block-diagonal mask from position_ids.
 PLAIN = {"llama", "qwen2", "qwen3", "smollm3", "olmo2", "granite", "phi3", "stablelm", "helium"}
+
+
+def ampere() -> bool:
+    """Return whether the CUDA device has bf16 products and the varlen kernel: compute capability 8.0 or above."""
+    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def isolate(model: Any) -> None:
@@ -72,7 +109,10 @@ def isolate(model: Any) -> None:
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     plain = config.model_type in PLAIN and not windowed
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.set_attn_implementation("curation_isolated" if plain else "sdpa")
+    if not plain:
+        base.set_attn_implementation("sdpa")
+        return
+    base.set_attn_implementation("curation_isolated_sdpa" if torch.cuda.is_available() and not ampere() else "curation_isolated")
 
 
 def unisolate(model: Any) -> None:

@@ -107,7 +107,7 @@ def _flags(recipe: Recipe) -> list[str]:
         value = getattr(recipe, name)
         if value != getattr(plain, name):
             flag = f"--{name.replace('_', '-')}"
-            out += [flag] if value is True else [flag, str(value)]
+            out += [flag] if value is True else [f"--no-{flag[2:]}"] if value is False else [flag, str(value)]
     return out
 
 

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from . import compile as compiler
 from .base import Prepared
 from .compile import Tokens
+from .isolate import ampere
 from .plan import lay
 
 #: Most numbers of logits kept at once; above it the head runs in tiles and its gradient is taken on the way forward.
@@ -131,7 +132,7 @@ def losses_of(model: Any, tokens: Tokens, *, capacity: int = 2048) -> tuple[np.n
     longest = int(tokens.lengths.max()) if len(tokens) else 0
     for pack in compiler.best_fit(tokens.lengths, max(capacity, longest)):
         batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in lay(tokens, np.array(pack)).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and ampere()):
             losses, owner, _ = token_losses(model, batch)
         means[pack] = row_means(losses, owner, len(pack)).cpu().numpy()
         counts[pack] = torch.bincount(owner, minlength=len(pack)).cpu().numpy()

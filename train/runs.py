@@ -59,7 +59,7 @@ class Recipe:
     patience: int | None = None  # looks without a better one before the run stops; 0 = never
     devices: int = 1  # processes that share each step
     shard: bool = False  # spread weights and optimizer over the devices (FSDP2)
-    compile: bool = False  # torch.compile each block; CUDA only
+    compile: bool | None = None  # torch.compile each block; None: on CUDA when the run is long enough
     tensorboard: bool = False
     samples: int | None = None  # prompts answered at each look; 0 = none
 

@@ -21,6 +21,9 @@ def speaker() -> Callable[[dict[str, Any]], None]:
         if event["event"] == "memory":
             click.echo(f"memory ran out: each pack is trained in {event['parts']} parts, the steps stay the same", err=True)
             return
+        if event["event"] == "uncompiled":
+            click.echo(f"the blocks cannot be compiled here, the run goes on without: {event['why']}", err=True)
+            return
         if event["event"] == "settings":
             shown["step"] = 0
             click.echo(f"run {event['run']}", err=True)

@@ -35,6 +35,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from transformers.utils.logging import disable_progress_bar
 
 from curation.errors import CurationError, needs
+from curation.text import shorten
 
 from . import compile as compiler
 from . import plots, samples, sensor, tiny, world
@@ -369,15 +370,15 @@ def train_run(
     """Train one run folder from its recipe, or go on from its newest complete checkpoint; return the run card.
 
     When memory runs out every pack is divided and the run goes on from its newest checkpoint: a step holds the same
-    rows and gives the same gradient, in smaller pieces.
+    rows and gives the same gradient, in smaller pieces. When the blocks cannot be compiled it goes on without.
     """
     torch.set_num_threads(recipe.threads)
     disable_progress_bar()  # ours says more, and a log file keeps every redraw of theirs
-    parts = 1
+    parts, blocks = 1, True
     with noted(run_dir):
         while True:
             try:
-                return _train_run(run_dir, recipe, prepared, parts=parts, resume=resume, say=say)
+                return _train_run(run_dir, recipe, prepared, parts=parts, blocks=blocks, resume=resume, say=say)
             except torch.OutOfMemoryError as error:
                 parts *= 2
                 if world.size() > 1 or parts > MOST_PARTS or recipe.base == TINY:
@@ -385,20 +386,27 @@ def train_run(
                         f"the memory of the device does not hold a pack: {str(error).splitlines()[0]}",
                         "use --lora, a smaller --base, a smaller --batch or a shorter --max-length",
                     ) from error
+                told = {"event": "memory", "run": str(run_dir), "parts": parts}
+            except RuntimeError as error:
+                if not blocks or world.size() > 1 or not of_the_compiler(error):
+                    raise
+                blocks = False
+                why = shorten(str(error).split("\n\n")[0])
+                told = {"event": "uncompiled", "run": str(run_dir), "why": f"{type(error).__name__}: {why}"}
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             resume = True
             if say:
-                say({"event": "memory", "run": str(run_dir), "parts": parts})
+                say(told)
 
 
 def _train_run(
-    run_dir: Path, recipe: Recipe, prepared: Prepared, *, parts: int, resume: bool, say: Say | None
+    run_dir: Path, recipe: Recipe, prepared: Prepared, *, parts: int, blocks: bool, resume: bool, say: Say | None
 ) -> dict[str, Any]:
     model = load_model(recipe, prepared.tokenizer, seed=recipe.seed)
     settings = resolve(recipe, prepared, **size_of(model))
-    if say and parts == 1:
+    if say and parts == 1 and blocks:
         say({"event": "settings", "run": str(run_dir), "settings": settings})
     if world.first():
         _keep_tokens(run_dir, prepared, resume=resume)
@@ -420,9 +428,8 @@ def _train_run(
         watch.resume(last)
     _write_state(run_dir, "running", step=step, steps=plan.steps)
     isolate(model)
-    if recipe.compile and settings["device"][0] == "cuda":
-        for block in model.get_decoder().layers:
-            block.compile(dynamic=True)
+    if settings["compile"][0] and blocks:
+        compile_blocks(model)
     with watch.listening():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     meter.read(plan)
@@ -434,7 +441,7 @@ def _train_run(
         return {"run": run_dir.name, "state": "stopped" if watch.signal else "done"}
     step = trainer.state.global_step
     card = _card(run_dir, recipe, prepared, settings, meter, step)
-    card["parts"], card["stopped_early"] = plan.parts, watch.stopped_early
+    card["parts"], card["stopped_early"], card["compiled"] = plan.parts, watch.stopped_early, settings["compile"][0] and blocks
     if step < plan.steps and not watch.stopped_early:
         runs.write_state(run_dir, "stopped", step=step, steps=plan.steps, why=f"signal {watch.signal}")
         card["state"] = "stopped"
@@ -444,6 +451,17 @@ def _train_run(
         card = _finish(run_dir, recipe, prepared, model, meter, card)
     world.wait()
     return card
+
+
+def compile_blocks(model: Any, **how: Any) -> None:
+    """Compile each block in place, once for all lengths; the weights keep their names."""
+    for block in model.get_decoder().layers:
+        block.compile(dynamic=True, **how)
+
+
+def of_the_compiler(error: BaseException) -> bool:
+    """Return whether torch.compile failed, and not the run."""
+    return any(kind.__module__.startswith(("torch._dynamo", "torch._inductor", "triton")) for kind in type(error).__mro__)
 
 
 def _whole(trainer: Steps, recipe: Recipe, prepared: Prepared) -> Any:
@@ -508,7 +526,7 @@ def _trainer(run_dir: Path, recipe: Recipe, model: Any, plan: Plan, meter: Meter
         max_grad_norm=1.0,
         seed=recipe.seed,
         use_cpu=not cuda,
-        bf16=cuda,
+        bf16=settings["precision"][0] == "bf16",
         logging_strategy="no",
         logging_nan_inf_filter=False,
         save_strategy="no",
