@@ -91,7 +91,8 @@ def least_of(cell: Cell, spec: Spec) -> int:
     category, side, answer = cell
     for c in spec.refusals.categories:
         if c.id == category:
-            return {("should refuse", "refused"): c.min_refused, ("should comply", "answered"): c.min_answered}.get((side, answer), 0)
+            wanted = {("should refuse", "refused"): c.min_refused, ("should comply", "answered"): c.min_answered}
+            return wanted.get((side, answer), 0)
     return next((e.min_rows for e in spec.edge_cases if e.id == category and side == e.expect), 0)
 
 

@@ -204,32 +204,43 @@ def parse(text: str, where: str = "spec.yaml", checks: Mapping[str, Any] | None 
 
     `checks`: the registry (checks.CHECKS) against which ids and options are held; None leaves them unchecked.
     """
+    spec, found = problems(text, checks)
+    if found:
+        lines = "\n".join(f"{where}:{line}: {message}" for line, message in found)
+        hint = f"curation spec show prints every key with its default; {len(found)} to mend"
+        if found[0][1].startswith("not YAML"):
+            hint = "mend the indentation or quotes"
+        elif found[0][1].startswith("a spec is a mapping"):
+            hint = "curation init writes a spec to start from"
+        raise CurationError(lines, hint)
+    assert spec is not None
+    return spec
+
+
+def problems(text: str, checks: Mapping[str, Any] | None = None) -> tuple[Spec | None, list[tuple[int, str]]]:
+    """Return (the spec written in `text`, or None when it is wrong; every mistake as (line, message that begins with the key)).
+
+    `checks`: as in `parse`.
+    """
     try:
         node = yaml.compose(text, Loader=_Loader)
         data = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise CurationError(f"{where}:{line}: not YAML: {getattr(e, 'problem', e)}", "mend the indentation or quotes") from e
+        return None, [(mark.line + 1 if mark else 1, f"not YAML: {getattr(e, 'problem', e)}")]
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise CurationError(
-            f"{where}:1: a spec is a mapping, found {type(data).__name__}", "curation init writes a spec to start from"
-        )
-    problems = _duplicate_keys(node)
+        return None, [(1, f"a spec is a mapping, found {type(data).__name__}")]
+    found = _duplicate_keys(node)
     spec = None
     try:
         spec = Spec.model_validate_json(json.dumps(data, default=str))
     except ValidationError as e:
-        problems += [_explain(err, node) for err in e.errors()]
+        found += [_explain(err, node) for err in e.errors()]
     if spec is not None and checks is not None:
-        problems += _check_settings(spec, node, checks)
-    if problems:
-        lines = "\n".join(f"{where}:{line}: {message}" for line, message in sorted(set(problems)))
-        raise CurationError(lines, f"curation spec show prints every key with its default; {len(set(problems))} to mend")
-    assert spec is not None
-    return spec
+        found += _check_settings(spec, node, checks)
+    return (None if found else spec), sorted(set(found))
 
 
 def load(path: str | Path, checks: Mapping[str, Any] | None = None) -> Spec:

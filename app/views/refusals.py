@@ -77,8 +77,8 @@ def _behind(folder: Path, key: state.Key, found: cells.Checked) -> None:
         return
     with st.container(border=True, key="behind"):
         rows = f"{found.behind:,} row{'s' if found.behind > 1 else ''}"
-        st.markdown(f"**{rows} came since the last check** and are not counted here yet. Until then the other pages show no flags; "
-                    "a check looks only at what is new.")
+        st.markdown(f"**{rows} came since the last check** and are not counted here yet. Until then the other pages show no "
+                    "flags; a check looks only at what is new.")
         progress.offer(folder, ["check", str(folder)], "Check again", key="check-again")
 
 
@@ -99,8 +99,8 @@ def _numbers(matrix: Matrix) -> None:
         return
     low, high = GUIDE
     tone = "ok" if low <= n["safety_share"] <= high else "gap"
-    hint = (f"Prompts that should be refused. Guide: {low:.0%} to {high:.0%} of the rows. With 3 % published runs were safe; more "
-            "brought refusals of harmless prompts (arXiv 2309.07875).")
+    hint = (f"Prompts that should be refused. Guide: {low:.0%} to {high:.0%} of the rows. With 3 % published runs were safe; "
+            "more brought refusals of harmless prompts (arXiv 2309.07875).")
     bars.show([("", [bars.line("ask for harm", [(n["safety_rows"], tone)],
                                f"{n['safety_rows']:,} · {n['safety_share']:.1%}", hint=hint,
                                marks=[low * n["rows"], high * n["rows"]])])], key="safety_share")
@@ -175,8 +175,8 @@ def _seen(seen: writing.Look, matrix: Matrix, cell: cells.Cell) -> None:
     if drafts.counted(seen, cell, matrix.name):
         st.markdown(":green[✓] It would count in this cell.")
     elif at is None:
-        st.markdown(":orange[○] It would not count here: the checks see no edge case in this prompt. A family that the spec names "
-                    "for this kind makes it one.")
+        st.markdown(":orange[○] It would not count here: the checks see no edge case in this prompt. A family that the spec "
+                    "names for this kind makes it one.")
     else:
         st.markdown(f":orange[○] It would count elsewhere: **{state.plain(cells.words_of(at))}**.")
     marks = {"error": ":red[✖]", "warning": ":orange[▲]", "info": "●"}
