@@ -584,9 +584,13 @@ def kept(key: Key, name: str) -> picks.Picked:
 
 def order_of(key: Key, wanted: Filter) -> np.ndarray:
     """Return the cached row numbers of a filter. A new verdict leaves the order alone unless the filter asks for it."""
+    return _order(key.checked, *_marks_of(key, wanted), key.signals if wanted.range else 0, wanted)
+
+
+def _marks_of(key: Key, wanted: Filter) -> tuple[int, int]:
+    """Return the states of the log and of the tags that a filter hangs on, 0 where it does not."""
     log = key.log if wanted.state or wanted.text else 0
-    tagged = last_action(Store(key.folder).verdicts.path, TAGGING) if wanted.tag else 0
-    return _order(key.checked, log, tagged, key.signals if wanted.range else 0, wanted)
+    return log, last_action(Store(key.folder).verdicts.path, TAGGING) if wanted.tag else 0
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -602,6 +606,27 @@ def gate_of(key: Key) -> tuple[Effective, GateResult]:
     spec = spec_at(key.folder, key.spec)
     state = effective(store, spec)
     return state, evaluate(store, spec, state)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _counts(
+    checked: tuple[str, str, int], log: int, tagged: int, signals: int, wanted: Filter, column: str, _order: np.ndarray
+) -> np.ndarray:
+    index, found = _index(checked), _spread(checked, 0 if column in spread.OWN else signals, column)
+    if column != "score":
+        return found.counts(_order)
+    rows = np.zeros(index.n, bool)
+    rows[_order] = True
+    return found.counts(rows[index.flag_row] & flags_held(index, wanted))
+
+
+def counts_of(key: Key, wanted: Filter, column: str, order: np.ndarray) -> np.ndarray:
+    """Return how many rows of a filter lie in each bin of a column, of "score" how many flags that it names.
+
+    `order`: what `order_of` gives for the filter.
+    """
+    plain_order = replace(wanted, order=ORDERS[0])
+    return _counts(key.checked, *_marks_of(key, wanted), key.signals, plain_order, column, order)
 
 
 # ---- the desk: one browser session's place in the verdict log

@@ -1,8 +1,9 @@
-"""Browse: filters, search, a page of rows with selection, the open row, verdicts on rows or on a whole filter."""
+"""Browse: filters, search, histograms, saved views, a page of rows with selection, the open row, verdicts on many rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,18 @@ import streamlit as st
 
 from curation.errors import CurationError
 from curation.model import SEVERITIES
+from curation.spec import CheckSettings
 from curation.store import Entry, Store
 
-from .. import card, state, table
+from .. import bulk, card, saved, spread, state, strip, table
+from ..spread import Range
 
-FILTERS = ("check", "severity", "family", "verdict", "split", "text", "regex", "order", "among")
+#: What the address of the page holds of a filter: parts that are widgets, each with its empty value, and the rest.
+WIDGETS: dict[str, Any] = {"check": [], "severity": [], "family": [], "verdict": [], "split": [], "tag": [], "text": "",
+                           "regex": False, "order": state.ORDERS[0]}
+RANGE, AMONG, SIGNAL = "range", "among", "signal"
+FILTERS = (*WIDGETS, RANGE, AMONG)
+ALIKE = 50          # rows that "Similar" finds
 
 
 def as_page() -> Any:
@@ -40,22 +48,24 @@ def _desk() -> None:
         wanted = _filters(key, index)
         order = state.order_of(key, wanted)
     except CurationError as e:
-        st.warning(f"{state.plain(e.what)}. {e.hint}.")
+        st.warning(f"{state.plain(e.what)}. {state.plain(e.hint)}.")
         return
-    verdicts = state.verdicts_of(key)
+    _strip(key, index, order, wanted)
     if not len(order):
         st.info("No row passes this filter. Take one of the conditions away." if wanted.narrows else "There are no rows.")
-        _undo_button(key)
+        bulk.undo_button(key)
         return
+    verdicts = state.verdicts_of(key)
     rows = state.page_of(order, _page_number(order))
+    bar = st.container()
     left, right = st.columns([11, 9], gap="medium")
     with left:
-        bar = st.container()
-        picked = table.rows_table(key, index, verdicts, rows, nonce=state.desk().table)
+        picked = table.rows_table(key, index, verdicts, rows, nonce=state.desk().table, tags=state.tags_of(key),
+                                  scores=_scores(key, wanted))
         if state.pages_in(order) > 1:
             st.pagination(state.pages_in(order), key="page", bind="query-params")
-        with bar:
-            _selection_bar(key, index, picked.rows, order, wanted)
+    with bar:
+        bulk.bar(key, index, bulk.Scope(picked.rows, order, wanted.narrows))
     with right:
         _open_row(key, index, verdicts, order, picked.opened)
 
@@ -75,13 +85,14 @@ def _filters(key: state.Key, index: state.Index) -> state.Filter:
                                         placeholder=hint))
 
     with st.container(key="filters"):
-        a, b, c, d = st.columns([5, 4, 3, 3])
+        a, b, c, d, e = st.columns([5, 4, 3, 2, 2])
         text = a.text_input("Search all turns", key="text", bind="query-params", max_chars=state.QUERY, on_change=_first_page,
                             placeholder="words, or a regular expression", type="search") or ""
         check = many(b, "Check", sorted(index.flag_check.names), "check", "any check")
         family = many(c, "Family", list(index.family.counts()), "family", "any family")
-        split = many(d, "Split", list(index.split.counts()), "split", "any split")
-        a, b, c, d = st.columns([4, 5, 2, 4], vertical_alignment="bottom")
+        split = many(d, "Split", list(index.split.counts()), "split", "any")
+        tag = many(e, "Tag", list(state.tags_of(key)), "tag", "any")
+        a, b, c, d, e = st.columns([4, 5, 2, 4, 2], vertical_alignment="bottom")
         severity = a.pills("Severity", SEVERITIES, selection_mode="multi", key="severity", bind="query-params",
                            on_change=_first_page)
         verdict = b.pills("Verdict", state.STATES, selection_mode="multi", key="verdict", bind="query-params",
@@ -89,13 +100,16 @@ def _filters(key: state.Key, index: state.Index) -> state.Filter:
         regex = c.toggle("Regex", key="regex", bind="query-params", on_change=_first_page,
                          help="RE2 syntax, any case. Off: the characters as they are.")
         order = d.selectbox("Order", state.ORDERS, key="order", bind="query-params", on_change=_first_page)
-    return state.Filter(check, tuple(severity), family, tuple(verdict), split, text.strip(), regex, order or state.ORDERS[0],
-                        _among(key))
+        with e.popover("Views", icon=":material/bookmark:", width="stretch"):
+            _views(key, index)
+    ranges = tuple(r for text in st.query_params.get_all(RANGE) if (r := Range.read(text)) is not None)
+    return state.Filter(check, tuple(severity), family, tuple(verdict), split, tag, ranges, text.strip(), regex,
+                        order or state.ORDERS[0], _among(key))
 
 
 def _among(key: state.Key) -> str:
     """Return the name of the kept set of rows in the URL, "" for none; say what it is, with a button that leaves it."""
-    name = st.query_params.get("among", "")
+    name = st.query_params.get(AMONG, "")
     if not name:
         return ""
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="among_bar"):
@@ -107,8 +121,16 @@ def _among(key: state.Key) -> str:
 
 
 def _leave() -> None:
-    st.query_params.pop("among", None)
+    st.query_params.pop(AMONG, None)
     _first_page()
+
+
+def _scores(key: state.Key, wanted: state.Filter) -> dict[int, float]:
+    """Return {row: score} of the kept set on screen, {} where it has none."""
+    picked = state.kept(key, wanted.among) if wanted.among else None
+    if picked is None or picked.scores is None:
+        return {}
+    return dict(zip(picked.rows.tolist(), picked.scores.tolist(), strict=True))
 
 
 def _page_number(order: np.ndarray) -> int:
@@ -121,61 +143,120 @@ def _page_number(order: np.ndarray) -> int:
     return max(1, min(pages, number))
 
 
-# ---- verdicts on many rows
+# ---- histograms
 
 
-def _selection_bar(key: state.Key, index: state.Index, rows: Sequence[int], order: np.ndarray, wanted: state.Filter) -> None:
-    words = f"**{len(rows):,} selected** · {len(order):,} in this filter" if wanted.narrows else \
-        f"**{len(rows):,} selected** · {len(order):,} rows"
-    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="selection_bar"):
-        st.markdown(words, width="stretch")
-        none = not rows
-        st.button("Accept", key="accept_selected", disabled=none, icon=":material/check:",
-                  on_click=_decide, args=(key, index, tuple(rows), "accept", _words("accept", len(rows))))
-        st.button("Reject", key="reject_selected", disabled=none, icon=":material/close:",
-                  on_click=_decide, args=(key, index, tuple(rows), "reject", _words("reject", len(rows))))
-        with st.popover("All", icon=":material/select_all:", help="Decide on every row of this filter at once"):
-            _whole_filter(key, index, order, wanted)
-        _undo_button(key)
-    desk = state.desk()
-    st.caption(f"{desk.said[:1].upper()}{desk.said[1:]}." if desk.said
-               else "Tick rows to decide on them together; click a cell to read its row.")
+def _strip(key: state.Key, index: state.Index, order: np.ndarray, wanted: state.Filter) -> None:
+    """Draw how lengths, scores and one signal are spread over all rows and over the filter's."""
+    signals = state.signals_of(key)
+    asked = st.query_params.get(SIGNAL, "")
+    signal = asked if asked in signals else "harm" if "harm" in signals else signals[0] if signals else ""
+    panels = [_panel(key, index, order, wanted, column, signals) for column in ("prompt", "response", "score", signal) if column]
+    strip.show(panels, key="strip", on_range=_ranged, on_option=_another_signal)
 
 
-def _words(verdict: str, n: int) -> str:
-    return f"{verdict} {n:,} {'row' if n == 1 else 'rows'}"
+def _panel(
+    key: state.Key, index: state.Index, order: np.ndarray, wanted: state.Filter, column: str, signals: Sequence[str]
+) -> dict[str, Any]:
+    found = state.spread_of(key, column)
+    some = state.counts_of(key, wanted, column, order)
+    held = np.logical_or.reduce([np.zeros(found.bins, bool), *(found.held(r) for r in wanted.range if r.column == column)])
+    title, unit = spread.OWN.get(column, (column, ""))
+    marks = _marks(key, index, wanted, found) if column == "score" else ()
+    ends = (spread.short(found.edges[0]), f"{spread.short(found.edges[-1])} {unit}".strip()) if found.edges else ("", "")
+    return strip.panel(column, f"{title}, {unit}" if unit else title, found.labels(), found.all.tolist(), some.tolist(),
+                       held=held.tolist(), ends=ends, marks=marks, single=bool(found.names),
+                       options=[] if column in spread.OWN else signals)
 
 
-def _whole_filter(key: state.Key, index: state.Index, order: np.ndarray, wanted: state.Filter) -> None:
-    n = len(order)
-    st.markdown(f"**All {n:,} rows of this filter**, on every page"
-                if wanted.narrows else f"**All {n:,} rows of the set**: no filter is set")
-    st.caption("One action; one undo takes it back.")
-    with st.container(horizontal=True):
-        for verdict in ("accept", "reject"):
-            st.button(f"{verdict.capitalize()} all {n:,}", key=f"{verdict}_filter", on_click=_decide,
-                      args=(key, index, order, verdict, f"{_words(verdict, n)}, a whole filter"))
+def _marks(
+    key: state.Key, index: state.Index, wanted: state.Filter, found: spread.Spread
+) -> Sequence[tuple[float, str]]:
+    """Return the threshold of the one check that is filtered by, to be drawn on its scores."""
+    if len(wanted.check) != 1:
+        return ()
+    check = wanted.check[0]
+    options = (Store(key.folder).current() or {}).get("options", {}).get(check, {})
+    settings = state.spec_at(key.folder, key.spec).checks.get(check)
+    counted = index.flag_check.mask([check]) & ~index.flag_severity.mask(["info"])
+    return spread.marks_of(found, index.flags["score"].to_numpy()[counted], options.get("threshold"),
+                           settings.min_score if isinstance(settings, CheckSettings) else 0.0)
 
 
-def _decide(key: state.Key, index: state.Index, rows: Sequence[int] | np.ndarray, verdict: str, words: str) -> None:
-    """Store one verdict on many rows as one action. Rows are turned into uids here and only uids are stored."""
-    desk = state.desk()
-    desk.decide(Store(key.folder), [Entry(uid, verdict, "bulk" if len(rows) > 1 else "")
-                                    for uid in state.uids_at(index, np.asarray(rows).tolist())], words)
-    desk.table += 1
+def _ranged() -> None:
+    """Take over the range of bars that was clicked or dragged over."""
+    said = (st.session_state.get("strip") or {}).get("range")
+    key = state.key_of(state.folder())
+    if not said or key is None:
+        return
+    column = str(said["name"])
+    others = [t for t in st.query_params.get_all(RANGE) if (r := Range.read(t)) is not None and r.column != column]
+    found = state.spread_of(key, column)
+    if said["first"] >= 0 and found.bins:
+        others.append(found.range_of(int(said["first"]), int(said["last"])).text())
+    st.query_params[RANGE] = others
+    _first_page()
 
 
-def _undo(key: state.Key) -> None:
-    desk = state.desk()
-    desk.undo(Store(key.folder))
-    desk.table += 1
+def _another_signal() -> None:
+    said = (st.session_state.get("strip") or {}).get("option")
+    if said:
+        st.query_params[SIGNAL] = str(said)
 
 
-def _undo_button(key: state.Key) -> None:
-    desk = state.desk()
-    last = desk.done[-1][1] if desk.done else ""
-    st.button("Undo", key="undo", disabled=not last, icon=":material/undo:", on_click=_undo, args=(key,),
-              help=f"Takes back: {last}" if last else "Nothing was decided in this browser session")
+# ---- saved views
+
+
+def _place() -> dict[str, Any]:
+    """Return the filter and order on screen, as a view keeps them."""
+    place = {name: value for name, empty in WIDGETS.items() if (value := st.session_state.get(name, empty)) != empty}
+    place |= {name: value for name in (AMONG, SIGNAL) if (value := st.query_params.get(name, ""))}
+    ranges = st.query_params.get_all(RANGE)
+    return {**place, RANGE: ranges} if ranges else place
+
+
+def _go(place: dict[str, Any], options: dict[str, Sequence[str]]) -> None:
+    """Show another filter and order. `options`: what the widgets with several values can hold now."""
+    for name, empty in WIDGETS.items():
+        value = place.get(name, empty)
+        if isinstance(empty, list):
+            value = [v for v in value if v in options.get(name, value)]
+        elif name == "order":
+            value = value if value in state.ORDERS else empty
+        st.session_state[name] = type(empty)(value)
+    for name in (AMONG, SIGNAL, RANGE):
+        if place.get(name):
+            st.query_params[name] = place[name]
+        else:
+            st.query_params.pop(name, None)
+    _first_page()
+    state.desk().table += 1
+
+
+def _views(key: state.Key, index: state.Index) -> None:
+    """List the saved views of the folder, each to open or to delete, and offer to save the one on screen."""
+    folder = Path(key.folder)
+    options = {"check": index.flag_check.names, "family": index.family.names, "split": index.split.names,
+               "tag": list(state.tags_of(key)), "severity": SEVERITIES, "verdict": state.STATES}
+    views = saved.listed(folder)
+    if not views:
+        st.caption("Filter and order under a name, kept in the folder for everybody who reviews it. The address of the page "
+                   "is a link to what you see.")
+    for view in views:
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            st.button(state.plain(view.name), key=f"view-{view.name}", on_click=_go, args=(view.place or {}, options),
+                      type="tertiary", disabled=view.place is None, width="stretch",
+                      help="This file cannot be read" if view.place is None else f"Saved by {state.plain(view.by)}, {view.at}")
+            st.button("", key=f"unview-{view.name}", icon=":material/delete:", on_click=saved.delete, args=(folder, view.name),
+                      type="tertiary", help="Delete this view; the rows stay")
+    name = st.text_input("Save this filter as", key="view_name", max_chars=60, placeholder="a name")
+    if st.button("Save view", key="view_save", icon=":material/save:", disabled=not (name or "").strip()):
+        try:
+            saved.save(folder, name or "", _place(), by=state.desk().actor)
+        except CurationError as e:
+            st.warning(f"{state.plain(e.what)}. {state.plain(e.hint)}.")
+        else:
+            st.rerun(scope="fragment")
 
 
 # ---- the open row
@@ -215,10 +296,14 @@ def _open_row(key: state.Key, index: state.Index, verdicts: state.Verdicts, orde
                   args=(following,), help="The row after, in this filter and order")
         st.button("Accept", key=f"accept-{uid}", icon=":material/check:", on_click=_one, args=(key, uid, row, "accept"))
         st.button("Reject", key=f"reject-{uid}", icon=":material/close:", on_click=_one, args=(key, uid, row, "reject"))
+        st.button("Similar", key=f"similar-{uid}", icon=":material/search:", on_click=_similar, args=(key, row),
+                  help="Rows like this one, most alike first")
         if uid in verdicts.decisions:
             st.button("Undo", key=f"clear-{uid}", icon=":material/undo:", on_click=_take_back, args=(key, uid, row),
                       help="Takes the newest action on this row back; of a bulk action, this row alone")
-    st.caption(f"{place + 1:,} of {len(order):,} in this filter" if place is not None else "This row is not in this filter.")
+    tags = [tag for tag, held in state.tags_of(key).items() if held[row]]
+    st.caption((f"{place + 1:,} of {len(order):,} in this filter" if place is not None else "This row is not in this filter.")
+               + (f" · tagged {state.plain(', '.join(tags))}" if tags else ""))
     long = bool(st.session_state.get(f"whole-{uid}"))
     seen = card.view(index, verdicts, row, state.spec_at(key.folder, key.spec), whole=10**9 if long else state.WHOLE,
                      editable=True)
@@ -228,6 +313,17 @@ def _open_row(key: state.Key, index: state.Index, verdicts: state.Verdicts, orde
     if any("gap" in part for turn in seen["turns"] for part in turn["parts"]):
         st.toggle("Show the whole text", key=f"whole-{uid}")
     _edit_form(key, uid, row, seen["edit"])
+
+
+def _similar(key: state.Key, row: int) -> None:
+    """Show the rows most like this one, this one first."""
+    from curation.similar import similar_to  # compiles kernels: not before it is asked for
+
+    found = similar_to(Store(key.folder), row, ALIKE)
+    name = state.keep(key, np.array([row, *(r for r, _ in found)], np.int64), f"row {row:,} and what is most like it",
+                      np.array([1.0, *(s for _, s in found)], np.float32))
+    _go({AMONG: name, SIGNAL: st.query_params.get(SIGNAL, "")}, {})
+    st.query_params["row"] = str(row)
 
 
 def _one(key: state.Key, uid: str, row: int, verdict: str) -> None:
