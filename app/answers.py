@@ -45,7 +45,7 @@ def notes(result: Mapping[str, Any]) -> list[dict[str, str]]:
         out.append({"mark": "ok" if check["passed"] else "no", "text": f"{check['id']}{f' ({given})' if given else ''}{loosely}"})
     about = [KINDS.get(result.get("refusal", ""), ""), "" if result.get("stopped", True) else "ran to the limit without an end",
              "repeats itself" if result.get("looped") else "",
-             {True: "the very text that was wanted", False: "not the very text that was wanted"}.get(result.get("exact"), "")]
+             "" if result.get("exact") is None else f"{'' if result['exact'] else 'not '}the very text that was wanted"]
     return [*out, {"mark": "info", "text": "; ".join(a for a in about if a)}]
 
 

@@ -222,9 +222,9 @@ def _write(key: state.Key, result: Result, asked: Sequence[str]) -> None:
                 said = _written(key, str(prompt), str(response), str(family or ""), asked)
                 st.session_state["write_said"] = (result["id"], said)
                 st.rerun()
-        said = st.session_state.get("write_said")
-        if said and said[0] == result["id"]:
-            st.text(said[1])
+        probe, words = st.session_state.get("write_said") or ("", "")
+        if probe == result["id"]:
+            st.text(words)
 
 
 def _written(key: state.Key, prompt: str, response: str, family: str, asked: Sequence[str]) -> str:

@@ -312,7 +312,7 @@ def _outcome(pairing: votes.Pairing, events: Sequence[Mapping[str, Any]], actor:
     st.markdown(f"**{state.plain(votes.sentence(pairing, found))}**")
     st.caption(f"{who}: {found['voted']:,} of {found['pairs']:,} pairs voted on, {found['ties']:,} ties"
                + (f"; {found['same']:,} probes had the same answer and were not shown." if found["same"] else "."))
-    if found["interval"]:
+    if found["interval"] and found["interval"][0] < found["interval"][1]:  # votes that all agree say nothing by resampling
         st.text(f"{pairing.b} minus {pairing.a}, ties as 0: {100 * found['difference']:+.0f} points of 100, "
                 "95 % interval {:+.0f} to {:+.0f}".format(*(100 * v for v in found["interval"])))
     lines = [_line(pairing, name, votes.outcome(pairing, mine), votes.left_chosen(events, name)) for name, mine in each.items()]
