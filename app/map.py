@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +17,6 @@ import pyarrow as pa
 import streamlit as st
 from PIL import Image
 
-from curation.clustering import Clusters
 from curation.text import shorten
 
 from . import state
@@ -33,6 +35,12 @@ MOST = 30           # clusters that are named
 NAMED_BY = 200      # rows nearest to the middle of a cluster that name it
 AGAINST = 20_000    # rows against which a word is distinctive
 THIN = 0.25         # of the rows an average cluster has: below, a cluster is thin
+WORD = re.compile(r"[^\W\d_]{3,}")
+STOP = frozenset(re.findall(r"\S+", """
+the and for are was were has have had not but you your they their this that these those with from about into what which how why
+who whom whose where when can could would will should does did its all any one two more most some other than then there here just
+like give make tell please write following given using use used
+"""))
 View = tuple[float, float, float, float]        # left, bottom, right, top, in units of the map
 
 
@@ -302,26 +310,39 @@ def _hills(count: np.ndarray) -> np.ndarray:
 
 
 def _names(places: Places, label: np.ndarray, middle: np.ndarray, rows: pa.Table) -> tuple[str, ...]:
-    """Return a name for each cluster, from the rows nearest to its middle against rows from everywhere."""
-    from curation.diversity import describe
-
+    """Return a name for each cluster: words that its middle asks with more often than the rest of the map does."""
     if not len(middle):
         return ()
     mine = label[places.row]
-    far = np.full(len(places), np.inf, np.float32)
-    inner = np.flatnonzero(mine >= 0)
-    far[inner] = (places.x[inner] - middle[mine[inner], 0]) ** 2 + (places.y[inner] - middle[mine[inner], 1]) ** 2
-    some = [inner[:: max(1, len(inner) // AGAINST)]]
-    for k in range(len(middle)):
+    some = [np.arange(0, len(places), max(1, len(places) // AGAINST))]
+    for k, (x, y) in enumerate(middle):
         own = np.flatnonzero(mine == k)
-        some.append(own[np.argpartition(far[own], NAMED_BY)[:NAMED_BY]] if len(own) > NAMED_BY else own)
-    at = np.unique(np.concatenate(some))
-    at = at[np.argsort(places.row[at])]
-    row = places.row[at].astype(np.int64)
-    asks, inputs = (texts_at(rows[c], row).to_pylist() for c in ("instruction", "input"))
-    k = len(middle)
-    found = Clusters(mine[at].astype(np.int32), np.arange(k, dtype=np.int32), middle, -far[at], np.zeros(len(at), np.float32), "")
-    return tuple(describe(found, asks, inputs, None)["name"].to_pylist())
+        far = (places.x[own] - x) ** 2 + (places.y[own] - y) ** 2
+        some.append(own[np.argpartition(far, NAMED_BY)[:NAMED_BY]] if len(own) > NAMED_BY else own)
+    row = np.unique(places.row[np.concatenate(some)].astype(np.int64))
+    words = dict(zip(row.tolist(), map(_words, texts_at(rows["instruction"], row).to_pylist()), strict=True))
+    around = Counter(w for at in some[0] for w in words[int(places.row[at])])
+    taken: set[str] = set()
+    return tuple(_name([words[int(r)] for r in places.row[own]], around, len(some[0]), taken) for own in some[1:])
+
+
+def _words(prompt: str) -> set[str]:
+    return {w for w in WORD.findall(prompt[:400].lower()) if w not in STOP}
+
+
+def _name(near: Sequence[set[str]], around: Counter[str], n: int, taken: set[str]) -> str:
+    """Return up to three words that set some prompts apart, a number behind a name that is taken."""
+    inside = Counter(w for words in near for w in words)
+    rate = {w: c / len(near) for w, c in inside.items() if c >= max(2, len(near) // 25)}
+    lift = {w: r * float(np.log(r * n / max(1, around[w]))) for w, r in rate.items()}
+    most = sorted((w for w, v in lift.items() if v > 0), key=lambda w: (-lift[w], w))[:3]
+    name = stem = shorten(", ".join(most), 40) or "mixed"
+    for k in itertools.count(2):
+        if name not in taken:
+            break
+        name = f"{stem} {k}"
+    taken.add(name)
+    return name
 
 
 # ---- the component

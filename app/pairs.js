@@ -113,14 +113,15 @@ function merger(left, right, save, leave) {
 
 export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".cp-pairs");
-  const s = (parentElement.cp ??= { seq: 0, log: [], told: [], pos: data.pos, queue: data.queue, gone: new Set(), seen: {}, left: {} });
+  const s = (parentElement.cp ??= { client: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, seq: 0, log: [], told: [], pos: data.pos, queue: data.queue, gone: new Set(), seen: {}, left: {} });
   if (s.queue !== data.queue) Object.assign(s, { queue: data.queue, pos: data.pos, told: [], gone: new Set(), seen: {}, left: {}, merging: false });
   s.batch = data.batch;
   s.start = data.start;
   s.total = data.total;
-  s.log = s.log.filter(e => e.seq > data.acked);        // what the server has stored is forgotten here
+  const acked = data.client === s.client ? data.acked : 0;
+  s.log = s.log.filter(e => e.seq > acked);             // what the server has stored is forgotten here
   const keys = KEYS[data.kind] ?? KEYS.copies;
-  const send = () => setStateValue("desk", { log: s.log.slice(), pos: s.pos, queue: s.queue });
+  const send = () => setStateValue("desk", { client: s.client, log: s.log.slice(), pos: s.pos, queue: s.queue });
   const here = () => s.batch[s.pos - s.start];
   const out = row => row.rejected || s.gone.has(row.id);
 
@@ -154,7 +155,7 @@ export default function ({ data, parentElement, setStateValue }) {
     else s.left[g.group] = left.id;
     s.told.push(before);
     s.look = null;
-    s.log.push({ seq: ++s.seq, group: g.group, did, left: left.id, right: right.id, ...more });
+    s.log.push({ seq: ++s.seq, queue: s.queue, group: g.group, did, left: left.id, right: right.id, ...more });
     if (did === "skip") s.total += 1;
     const rest = g.rows.filter(r => !out(r) && !s.seen[g.group].includes(r.id)).length;
     if (["only", "all", "skip"].includes(did) || !rest) s.pos += 1;
@@ -170,7 +171,7 @@ export default function ({ data, parentElement, setStateValue }) {
     s.seen[last.group] = last.seen;
     if (last.left) s.left[last.group] = last.left; else delete s.left[last.group];
     if (last.skip) s.total -= 1;
-    s.log.push({ seq: ++s.seq, did: null });
+    s.log.push({ seq: ++s.seq, queue: s.queue, did: null });
     send();
     draw();
   }
@@ -237,12 +238,12 @@ export default function ({ data, parentElement, setStateValue }) {
     const box = node("div", "cp-top");
     const place = s.pos < s.total ? `${count(s.pos + 1)} of ${count(s.total)}` : "end of the queue";
     const what = !g ? "" : g.n > 2 ? ` · a group of ${count(g.n)} rows, joined from ${g.weakest} on` : " · a pair";
-    box.append(node("span", "cp-place", place + what), node("span", "cp-saved", s.log.length ? `saving ${s.log.length} …` : data.acked ? "all saved" : ""));
+    box.append(node("span", "cp-place", place + what), node("span", "cp-saved", s.log.length ? `saving ${s.log.length} …` : acked ? "all saved" : ""));
     return box;
   }
   function draw() {
     const [g, left, right] = pair();
-    const parts = [top(g), bar(g)];
+    const parts = [top(g), ...(s.merging && g ? [] : [bar(g)])];
     if (!g) {
       s.merging = false;
       parts.push(node("div", "cp-none", s.pos >= s.total ? "Nothing is left here. Fill the queue again, or choose other groups."

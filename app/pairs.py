@@ -219,18 +219,11 @@ class Sitting:
     queue: list[int]            # group numbers, in order
     rank: Ranking
     pos: int = 0
-    acked: int = 0              # newest log number of the browser that is stored
     actions: list[int | None] = field(default_factory=list)     # None for a skip
     decided: int = 0
 
-    def take(self, log: Sequence[Mapping[str, Any]], store: Store, index: state.Index, desk: state.Desk) -> None:
-        """Store what the browser has decided and not yet been told of, in its order."""
-        for entry in sorted(log, key=lambda e: e["seq"]):
-            if entry["seq"] > self.acked:
-                self._one(entry, store, index, desk)
-                self.acked = entry["seq"]
-
-    def _one(self, entry: Mapping[str, Any], store: Store, index: state.Index, desk: state.Desk) -> None:
+    def one(self, entry: Mapping[str, Any], client: tuple[str, int], store: Store, index: state.Index, desk: state.Desk) -> None:
+        """Store one decision of the browser. `client`: its name and the number of its message."""
         did = entry["did"]
         if did is None:
             self._undo(store, desk)
@@ -252,7 +245,7 @@ class Sitting:
             decisions = store.verdicts.decisions() if did in ("only", "all") else {}
             stay = [(row, uid) for uid, row in uids.items() if uid not in decisions or decisions[uid].verdict != "reject"]
             made = entries_for(did, self.kind, left, right, stay)
-        self.actions.append(desk.decide(store, *made))
+        self.actions.append(desk.decide(store, *made, client=client))
         self.decided += 1
 
     def _undo(self, store: Store, desk: state.Desk) -> None:
@@ -267,6 +260,31 @@ class Sitting:
             store.verdicts.undo(action, actor=desk.actor)
             desk.done = [d for d in desk.done if d[0] != action]
             desk.said = "undone"
+
+
+@dataclass
+class Way:
+    """The queues that one browser session has been given, and how much of each browser tab's log is stored."""
+
+    sittings: dict[str, Sitting] = field(default_factory=dict)
+    acked: dict[str, int] = field(default_factory=dict)
+    client: str = ""            # the tab that spoke last
+
+    def add(self, sitting: Sitting) -> None:
+        """Keep a queue; a few earlier ones stay, for what was decided on them while the new one was on its way."""
+        self.sittings[sitting.id] = sitting
+        for old in list(self.sittings)[:-4]:
+            del self.sittings[old]
+
+    def take(self, said: Mapping[str, Any], store: Store, index: state.Index, desk: state.Desk) -> None:
+        """Store what the browser has decided and not yet been told of, in its order."""
+        self.client = str(said.get("client", ""))
+        for entry in sorted(said["log"], key=lambda e: e["seq"]):
+            if entry["seq"] > self.acked.get(self.client, 0) and entry["queue"] in self.sittings:
+                self.sittings[entry["queue"]].one(entry, (self.client, entry["seq"]), store, index, desk)
+                self.acked[self.client] = entry["seq"]
+        if (sitting := self.sittings.get(said["queue"])) is not None:
+            sitting.pos = max(0, min(len(sitting.queue), int(said["pos"])))
 
 
 # ---- what the browser draws
@@ -352,7 +370,7 @@ _HERE = Path(__file__).parent
 _component: Any = None
 
 
-def show(batch: Sequence[Mapping[str, Any]], sitting: Sitting, *, start: int) -> None:
+def show(batch: Sequence[Mapping[str, Any]], sitting: Sitting, way: Way, *, start: int) -> None:
     """Draw the window of groups from place `start` of the queue on; the browser's answer lies in session_state["pairs"]."""
     global _component
     if _component is None:
@@ -361,4 +379,4 @@ def show(batch: Sequence[Mapping[str, Any]], sitting: Sitting, *, start: int) ->
             js=(_HERE / "pairs.js").read_text(encoding="utf-8"), isolate_styles=False)
     _component(key="pairs", height="content", on_desk_change=lambda: None, default={"desk": None},
                data={"batch": list(batch), "kind": sitting.kind, "queue": sitting.id, "start": start, "pos": sitting.pos,
-                     "total": len(sitting.queue), "acked": sitting.acked})
+                     "total": len(sitting.queue), "client": way.client, "acked": way.acked.get(way.client, 0)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,41 +57,48 @@ def _taken() -> state.Key:
     """Store what the browser has decided since, and return the key of the folder after it."""
     key = state.key_of(state.folder())
     assert key is not None, "rows versions are never removed"
-    said = (st.session_state.get("pairs") or {}).get("desk") or {}
-    held = st.session_state.get("dup_sitting")
-    if held is None or said.get("queue") != held[1].id:
+    said = (st.session_state.get("pairs") or {}).get("desk")
+    if not said:
         return key
-    sitting: pairs.Sitting = held[1]
-    sitting.take(said["log"], Store(key.folder), state.index_of(key), state.desk())
-    sitting.pos = max(0, min(len(sitting.queue), int(said["pos"])))
+    _way().take(said, Store(key.folder), state.index_of(key), state.desk())
     return state.key_of(state.folder()) or key
+
+
+def _way() -> pairs.Way:
+    """Return this browser session's way through the groups."""
+    way: pairs.Way = st.session_state.setdefault("dup_way", pairs.Way())
+    return way
 
 
 @st.fragment
 def _desk() -> None:
     key = _taken()
-    kind = _kind(key)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        kind = _kind(key)
+        bar = st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content")
     links = _links(key.checked, kind, state.index_of(key))
     if not len(links.one):
         _none(key, kind)
         return
-    left, right = st.columns([10, 9], gap="large")
+    left, right = st.columns([7, 12], gap="large", vertical_alignment="center")
     with left:
-        threshold = _threshold(key, kind, links)
+        threshold = _threshold(kind, links)
     groups = _groups(key.checked, kind, threshold, links)
     open_ = pairs.open_groups(groups, state.verdicts_of(key))
-    with left:
-        _count(kind, groups, threshold, links)
     with right:
-        a, b, c = st.columns([4, 6, 4], vertical_alignment="bottom")
-        show = a.segmented_control("Groups", SHOW, default=SHOW[0], required=True, key="dup_show", bind="query-params",
-                                   help="Open: two rows or more still stand, and not all of them are accepted")
-        order = b.selectbox("Order", pairs.ORDERS, key="dup_order", bind="query-params") or pairs.ORDERS[0]
-        again = c.button("Fill again", key="dup_refill", icon=":material/refresh:",
-                         help="Takes the groups anew; those that were decided leave the queue only then")
-        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            st.markdown(f"**{int(open_.sum()):,} open** of {len(groups):,} groups", width="stretch")
+        _count(kind, groups, int(open_.sum()), threshold)
+        with st.container(horizontal=True, gap="xsmall"):
             _whole(key, kind, groups, open_, threshold)
+            if kind != "conflicts":
+                _about_threshold(kind, threshold, links)
+    with bar:
+        show = st.segmented_control("Groups", SHOW, default=SHOW[0], required=True, key="dup_show", bind="query-params",
+                                    label_visibility="collapsed", format_func=lambda x: f"{x} groups",
+                                    help="Open: two rows or more still stand, and not all of them are accepted")
+        order = st.selectbox("Order", pairs.ORDERS, key="dup_order", bind="query-params", width=190,
+                             label_visibility="collapsed") or pairs.ORDERS[0]
+        again = st.button("Fill again", key="dup_refill", icon=":material/refresh:",
+                          help="Takes the groups anew; those that were decided leave the queue only then")
     sitting = _sitting(key, kind, groups, threshold, show or SHOW[0], order, again)
     if sitting.queue:
         _pairs(key, sitting)
@@ -104,7 +112,7 @@ def _kind(key: state.Key) -> str:
     kinds = [k for k, checks in pairs.KINDS.items() if k in ("copies", "conflicts") or set(checks) & set(found)]
     kind = st.segmented_control("Kind", kinds, default=kinds[0], required=True, format_func=LABELS.__getitem__, key="dup_kind",
                                 bind="query-params", label_visibility="collapsed") or kinds[0]
-    st.caption(WHAT[kind])
+    st.caption(WHAT[kind], width="stretch")
     return kind
 
 
@@ -122,9 +130,10 @@ def _none(key: state.Key, kind: str) -> None:
         st.code(f"curation check {key.folder} --set dup.semantic.on=true", language=None, wrap_lines=True)
 
 
-def _threshold(key: state.Key, kind: str, links: pairs.Links) -> float:
+def _threshold(kind: str, links: pairs.Links) -> float:
     """Draw the slider and return the similarity from which on rows are joined."""
     if kind == "conflicts":
+        st.markdown("**Which answer is right?**")
         return 0.0
     low = float(np.floor(links.low * 100) / 100)
     return st.slider("Rows are joined from this similarity on", low, 1.0, max(low, round(links.cut, 2)), 0.01,
@@ -133,20 +142,22 @@ def _threshold(key: state.Key, kind: str, links: pairs.Links) -> float:
                      "Counted from the pairs that the last check kept: each flagged row with the row it resembles most.")
 
 
-def _count(kind: str, groups: pairs.Groups, threshold: float, links: pairs.Links) -> None:
+def _count(kind: str, groups: pairs.Groups, open_: int, threshold: float) -> None:
     if kind == "conflicts":
-        st.markdown(f"**{len(groups):,} prompts** with answers that clash, {len(groups.rows):,} rows")
+        st.markdown(f"**{len(groups):,} prompts** whose answers clash, {len(groups.rows):,} rows; **{open_:,} open**.")
         return
-    st.markdown(f"At **{threshold:.2f}**: **{len(groups):,} groups** of {len(groups.rows):,} rows. One of each kept, "
-                f"**{groups.left_out:,} rows go** and {groups.n - groups.left_out:,} of {groups.n:,} stay.")
+    st.markdown(f"At **{threshold:.2f}**: **{len(groups):,} groups** of {len(groups.rows):,} rows, **{open_:,} open**. "
+                f"One of each kept, **{groups.left_out:,} rows go** and {groups.n - groups.left_out:,} of {groups.n:,} stay.")
+
+
+def _about_threshold(kind: str, threshold: float, links: pairs.Links) -> None:
     check = pairs.KINDS[kind][-1]
-    with st.container(horizontal=True, gap="xsmall"):
-        with st.popover("Policy", icon=":material/rule:", help="What the slider has to do with the gate and the export"):
-            st.markdown(f"The check joined rows from **{links.cut:.2f}** on. The slider only counts. To let the policy act from "
-                        f"{threshold:.2f} on, write this into spec.yaml:")
-            st.code(f"checks:\n  {check}: {{min_score: {threshold:.2f}}}", language="yaml")
-        with st.popover("Weaker pairs", icon=":material/tune:", help="Let the check keep pairs below its threshold too"):
-            _weaker(check, links)
+    with st.popover("Policy", icon=":material/rule:", help="What the slider has to do with the gate and the export"):
+        st.markdown(f"The check joined rows from **{links.cut:.2f}** on. The slider only counts. To let the policy act from "
+                    f"{threshold:.2f} on, write this into spec.yaml:")
+        st.code(f"checks:\n  {check}: {{min_score: {threshold:.2f}}}", language="yaml")
+    with st.popover("Weaker pairs", icon=":material/tune:", help="Let the check keep pairs below its threshold too"):
+        _weaker(check, links)
 
 
 def _weaker(check: str, links: pairs.Links) -> None:
@@ -229,13 +240,14 @@ def _sitting(key: state.Key, kind: str, groups: pairs.Groups, threshold: float, 
     verdicts = state.verdicts_of(key)
     some = np.flatnonzero(pairs.open_groups(groups, verdicts)) if show == "open" else np.arange(len(groups))
     queue = pairs.ordered(groups, some, order).tolist()
-    sitting = pairs.Sitting(state.short_hash(name, state.desk().seq, again, len(queue)), kind, groups, queue, _rank(key))
+    sitting = pairs.Sitting(uuid.uuid4().hex[:12], kind, groups, queue, _rank(key))
     given = st.query_params.get("row", "")
     if given.isdigit() and (group := groups.holding(int(given))) is not None:     # another page asks for this row's group
         if group not in sitting.queue:
             sitting.queue.insert(0, group)
         sitting.pos = sitting.queue.index(group)
     st.session_state["dup_sitting"] = (name, sitting)
+    _way().add(sitting)
     return sitting
 
 
@@ -243,6 +255,6 @@ def _pairs(key: state.Key, sitting: pairs.Sitting) -> None:
     """Send the browser the window of groups around its place."""
     start = max(0, sitting.pos - pairs.BEFORE)
     batch = pairs.views(state.index_of(key), state.verdicts_of(key), sitting, sitting.queue[start: sitting.pos + pairs.AFTER])
-    pairs.show(batch, sitting, start=start)
+    pairs.show(batch, sitting, _way(), start=start)
     if done := state.desk().done:
         st.caption("Last: " + " · ".join(state.plain(words) for _, words, _ in reversed(done[-4:])))

@@ -12,6 +12,7 @@ import streamlit as st
 from curation import coverage
 from curation.spec import Spec
 from curation.store import Entry, Store
+from curation.text import shorten
 
 from .. import bars, card, progress, state
 from .. import map as maps
@@ -33,7 +34,7 @@ def page() -> None:
         st.text("The map is coloured by families and flags. Import rows and run the checks first; the Overview page has the "
                 "button.")
         return
-    if _places(key.checked, _signals_at(key)) is None:
+    if _places(key.checked, key.signals) is None:
         _lay_out(key)
         return
     _desk()
@@ -49,12 +50,6 @@ def _lay_out(key: state.Key) -> None:
 
 
 # ---- what is kept between clicks
-
-
-def _signals_at(key: state.Key) -> int:
-    """Return when a signal was last added: the map is one that a verb adds without a check run."""
-    path = Path(key.folder) / "signals"
-    return path.stat().st_mtime_ns if path.is_dir() else 0
 
 
 @st.cache_resource(max_entries=3, show_spinner="Reading the map …")
@@ -98,7 +93,7 @@ def _inside(checked: tuple[str, str, int], signals_at: int, code: str, _places: 
 
 
 def _found(key: state.Key) -> maps.Places:
-    places = _places(key.checked, _signals_at(key))
+    places = _places(key.checked, key.signals)
     assert places is not None, "the page shows the map only when there is one"
     return places
 
@@ -110,7 +105,7 @@ def _found(key: state.Key) -> maps.Places:
 def _desk() -> None:
     key = state.key_of(state.folder())
     assert key is not None, "rows versions are never removed"
-    index, places, at = state.index_of(key), _found(key), _signals_at(key)
+    index, places, at = state.index_of(key), _found(key), key.signals
     islands = _islands(key.checked, at, places, index)
     left, right = st.columns([7, 6], gap="large")
     with left:
@@ -124,8 +119,8 @@ def _desk() -> None:
 def _map(key: state.Key, index: state.Index, places: maps.Places, islands: maps.Islands, at: int) -> None:
     options = ["family", "cluster", "verdict", "flags", *(f"check: {c}" for c in sorted(index.flag_check.names) if c)]
     words = {"flags": "share of rows with an error or a warning"}
-    name = st.selectbox("Colour", options, key="map_colour", bind="query-params", label_visibility="collapsed",
-                        format_func=lambda x: f"colour: {words.get(x, x)}") or "family"
+    name = st.selectbox("Coloured by", options, key="map_colour", bind="query-params", format_func=lambda x: words.get(x, x),
+                        ) or "family"
     log = key.log if name == "verdict" else 0
     colour = _colour(key.checked, at, log, name, key)
     view = _view(places)
@@ -221,7 +216,7 @@ def _decide_on(key: state.Key, index: state.Index, rows: np.ndarray, words: str)
     if len(some):
         _families(index, some)
         near = np.sort(some[np.linspace(0, len(some) - 1, min(LINES, len(some))).astype(int)])
-        st.text("\n".join(f"{row:,}: {' '.join(text[:300].split())[:64]}" for row, text in
+        st.text("\n".join(f"{row:,}: {shorten(' '.join(text[:300].split()), 56)}" for row, text in
                           zip(near.tolist(), texts_at(index.rows["instruction"], near).to_pylist(), strict=True)))
     if said := state.desk().said:
         st.caption(state.plain(f"{said[:1].upper()}{said[1:]}."))
