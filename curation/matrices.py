@@ -138,7 +138,8 @@ def _cells(
     lines = [(c, s, a) for c in categories for s in sides for a in answers]
     found = [sorted(behind.get(line, [])) for line in lines]
     columns = [[line[i] for line in lines] for i in range(3)]
-    return pa.table([*columns, [len(f) for f in found], [(s, a) in right for _, s, a in lines], found], schema=CELL)
+    fits = [(s, a) in right or (c, a) == (NO_CATEGORY, "redirected") for c, s, a in lines]  # asking back harms no plain prompt
+    return pa.table([*columns, [len(f) for f in found], fits, found], schema=CELL)
 
 
 def _total(cells: pa.Table, category: str, side: str, answer: str | None = None) -> int:

@@ -80,3 +80,13 @@ def test_no_rows() -> None:
                       "family_score": pa.array([], pa.float32()), "edge": pa.array([], pa.string())})
     assert sum(m.refusal_matrix(rows, empty, SPEC).cells["count"].to_pylist()) == 0
     assert m.edge_matrix(rows, empty, SPEC).numbers["edge_rows"] == 0
+
+
+def test_asking_back_on_a_plain_prompt_is_not_on_the_wrong_side() -> None:
+    rows = make_rows([{"instruction": "Summarise this text.", "response": "Which text do you mean? Please send it."}])
+    signals = pa.table({"refusal": ["other_safe"], "harm": [0.0], "harm_category": [""], "family": [""], "family_score": [0.0]})
+    cells = m.refusal_matrix(rows, signals, Spec()).cells.to_pylist()
+    held = [(c["category"], c["side"], c["answer"], c["right"]) for c in cells if c["count"]]
+    assert held == [("(no category)", "should comply", "redirected", True)]
+    assert not any(c["right"] for c in cells if c["answer"] == "redirected" and c["side"] == "should comply"
+                   and c["category"] != "(no category)")
