@@ -22,6 +22,7 @@ U32, U64 = np.uint32, np.uint64
 K0, K1, K2 = U64(0x9E3779B97F4A7C15), U64(0xBF58476D1CE4E5B9), U64(0x94D049BB133111EB)
 ONE = U64(1)
 LANES = 64              # permutations a pass of the inner loop; their number is rounded up to it, never down
+MET, FULL, ENDLESS = 1, 2, 3        # how full the buckets of a row were, see `collect`
 GLIMPSE = 64            # low bytes of the first minima kept a row: enough to tell a chance collision from a pair
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _V16 = ir.VectorType(_I32, 16)
@@ -379,8 +380,8 @@ def _sorted_unique(x, n, tmp, heads):
 
 
 @njit(nogil=True, cache=True)
-def sets(address, size, rows, lo, hi, unit, ngram, start, flat, count):
-    """Sorted shingle sets of rows[lo:hi]; set (c, i) goes to flat[start[c, i]:][:count[c, i]]."""
+def sets(address, size, rows, lo, hi, unit, ngram, here, start, flat, count):
+    """Sorted shingle sets of rows[lo:hi]; set (c, i) goes to flat[start[c, i]:][:count[c, i]], where here[c, i] == i."""
     top, _ = _longest(size, rows, lo, hi)
     low = np.empty(top + 192, np.uint8)
     edges = np.empty(top + 80 if unit == 0 else 1, np.int32)
@@ -392,11 +393,84 @@ def sets(address, size, rows, lo, hi, unit, ngram, start, flat, count):
     for i in range(lo, hi):
         r = rows[i]
         for c in range(columns):
+            if here[c, i] != i:
+                continue
             n = _shingles(address[c, r], size[c, r], unit, ngram, c + 1 if columns > 1 else 0, low, edges, parts, hashes)
             n = _sorted_unique(hashes, n, parts, heads)
             for j in range(n):
                 flat[start[c, i] + j] = hashes[j]
             count[c, i] = n
+
+
+@njit(nogil=True)
+def _bytes_hash(p, k):
+    """64-bit hash of the k bytes at address p; no byte behind them is read."""
+    h = U64(k) * K1 + K2
+    i = 0
+    while i + 8 <= k:
+        h = (h ^ _load64(p + i)) * K0
+        h ^= h >> U64(32)
+        i += 8
+    while i < k:
+        h = (h ^ load8(p + i)) * K2
+        i += 1
+    return mix(h)
+
+
+@njit(nogil=True)
+def _bytes_equal(p, q, k):
+    i = 0
+    while i + 8 <= k and _load64(p + i) == _load64(q + i):
+        i += 8
+    if i + 8 <= k:
+        return False
+    while i < k and load8(p + i) == load8(q + i):
+        i += 1
+    return i == k
+
+
+@njit(nogil=True, cache=True)
+def same_texts(address, size, first):
+    """first[i] = the first row whose every column has the bytes of row i. address, size: (columns, rows) int64."""
+    columns, n = size.shape
+    bits = 4
+    while (1 << bits) < 2 * n:
+        bits += 1
+    table = np.full(1 << bits, -1, np.int32)
+    marks = np.empty(n, np.uint64)
+    for i in range(n):
+        h = K1
+        for c in range(columns):
+            h = mix(h ^ _bytes_hash(address[c, i], size[c, i])) * K2
+        marks[i] = h
+        p = np.int64(mix(h) >> U64(64 - bits))
+        while True:
+            q = table[p]
+            if q < 0:
+                table[p] = i
+                first[i] = i
+                break
+            equal = marks[q] == h
+            for c in range(columns):
+                equal = equal and size[c, q] == size[c, i] and _bytes_equal(address[c, q], address[c, i], size[c, i])
+            if equal:
+                first[i] = q
+                break
+            p = (p + 1) & ((1 << bits) - 1)
+
+
+@njit(nogil=True, cache=True)
+def first_here(text, here):
+    """here[c, i] = the first i of these with the text[c, i]: numbers of equal texts, each that of one of n rows."""
+    for c in range(text.shape[0]):
+        top = 0
+        for i in range(text.shape[1]):
+            top = max(top, np.int64(text[c, i]))
+        seen = np.full(top + 1, -1, np.int32)
+        for i in range(text.shape[1]):
+            if seen[text[c, i]] < 0:
+                seen[text[c, i]] = i
+            here[c, i] = seen[text[c, i]]
 
 
 @njit(nogil=True, cache=True)
@@ -462,6 +536,38 @@ def link(keys, use, first, before):
         table[p] = i
 
 
+@njit(nogil=True, cache=True)
+def cut(left, right, text, size, limit, ends):
+    """Cut pairs into blocks whose distinct texts have `limit` at most together, one pair at least; write where each ends.
+
+    Returns how many blocks there are. text: (columns, rows) int32, equal for equal texts, numbers of rows; size: of each
+    text; ends: (pairs,) int64.
+    """
+    last = np.full(text.shape, -1, np.int64)
+    n = 0
+    held = 0
+    for p in range(left.size):
+        a, b = left[p], right[p]
+        for _again in range(2):
+            more = 0
+            for c in range(text.shape[0]):
+                x, y = text[c, a], text[c, b]
+                more += (size[c, a] if last[c, x] != n else 0) + (size[c, b] if last[c, y] != n and x != y else 0)
+            if held + more <= limit or held == 0:
+                break
+            ends[n] = p
+            n += 1
+            held = 0
+        for c in range(text.shape[0]):
+            last[c, text[c, a]] = n
+            last[c, text[c, b]] = n
+        held += more
+    if left.size:
+        ends[n] = left.size
+        n += 1
+    return n
+
+
 @njit(nogil=True)
 def _wider(x, n, room):
     out = np.empty(room, np.uint64)
@@ -470,12 +576,22 @@ def _wider(x, n, room):
     return out
 
 
+@njit(nogil=True)
+def _mark(before, first, last, met):
+    while first > last:
+        met[first] = MET
+        first = before[first]
+    met[last] = MET
+
+
 @njit(nogil=True, cache=True)
-def collect(before, use, glimpse, least, lo, hi, chain, steps, hot):
-    """Distinct candidates of rows [lo, hi) as row << 32 | earlier row: up to `chain` earlier members of each bucket.
+def collect(before, use, glimpse, least, lo, hi, chain, few, steps, hot, met):
+    """Distinct candidates of rows [lo, hi) as row << 32 | earlier row: all earlier members of a bucket if these are `chain`
+    at most, else the last `few`.
 
     before: (bands, rows) of `link`. Members with fewer than `least` equal bytes of their glimpses met by chance and do
-    not count. hot[i] = 1 where a chain was cut short after `chain` members, 2 where after `steps` looked at.
+    not count. hot[i] = FULL where there are more than `chain`, ENDLESS where `steps` were looked at and there are more.
+    met[j] = MET for members that a full chain came by: other threads may write there too.
     """
     bands = before.shape[0]
     base = glimpse.ctypes.data
@@ -490,9 +606,13 @@ def collect(before, use, glimpse, least, lo, hi, chain, steps, hot):
             j = before[t, i]
             d = 0
             step = 0
+            kept = m
             while j >= 0:
                 if d == chain or step == steps:
-                    hot[i] = max(hot[i], 1 if d == chain else 2)
+                    hot[i] = max(hot[i], FULL if d == chain else ENDLESS)
+                    if d == chain:
+                        m = kept
+                        _mark(before[t], before[t, i], j, met)
                     break
                 step += 1
                 known = False
@@ -506,6 +626,8 @@ def collect(before, use, glimpse, least, lo, hi, chain, steps, hot):
                     seen[m] = j
                     m += 1
                     d += 1
+                if d <= few:
+                    kept = m
                 j = before[t, j]
         if n + m > out.size:
             out = _wider(out, n, 2 * out.size + m)
@@ -519,8 +641,10 @@ def collect(before, use, glimpse, least, lo, hi, chain, steps, hot):
 def _common(flat, s, n, t, m):
     """Size of the intersection of the sorted sets flat[s:s+n] and flat[t:t+m]."""
     i = 0
-    j = 0
-    c = 0
+    while i < min(n, m) and flat[s + i] == flat[t + i]:     # sets are often equal, and this is five times faster
+        i += 1
+    j = i
+    c = i
     while i < n and j < m:
         x = flat[s + i]
         y = flat[t + j]
@@ -547,6 +671,8 @@ def jaccard(left, right, lo, hi, flat, start, count, floor, fields, score):
                 s = 1.0
             elif min(n, m) < floor * max(n, m):
                 s = 0.0
+            elif start[c, u] == start[c, v]:
+                s = 1.0     # one text
             else:
                 k = _common(flat, start[c, u], n, start[c, v], m)
                 s = k / (n + m - k)
@@ -564,7 +690,7 @@ def _holds(flat, start, count, u, v, floor):
     for c in range(count.shape[0]):
         n = np.int64(count[c, u])
         m = np.int64(count[c, v])
-        if max(n, m) == 0:
+        if max(n, m) == 0 or start[c, u] == start[c, v]:
             continue
         if min(n, m) < floor * max(n, m):
             return False
@@ -628,6 +754,68 @@ def share_rare(shingle, owner, glimpse, least, flat, start, count, floor, root, 
                 n += 1
                 _join(root, a, b)
     return out[:n]
+
+
+@njit(nogil=True)
+def _slot(table, keys, h):
+    """Where the number of shingle h stands in the open table, or will."""
+    p = np.int64((h * K0) >> U64(32)) & (table.size - 1)
+    while table[p] >= 0 and keys[table[p]] != h:
+        p = (p + 1) & (table.size - 1)
+    return p
+
+
+@njit(nogil=True, cache=True)
+def numbered(flat, start, count, lo, hi):
+    """Number the distinct shingles in [lo, hi] in the order met; return (shingle of each number, how often each is met,
+    number of each shingle met, its set): sets ascending, all columns of a set together."""
+    total = 0
+    for i in range(count.shape[1]):
+        for c in range(count.shape[0]):
+            for x in range(start[c, i], start[c, i] + count[c, i]):
+                total += lo <= flat[x] <= hi
+    number = np.empty(total, np.int32)
+    owner = np.empty(total, np.int32)
+    keys = np.empty(1 << 12, np.uint64)
+    times = np.zeros(1 << 12, np.int64)
+    table = np.full(1 << 13, -1, np.int32)
+    n = 0
+    m = 0
+    for i in range(count.shape[1]):
+        for c in range(count.shape[0]):
+            for x in range(start[c, i], start[c, i] + count[c, i]):
+                h = flat[x]
+                if not lo <= h <= hi:
+                    continue
+                p = _slot(table, keys, h)
+                if table[p] < 0:
+                    if n == keys.size:
+                        keys = _wider(keys, n, 2 * n)
+                        more = np.zeros(2 * n, np.int64)
+                        more[:n] = times
+                        times = more
+                        table = np.full(4 * n, -1, np.int32)
+                        for k in range(n):
+                            table[_slot(table, keys, keys[k])] = k
+                        p = _slot(table, keys, h)
+                    table[p] = n
+                    keys[n] = h
+                    n += 1
+                times[table[p]] += 1
+                number[m] = table[p]
+                owner[m] = i
+                m += 1
+    return keys[:n], times[:n], number, owner
+
+
+@njit(nogil=True, cache=True)
+def dealt(number, owner, place, out):
+    """out[place[k]:] = the sets that hold shingle number k, ascending; place[k] < 0: none are wanted."""
+    for x in range(number.size):
+        k = number[x]
+        if place[k] >= 0:
+            out[place[k]] = owner[x]
+            place[k] += 1
 
 
 @njit(nogil=True)

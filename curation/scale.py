@@ -175,9 +175,8 @@ def group(s: Search, *parts: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         link = np.empty(len(key), np.int32)
         kernels.link(key, np.ones(len(key), np.uint8), 0, link)
         before[b, place] = np.where(link >= 0, place[link], -1)
-    hot = np.zeros(len(row), np.uint8)
-    use = np.ones(len(row), np.uint8)
-    found = kernels.collect(before, use, glimpse, sketch._least(s), 0, len(row), sketch.CHAIN, sketch.STEPS, hot)
+    parts_of, hot = sketch._collected(before, np.ones(len(row), np.uint8), glimpse, s, 0, 1)
+    found = np.concatenate([np.empty(0, np.uint64), *parts_of])
     earlier, later = sketch.unpacked(found)
     full = np.flatnonzero(hot)
     return (row[later].astype(np.uint64) << np.uint64(32)) | row[earlier].astype(np.uint64), row[full], hot[full]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -238,21 +238,64 @@ class Sets:
 
 
 def shingle_sets(
-    t: Texts, rows: np.ndarray, *, ngram: int, unit: str, room: np.ndarray | None = None, threads: int | None = None,
+    t: Texts, rows: np.ndarray, *, ngram: int, unit: str, room: np.ndarray | None = None, text: np.ndarray | None = None,
+    threads: int | None = None,
 ) -> Sets:
-    """Return the shingle sets of `rows`. `room` (columns, rows): how many shingles each may have, if known."""
+    """Return the shingle sets of `rows`; equal texts share one.
+
+    room: (columns, rows) how many shingles each may have, if known. text: of `same_texts`, if known.
+    """
     kind = checked(ngram, unit)
     rows = np.asarray(rows, np.int64)
     if room is None:
         room = t.size[:, rows] // (2 if kind == 0 else 1) + 1
+    if text is None:
+        text = same_texts(t.address[:, rows], t.size[:, rows])
+    here = np.empty(room.shape, np.int32)
+    kernels.first_here(text, here)
+    own = here == np.arange(len(rows))
     start = np.zeros(room.size + 1, np.int64)
-    np.cumsum(room.ravel(), out=start[1:])
+    np.cumsum(np.where(own, room, 0).ravel(), out=start[1:])
     flat = np.empty(start[-1], np.uint64)
     count = np.zeros(room.shape, np.int32)
     start = np.ascontiguousarray(start[:-1].reshape(room.shape))
-    spread(lambda lo, hi: kernels.sets(t.address, t.size, rows, lo, hi, kind, ngram, start, flat, count),
+    spread(lambda lo, hi: kernels.sets(t.address, t.size, rows, lo, hi, kind, ngram, here, start, flat, count),
            len(rows), threads_of(threads), 64)
-    return Sets(flat, start, count)
+    return Sets(flat, *(np.ascontiguousarray(np.take_along_axis(x, here, axis=1)) for x in (start, count)))
+
+
+def same_texts(address: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return (columns, rows) int32: the first row with the very bytes of each text. address, size: as in `Texts`."""
+    first = np.empty(size.shape, np.int32)
+    for c in range(len(size)):
+        kernels.same_texts(np.ascontiguousarray(address[c:c + 1]), np.ascontiguousarray(size[c:c + 1]), first[c])
+    return first
+
+
+def blocks(left: np.ndarray, right: np.ndarray, text: np.ndarray, size: np.ndarray, limit: int,
+           ) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (slice of the pairs, the rows they name, ascending) so that the distinct texts of these have about `limit`.
+
+    text: (columns, rows) numbers of texts, as of `same_texts`; size: (columns, rows) int64 of each.
+    """
+    ends = np.empty(len(left), np.int64)
+    left, right = np.asarray(left, np.int64), np.asarray(right, np.int64)
+    lo = 0
+    for hi in ends[:kernels.cut(left, right, text, size, limit, ends)].tolist():
+        touched = np.zeros(text.shape[1], np.bool_)
+        touched[left[lo:hi]] = touched[right[lo:hi]] = True
+        yield slice(lo, hi), np.flatnonzero(touched)
+        lo = hi
+
+
+def named(n: int, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (the rows that pairs name, ascending; left and right as positions in these); n: rows in all."""
+    touched = np.zeros(n, np.bool_)
+    touched[left] = touched[right] = True
+    rows = np.flatnonzero(touched)
+    position = np.empty(n, np.int64)
+    position[rows] = np.arange(len(rows))
+    return rows, position[left], position[right]
 
 
 def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray, *, floor: float = 0.0,

@@ -30,18 +30,21 @@ import pyarrow as pa
 
 from . import kernels
 from .errors import CurationError
-from .kernels import GLIMPSE, LANES, U64
+from .kernels import ENDLESS, FULL, GLIMPSE, LANES, MET, U64
 from .shingles import (
     UNPLAIN,
     Sets,
     Sketches,
     Texts,
+    blocks,
     checked,
     hash32,
     hash64,
     in_unit,
     jaccard,
     minhash_signatures,
+    named,
+    same_texts,
     shingle_sets,
     shingles,
     similarity,
@@ -60,7 +63,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-CHAIN = 8               # earlier members of a bucket that a row is compared with
+CHAIN = 8               # earlier members of a bucket that a row is compared with, all of them
+FEW = 2                 # and the last of them where there are more: a chain that joins what is alike
 STEPS = 128             # earlier members of a bucket whose glimpse is looked at
 DOUBT = 6.0             # standard deviations below the floor at which minima rule a pair out (about 1 in 10^9)
 HOT_RUN = 256           # a shingle held by more members of over-full buckets than this is common there
@@ -90,9 +94,10 @@ class Pairs:
     """Verified pairs of rows, left < right, sorted; what found them, and how surely.
 
     Rows with the very same shingles are held as a star around the first of them (score 1): a hundred thousand copies
-    are a hundred thousand pairs, not five thousand million. In a bucket of more than 8 alike rows a row is compared
-    with the 8 before it; if these do not all hold, also with every one that it shares a rare shingle with, or that
-    common shingles alone may make alike. So big clusters come out whole without every pair inside them being listed.
+    are a hundred thousand pairs, not five thousand million. In a bucket of more than 8 earlier rows a row is compared
+    with the 2 before it: these chains hold the bucket together where they hold, and where one does not, its rows are
+    compared with every one that they share a rare shingle with, or that common shingles alone may make alike. So big
+    clusters come out whole without every pair inside them being listed.
     """
 
     left: np.ndarray        # int64
@@ -209,9 +214,11 @@ def copies(identity: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def candidates(
     keys: np.ndarray, glimpse: np.ndarray, use: np.ndarray, s: Search, *, first: int = 0, threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stage 3: return (candidates as row << 32 | earlier row, marks of rows whose bucket was too full to be looked at whole).
+    """Stage 3: return (candidates as row << 32 | earlier row, how full the buckets of each row were).
 
     keys: (some of the bands, all rows). Only rows from `first` on are given candidates, earlier rows of any position.
+    The marks, uint8: FULL where a bucket had too many earlier members to be looked at whole, ENDLESS where that is because
+    too many met there by chance, MET for the earlier members of such a bucket, else 0.
     """
     runner = _runner.get()
     if runner is not None and first == 0 and (there := runner.candidates(keys, use, s)) is not None:
@@ -220,11 +227,17 @@ def candidates(
     before = np.empty((bands, n), np.int32)
     workers = threads_of(threads)
     spread(lambda lo, hi: [kernels.link(keys[b], use, first, before[b]) for b in range(lo, hi)], bands, workers, 1)
-    hot = np.zeros(n, np.uint8)
-    least = _least(s)
-    parts = spread(lambda lo, hi: kernels.collect(before, use, glimpse, least, first + lo, first + hi, CHAIN, STEPS, hot),
-                   n - first, workers)
+    parts, hot = _collected(before, use, glimpse, s, first, workers)
     return (np.concatenate(parts) if parts else np.empty(0, np.uint64)), hot
+
+
+def _collected(before: np.ndarray, use: np.ndarray, glimpse: np.ndarray, s: Search, first: int, workers: int,
+               ) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return (candidates of rows from `first` on, in parts; the marks of `candidates`)."""
+    hot, met, least = np.zeros(len(use), np.uint8), np.zeros(len(use), np.uint8), _least(s)
+    parts = spread(lambda lo, hi: kernels.collect(before, use, glimpse, least, first + lo, first + hi, CHAIN, FEW, STEPS, hot,
+                                                  met), len(use) - first, workers)
+    return parts, np.maximum(hot, met)
 
 
 def verify(
@@ -239,17 +252,15 @@ def verify(
         return there
     left, right = unpacked(packed)
     score, held = np.empty(len(left)), np.empty((len(left), len(t.size)))
-    size = (t.size if room is None else room).sum(axis=0, dtype=np.int64)
-    block = np.cumsum(size[left] + size[right]) // BLOCK
-    edges = np.r_[np.flatnonzero(np.r_[True, block[1:] != block[:-1]]), len(left)] if len(left) else np.zeros(1, np.int64)
-    position = np.empty(len(t), np.int64)
-    for lo, hi in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        touched = np.zeros(len(t), np.bool_)
-        touched[left[lo:hi]] = touched[right[lo:hi]] = True
-        rows = np.flatnonzero(touched)
-        position[rows] = np.arange(len(rows))
-        sets = shingle_sets(t, rows, ngram=s.ngram, unit=s.unit, room=None if room is None else room[:, rows], threads=threads)
-        score[lo:hi], held[lo:hi] = jaccard(sets, position[left[lo:hi]], position[right[lo:hi]], floor=s.floor, threads=threads)
+    rows, left, right = named(len(t), left, right)
+    text = same_texts(t.address[:, rows], t.size[:, rows])
+    size = np.take(t.size if room is None else room, rows, axis=1).astype(np.int64)
+    position = np.empty(len(rows), np.int64)
+    for part, some in blocks(left, right, text, size, BLOCK):
+        position[some] = np.arange(len(some))
+        sets = shingle_sets(t, rows[some], ngram=s.ngram, unit=s.unit, room=None if room is None else room[:, rows[some]],
+                            text=np.take(text, some, axis=1), threads=threads)
+        score[part], held[part] = jaccard(sets, position[left[part]], position[right[part]], floor=s.floor, threads=threads)
     return score, held
 
 
@@ -303,12 +314,14 @@ def find(
     score, held = verify(t, packed if rows is None else _repacked(rows, left, right), s,
                          room=new.count if rows is None else new.count[:, rows], threads=threads)
     state = np.zeros(len(use), np.uint8)
-    state[hot > 0] = HOT | MEMBER
-    state[left[hot[right] > 0]] |= MEMBER
-    failed = (score < 0) & (hot[right] > 0)
+    full = hot >= FULL
+    state[full] = HOT | MEMBER
+    state[hot == MET] = MEMBER
+    state[left[full[right]]] |= MEMBER
+    failed = (score < 0) & full[right]
     state[right[failed]] |= OPEN
     state[left[failed]] |= OPEN
-    state[hot == 2] |= OPEN
+    state[hot == ENDLESS] |= OPEN
     found = Found(new.keys, new.glimpse, new.identity, new.count, left[score >= 0], right[score >= 0], score[score >= 0],
                   held[score >= 0], state, np.array([len(packed)]))
     if before is None:
@@ -348,22 +361,17 @@ def dense(
     sets = shingle_sets(t, rows, ngram=s.ngram, unit=s.unit, room=room, threads=threads)
     size = sets.count.sum(axis=0, dtype=np.int64)
     root, tried = root.astype(np.int64), np.zeros(len(rows), np.int64)      # changed from here on
-    found, common = [np.empty(0, np.uint64)], [(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64))]
+    found, common = [np.empty(0, np.uint64)], [(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int32))]
     parts = max(1, int(size.sum() // 8_000_000))
     for part in range(parts):       # by ranges of the hash, so that memory stays bounded
         lo, hi = ((1 << 64) * part // parts, (1 << 64) * (part + 1) // parts - 1)
-        shingle, owner = _owned(sets, lo, hi)
-        order = np.argsort(shingle, kind="stable")
-        shingle, owner = shingle[order], owner[order]
-        edge = np.flatnonzero(np.r_[True, shingle[1:] != shingle[:-1]]) if len(shingle) else np.empty(0, np.int64)
-        length = np.diff(np.r_[edge, len(shingle)])
-        each = np.repeat(length, length)
-        rare = np.flatnonzero((each >= 2) & (each <= HOT_RUN))
-        rare = rare[np.argsort(each[rare], kind="stable")]
-        found.append(kernels.share_rare(shingle[rare], owner[rare], glimpse, _least(s), sets.flat, sets.start, sets.count,
-                                        s.floor, root, tried, PARTNERS))
-        many = length > HOT_RUN
-        common.append((shingle[edge[many]], length[many], owner[each > HOT_RUN].astype(np.int32)))
+        shingle, times, number, owner = kernels.numbered(sets.flat, sets.start, sets.count, U64(lo), U64(hi))
+        held = np.flatnonzero((times >= 2) & (times <= HOT_RUN))
+        held = held[np.argsort(times[held], kind="stable")]
+        rare, many = np.repeat(held.astype(np.int32), times[held]), np.flatnonzero(times > HOT_RUN)
+        found.append(kernels.share_rare(rare, _holders(number, owner, times, held), glimpse, _least(s), sets.flat, sets.start,
+                                        sets.count, s.floor, root, tried, PARTNERS))
+        common.append((shingle[many], times[many], _holders(number, owner, times, many)))
     nothing, left_out = np.empty(0, np.int64), 0
     kernels.join(nothing, nothing, root)        # each row points at its root
     shingle, length, owner = (np.concatenate(x) for x in zip(*common, strict=True))
@@ -373,6 +381,15 @@ def dense(
         more, left_out = _by_common(t, sets, size, *lists, root, s, threads_of(threads))
         found.append(more)
     return distinct(np.concatenate(found)), left_out
+
+
+def _holders(number: np.ndarray, owner: np.ndarray, times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the sets that hold each of the `wanted` shingles (numbers), ascending, one shingle behind the other."""
+    place = np.full(len(times), -1, np.int64)
+    place[wanted] = np.cumsum(times[wanted]) - times[wanted]
+    out = np.empty(int(times[wanted].sum()), np.int32)
+    kernels.dealt(number, owner, place, out)
+    return out
 
 
 def _lists(shingle: np.ndarray, length: np.ndarray, owner: np.ndarray, size: np.ndarray, floor: float,
@@ -514,18 +531,6 @@ def within(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     y = np.sort(y)
     return y[np.minimum(np.searchsorted(y, x), len(y) - 1)] == x
 
-
-def _owned(sets: Sets, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (shingles in [lo, hi], the set of each) over all columns."""
-    shingle, owner = [], []
-    for c in range(len(sets.count)):
-        n = sets.count[c].astype(np.int64)
-        within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
-        values = sets.flat[np.repeat(sets.start[c], n) + within]
-        ours = (values >= U64(lo)) & (values <= U64(hi))
-        shingle.append(values[ours])
-        owner.append(np.repeat(np.arange(len(n)), n)[ours])
-    return np.concatenate(shingle), np.concatenate(owner)
 
 
 # ------------------------------------------------------------------ other ways to pairs

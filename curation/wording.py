@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from .kernels import K0, K1, U64, load8, mix
-from .shingles import Texts, spread, threads_of
+from .kernels import K0, K1, U64, load8, mix, same_texts
+from .shingles import Texts, blocks, named, spread, threads_of
 from .text import fold, words
 
 #: Words that do not tell one prompt from another: function words and polite filling.
@@ -33,7 +33,7 @@ why will with would you your""".strip()))
 STEM = 5                # letters of a word that stand for its topic
 LONGEST = 48            # letters of a word that may be a slip of another
 MANY = 64               # words apart beyond which no slips are looked for: two other prompts
-BLOCK = 32 << 20        # bytes of text taken at once
+BLOCK = 32 << 20        # bytes of text taken at once: its words take ten times as much
 SAME, OTHER, MORE = 0, 1, 2     # what `apart` says of two prompts
 
 _KIND = np.zeros(256, np.uint8)     # of a byte of a text: 1 in a word, 2 may join two parts of a word
@@ -114,6 +114,20 @@ def _cut(address, size, kind, stop, letters, hashes, at, length, digit, n, total
 
 
 @njit(nogil=True, cache=True)
+def _room(address, size, kind, room):
+    """room[r] = words of row r at most, over all columns: runs of bytes that stand in words."""
+    for r in range(room.size):
+        n = 0
+        for c in range(size.shape[0]):
+            inside = False
+            for i in range(size[c, r]):
+                solid = kind[load8(address[c, r] + i)] == 1
+                n += solid and not inside
+                inside = solid
+        room[r] = n
+
+
+@njit(nogil=True, cache=True)
 def _words(address, size, kind, stop, letters, start, flat, at, length, digit, count, total, sequence, lo, hi):
     """Sorted word sets of rows [lo, hi) over all columns; see `Words`."""
     room = 0
@@ -121,7 +135,7 @@ def _words(address, size, kind, stop, letters, start, flat, at, length, digit, c
         need = 0
         for c in range(size.shape[0]):
             need += size[c, r] // 2 + 1
-        room = max(room, need)
+        room = max(room, need)      # as scratch; what is kept is counted by _room
     h = np.empty(room, np.uint64)
     where = np.empty(room, np.int64)
     long = np.empty(room, np.int32)
@@ -190,8 +204,12 @@ def _has(flat, start, count, x):
 
 
 @njit(nogil=True, cache=True)
-def _apart(left, right, flat, at, length, digit, start, count, answers, a_start, a_count, a_total, telling, lo, hi, out):
-    """SAME, OTHER or MORE for pairs [lo, hi); flat ... count: content words of prompts, answers ... : words of answers."""
+def _apart(left, right, a_left, a_right, flat, at, length, digit, start, count, answers, a_start, a_count, a_total, telling,
+           lo, hi, out):
+    """SAME, OTHER or MORE for pairs [lo, hi); flat ... count: content words of prompts, answers ... : words of answers.
+
+    left, right: sets of the prompts; a_left, a_right: of the answers.
+    """
     top = 0
     for p in range(lo, hi):
         top = max(top, count[left[p]], count[right[p]])
@@ -201,8 +219,8 @@ def _apart(left, right, flat, at, length, digit, start, count, answers, a_start,
     two = np.empty(LONGEST, np.uint64)
     above = np.empty(LONGEST + 1, np.int64)
     for p in range(lo, hi):
-        u = left[p]
-        v = right[p]
+        u, v = left[p], right[p]
+        y, z = a_left[p], a_right[p]
         a = 0
         b = 0
         i = start[u]
@@ -224,7 +242,7 @@ def _apart(left, right, flat, at, length, digit, start, count, answers, a_start,
         if a == 0 and b == 0:
             out[p] = SAME
             continue
-        other = min(a_total[u], a_total[v]) < telling
+        other = min(a_total[y], a_total[z]) < telling
         for x in range(a):
             other |= digit[first[x]]
         for x in range(b):
@@ -232,10 +250,10 @@ def _apart(left, right, flat, at, length, digit, start, count, answers, a_start,
         if a and b and not other:
             for x in range(a):
                 h = flat[first[x]]
-                other |= _has(answers, a_start[u], a_count[u], h) and not _has(answers, a_start[v], a_count[v], h)
+                other |= _has(answers, a_start[y], a_count[y], h) and not _has(answers, a_start[z], a_count[z], h)
             for x in range(b):
                 h = flat[second[x]]
-                other |= _has(answers, a_start[v], a_count[v], h) and not _has(answers, a_start[u], a_count[u], h)
+                other |= _has(answers, a_start[z], a_count[z], h) and not _has(answers, a_start[y], a_count[y], h)
         out[p] = OTHER if other else MORE
 
 
@@ -296,13 +314,7 @@ class Words:
 
 def _spoken(column: pa.Array | pa.ChunkedArray, address: np.ndarray, size: np.ndarray) -> list[object]:
     """Fill in where each text lies, non-ASCII ones folded and cut into words; return what must stay alive."""
-    flat = pc.fill_null(column, "").cast(pa.large_string())
-    flat = flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
-    if len(flat) == 0:
-        return []
-    _, offsets, data = flat.buffers()
-    at = np.frombuffer(offsets, np.int64, len(flat) + 1, flat.offset * 8)
-    address[:], size[:] = (int(data.address) if data is not None else 0) + at[:-1], np.diff(at)
+    flat = _lie(column, address, size)
     odd = np.flatnonzero(~np.asarray(pc.string_is_ascii(flat)))
     if not len(odd):
         return [flat]
@@ -311,6 +323,17 @@ def _spoken(column: pa.Array | pa.ChunkedArray, address: np.ndarray, size: np.nd
     side = np.frombuffer(b"".join(cut) + b" ", np.uint8)
     address[odd], size[odd] = side.ctypes.data + np.cumsum(sizes) - sizes, sizes
     return [flat, side]
+
+
+def _lie(column: pa.Array | pa.ChunkedArray, address: np.ndarray, size: np.ndarray) -> pa.Array:
+    """Fill in where the bytes of each text lie; return the array that holds them."""
+    flat = pc.fill_null(column, "").cast(pa.large_string())
+    flat = flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+    if len(flat):
+        _, offsets, data = flat.buffers()
+        at = np.frombuffer(offsets, np.int64, len(flat) + 1, flat.offset * 8)
+        address[:], size[:] = (int(data.address) if data is not None else 0) + at[:-1], np.diff(at)
+    return flat
 
 
 def _digits(word: str) -> str:
@@ -328,7 +351,8 @@ def words_of(
     address, size = np.zeros((len(columns), n), np.int64), np.zeros((len(columns), n), np.int64)
     keep = [x for c, column in enumerate(columns) for x in _spoken(column, address[c], size[c])]
     t = Texts(address, size, tuple(keep))
-    room = (size // 2 + 1).sum(axis=0)
+    room = np.empty(n, np.int64)
+    _room(address, size, _KIND, room)
     start = np.cumsum(room) - room
     total = int(room.sum())
     out = Words(np.empty(total, np.uint64), np.empty(total, np.int64), np.empty(total, np.int32), np.empty(total, np.bool_),
@@ -350,16 +374,23 @@ def _stop_hashes() -> np.ndarray:
 _STOPPED: list[np.ndarray] = []
 
 
-def blocks(size: np.ndarray, left: np.ndarray, right: np.ndarray, limit: int = BLOCK) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (slice of the pairs, rows they name) so that the rows of a slice have about `limit` bytes; size: of each row."""
-    if not len(left):
-        return
-    block = np.cumsum(size[left] + size[right]) // limit
-    edges = np.r_[np.flatnonzero(np.r_[True, block[1:] != block[:-1]]), len(left)]
-    for lo, hi in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        touched = np.zeros(len(size), np.bool_)
-        touched[left[lo:hi]] = touched[right[lo:hi]] = True
-        yield slice(lo, hi), np.flatnonzero(touched)
+def blocks_of(texts: Sequence[Sequence[pa.Array | pa.ChunkedArray]], left: np.ndarray, right: np.ndarray,
+              ) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (slice of the pairs, rows they name, ascending) so that their distinct texts have about BLOCK bytes.
+
+    texts: what is taken as one text each, as columns. Use `placed` for the ends of the pairs as positions in the rows.
+    """
+    rows, one, two = named(len(texts[0][0]), left, right)
+    some = [[c.take(pa.array(rows)) for c in columns] for columns in texts]
+    for part, at in blocks(one, two, np.stack([firsts(x) for x in some]), np.stack([sizes(x) for x in some]), BLOCK):
+        yield part, rows[at]
+
+
+def placed(rows: np.ndarray, *ends: np.ndarray) -> list[np.ndarray]:
+    """Return row numbers as positions in `rows`, which holds them all, ascending."""
+    position = np.empty(int(rows[-1]) + 1 if len(rows) else 0, np.int64)
+    position[rows] = np.arange(len(rows))
+    return [position[x] for x in ends]
 
 
 def sizes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> np.ndarray:
@@ -368,6 +399,16 @@ def sizes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> np.ndarray:
     for c in columns:
         out += np.asarray(pc.fill_null(pc.binary_length(c), 0))
     return out
+
+
+def firsts(columns: Sequence[pa.Array | pa.ChunkedArray]) -> np.ndarray:
+    """Return for each row the first row with the very same texts in all columns (int32); null is empty."""
+    n = len(columns[0])
+    address, size, first = np.zeros((len(columns), n), np.int64), np.zeros((len(columns), n), np.int64), np.empty(n, np.int32)
+    keep = [_lie(column, address[c], size[c]) for c, column in enumerate(columns)]
+    same_texts(address, size, first)
+    del keep
+    return first
 
 
 def apart(
@@ -381,20 +422,28 @@ def apart(
     and one of them is in its own answer only. MORE: content words differ, yet by nothing that the answers follow.
     """
     out = np.empty(len(left), np.uint8)
-    size = sizes([*prompt, response])
-    for part, rows in blocks(size, left, right):
-        picked = pa.array(rows)
-        asked = words_of([c.take(picked) for c in prompt], stop=True, threads=threads)
-        said = words_of([response.take(picked)], threads=threads)
-        one, two = np.searchsorted(rows, left[part]), np.searchsorted(rows, right[part])
-        found = out[part]
-        _in_ranges(one, two, asked, said, telling, found, threads_of(threads))
+    for part, rows in blocks_of([prompt, [response]], left, right):
+        one, two = placed(rows, left[part], right[part])
+        texts = [[c.take(pa.array(rows)) for c in columns] for columns in (prompt, [response])]
+        (asked, ask), (said, say) = (_distinct(x, stop=k == 0, threads=threads) for k, x in enumerate(texts))
+        _in_ranges((ask[one], ask[two]), (say[one], say[two]), asked, said, telling, out[part], threads_of(threads))
     return out
 
 
-def _in_ranges(one: np.ndarray, two: np.ndarray, asked: Words, said: Words, telling: int, out: np.ndarray, threads: int) -> None:
-    spread(lambda lo, hi: _apart(one, two, asked.flat, asked.at, asked.length, asked.digit, asked.start, asked.count, said.flat,
-                                 said.start, said.count, said.total, telling, lo, hi, out), len(one), threads)
+def _distinct(columns: Sequence[pa.Array | pa.ChunkedArray], *, stop: bool, threads: int | None) -> tuple[Words, np.ndarray]:
+    """Return (words of the distinct rows, for each row which of these it is)."""
+    first = firsts(columns)
+    own = first == np.arange(len(first))
+    rows = pa.array(np.flatnonzero(own))
+    return words_of([c.take(rows) for c in columns], stop=stop, threads=threads), (np.cumsum(own) - 1)[first]
+
+
+_Ends = tuple[np.ndarray, np.ndarray]
+
+
+def _in_ranges(ask: _Ends, say: _Ends, asked: Words, said: Words, telling: int, out: np.ndarray, threads: int) -> None:
+    spread(lambda lo, hi: _apart(*ask, *say, asked.flat, asked.at, asked.length, asked.digit, asked.start, asked.count, said.flat,
+                                 said.start, said.count, said.total, telling, lo, hi, out), len(out), threads)
 
 
 def overlaps(one: Words, two: Words, left: np.ndarray, right: np.ndarray) -> np.ndarray:

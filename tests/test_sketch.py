@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import sketch
+from curation import kernels, shingles, sketch
 from curation.errors import CurationError
 from curation.text import fold
 
@@ -258,6 +258,47 @@ def test_pairs_of_one_slot_with_the_first_rows_of_a_bucket_are_found(threshold):
         near = sketch.near_pairs(texts, threshold=threshold, unit="char", num_perm=128, seed=seed)
         assert near.left_out == 0 and near.candidates < 100 * 1500
         assert np.array_equal(sketch.rethreshold(near, threshold), sketch.rethreshold(exact, threshold))
+
+
+def test_a_full_bucket_is_known_from_its_first_row_on():
+    keys, glimpse = np.zeros((1, 20), np.uint32), np.zeros((20, kernels.GLIMPSE), np.uint8)
+    packed, marks = sketch.candidates(keys, glimpse, np.ones(20, np.uint8), sketch.search(), threads=1)
+    assert marks.tolist() == [kernels.MET] * 9 + [kernels.FULL] * 11
+    left, right = sketch.unpacked(packed)
+    assert {(i, j) for j in range(9) for i in range(j)} | {(j - d, j) for j in range(9, 20) for d in (1, 2)} == set(
+        zip(left.tolist(), right.tolist(), strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from(["", "a", "ab", "abcdefgh", "abcdefgi", "abcdefghi", "é" * 9])] * 2), max_size=30))
+def test_equal_texts_are_found_and_share_a_set(rows):
+    columns = [pa.array([r[c] for r in rows], pa.string()) for c in range(2)]
+    t = shingles.texts_of(columns)
+    text = shingles.same_texts(t.address, t.size)
+    for c in range(2):
+        values = [r[c] for r in rows]
+        assert text[c].tolist() == [values.index(x) for x in values]
+    sets = shingles.shingle_sets(t, np.arange(len(rows)), ngram=2, unit="char")
+    left, right = (x.ravel() for x in np.meshgrid(np.arange(len(rows)), np.arange(len(rows))))
+    _, fields = shingles.jaccard(sets, left, right)
+    for p, (i, j) in enumerate(zip(left, right, strict=True)):
+        assert fields[p] == pytest.approx([jaccard(rows[i][c], rows[j][c], 2, "char") for c in range(2)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40), st.integers(1, 60), st.data())
+def test_blocks_of_pairs_hold_what_they_may(pairs, limit, data):
+    text = np.array([[data.draw(st.integers(0, 9)) for _ in range(10)] for _ in range(2)], np.int32)
+    size = np.array([[7 + x for x in range(10)]] * 2, np.int64)
+    size = np.take_along_axis(size, text.astype(np.int64), axis=1)
+    left, right = (np.array([p[k] for p in pairs], np.int64) for k in range(2))
+    seen = []
+    for part, rows in shingles.blocks(left, right, text, size, limit):
+        seen += range(part.start, part.stop)
+        assert rows.tolist() == sorted({*left[part].tolist(), *right[part].tolist()})
+        held = sum(7 + x for c in range(2) for x in set(text[c, rows].tolist()))
+        assert held <= limit or part.stop - part.start == 1
+    assert seen == list(range(len(pairs)))
 
 
 def test_what_the_bound_leaves_out_is_counted(monkeypatch):

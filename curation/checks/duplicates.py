@@ -157,7 +157,7 @@ def _related(number: np.ndarray, own: np.ndarray, lead: np.ndarray, start: np.nd
              members: np.ndarray) -> pa.Array:
     """Return for each flag the numbers of other rows of its cluster, RELATED at most: `lead` first unless it is -1."""
     parts = [_some_related(number, own[lo:hi], lead[lo:hi], start[lo:hi], size[lo:hi], members)
-             for lo, hi in ((k, k + 50_000) for k in range(0, max(1, len(own)), 50_000))]
+             for lo, hi in ((k, k + 8192) for k in range(0, max(1, len(own)), 8192))]
     return pa.chunked_array(parts, pa.list_(pa.int64())).combine_chunks()
 
 
@@ -488,12 +488,12 @@ def conflict(
 
 def _clash(columns: Columns, refuses: np.ndarray, left: np.ndarray, right: np.ndarray, overlap: float) -> np.ndarray:
     """Return what the answers to one prompt have against each other (uint8); PLAIN is added for two short answers."""
-    from ..wording import blocks, sizes
+    from ..wording import blocks_of, placed
 
     out = np.zeros(len(left), np.uint8)
-    for part, rows in blocks(sizes(columns), left, right):
+    for part, rows in blocks_of([columns], left, right):
         some = [c.take(pa.array(rows)) for c in columns]
-        one, two = np.searchsorted(rows, left[part]), np.searchsorted(rows, right[part])
+        one, two = placed(rows, left[part], right[part])
         out[part] = _clash_of(some, refuses[rows], one, two, overlap)
     return out
 
@@ -660,8 +660,11 @@ def boilerplate(
     refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
     root = np.arange(rows.num_rows)
     root[copy] = of
+    head = np.unique(of)
+    telling = np.zeros(rows.num_rows, np.bool_)
+    telling[head] = memory.told("long", head, lambda at: _long(columns[3], at, min_words))
     rows_in = np.union1d(copy, of)
-    rows_in = rows_in[memory.told("long", rows_in, lambda at: _long(columns[3], at, min_words)) & ~refuses[rows_in]]
+    rows_in = rows_in[telling[root[rows_in]] & ~refuses[rows_in]]
     members, group, start, size = _joined(rows_in, root)
     prompt = memory.told("prompt", rows_in, lambda at: identities([c.take(pa.array(at)) for c in columns[:3]]))
     memory.keep()
