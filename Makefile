@@ -29,7 +29,7 @@ $(STAMP)-run: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(STAMP)-test: $(STAMP)-run
 	@echo "[install] test tools"
-	@$(PIP) install -c constraints.txt -e '.[app,train,scale,test]'
+	@$(PIP) install -c constraints.txt -e '.[app,train,qlora,board,scale,test]'
 	@if ! command -v chromium >/dev/null && [ -z "$$CHROMIUM" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  echo "[install] chromium for the browser tests"; \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; fi

@@ -343,6 +343,85 @@ def test_a_base_from_a_folder(tmp_path: Path, set_dir: Path, base: Path, lora: b
     assert eot in (stops if isinstance(stops, list) else [stops])
 
 
+def test_the_adapter_over_its_base_is_the_model(tmp_path: Path, set_dir: Path, base: Path) -> None:
+    peft = pytest.importorskip("peft")
+    run_dir = tmp_path / "run"
+    start(run_dir, set_dir, base=str(base), lora=True, steps=4, lr=1e-2)
+    sft.train_runs([run_dir])
+    whole = transformers.AutoModelForCausalLM.from_pretrained(run_dir / "model").eval()
+    below = transformers.AutoModelForCausalLM.from_pretrained(base)
+    adapted = peft.PeftModel.from_pretrained(below, run_dir / "adapter").eval()
+    ids = torch.arange(40)[None]
+    assert torch.allclose(whole(input_ids=ids).logits, adapted(input_ids=ids).logits, atol=1e-5)
+    assert transformers.AutoTokenizer.from_pretrained(run_dir / "adapter").chat_template == tiny.TEMPLATE
+
+
+def test_qlora_trains_over_four_bits_and_saves_a_model_that_needs_none(
+    tmp_path: Path, set_dir: Path, prepared: bases.Prepared
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    pytest.importorskip("peft")
+    wide = save_base(tmp_path / "base", prepared.tokenizer, hidden=64)
+    run_dir = tmp_path / "run"
+    recipe = start(run_dir, set_dir, base=str(wide), lora=True, qlora=True, steps=8, lr=1e-2, log_every=1, save_every=4)
+    kept = bases.load_model(recipe, prepared.tokenizer, seed=0)
+    assert type(kept.get_decoder().layers[0].mlp.up_proj.base_layer.weight).__name__ == "Params4bit"
+    plain = transformers.AutoModelForCausalLM.from_pretrained(wide)
+    adapter = sum(p.numel() for p in kept.parameters() if p.requires_grad)
+    size = bases.size_of(kept)
+    assert size["trainable"] == adapter and size["parameters"] == adapter + sum(p.numel() for p in plain.parameters())
+    card = sft.train_runs([run_dir])[0]
+    lines = runs.read_metrics(run_dir)
+    assert card["method"] == "qlora" and lines[-1]["loss"] < lines[0]["loss"] - 0.1
+    model = transformers.AutoModelForCausalLM.from_pretrained(run_dir / "model")
+    assert getattr(model.config, "quantization_config", None) is None
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    before, after = plain.state_dict(), model.state_dict()
+    assert before.keys() == after.keys() and not torch.equal(*(d["model.layers.0.mlp.up_proj.weight"] for d in (before, after)))
+    assert torch.equal(*(d["model.embed_tokens.weight"] for d in (before, after))), "not the rounded weights"
+    isolate(model)
+    means, counts = lossy.losses_of(model.eval(), prepared.held)
+    assert np.average(means, weights=counts) == pytest.approx(card["held_out"]["loss"], abs=0.1), "four bits differ a little"
+
+
+@pytest.mark.parametrize(
+    ("flag", "package", "extra"), [("--qlora", "bitsandbytes", "qlora"), ("--tensorboard", "tensorboard", "board")]
+)
+def test_what_an_option_needs_is_said_before_anything_else(
+    set_dir: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, package: str, extra: str
+) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    error = call(set_dir, "--base", base, flag, "--out", tmp_path / "r").exception
+    assert isinstance(error, CurationError) and package in error.what and f"[{extra}]" in error.hint
+    assert not (tmp_path / "r").exists()
+
+
+def test_tensorboard_holds_what_the_metrics_say(tmp_path: Path, set_dir: Path, prepared: bases.Prepared) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_dir = tmp_path / "run"
+    recipe = start(run_dir, set_dir, steps=8, tensorboard=True, eval_every=4)
+
+    def fail(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sft.train_run(run_dir, recipe, prepared, say=fail)
+    sft.train_run(run_dir, recipe, prepared, resume=True)  # from step 4: what was written of step 6 is taken back
+    events = EventAccumulator(str(run_dir / "tensorboard"))
+    events.Reload()
+    lines = runs.read_metrics(run_dir)
+    assert sum("held_out_loss" in line for line in lines) == 2
+    for name in ("loss", "lr", "grad_norm", "tokens_per_s", "held_out_loss"):
+        expected = [(line["step"], np.float32(line[name])) for line in lines if name in line]
+        assert [(event.step, np.float32(event.value)) for event in events.Scalars(name)] == expected, name
+
+
 def prepared_eot(run_dir: Path) -> int:
     return int(transformers.AutoTokenizer.from_pretrained(run_dir / "model").convert_tokens_to_ids(tiny.END))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,12 +38,11 @@ def load_model(recipe: Recipe, tokenizer: Any, *, seed: int) -> Any:
     """Return the model to train: fp32 for full training and on CPU, bf16 under LoRA on a GPU."""
     if recipe.base == TINY:
         return tiny.make_model(tokenizer, seed=seed)
-    half = recipe.lora and torch.cuda.is_available() and ampere()
+    dtype = torch.bfloat16 if recipe.lora and torch.cuda.is_available() and ampere() else torch.float32
     torch.manual_seed(seed)
-    quantised = {"quantization_config": _four_bits()} if recipe.qlora else {}
+    quantised = {"quantization_config": _four_bits(dtype)} if recipe.qlora else {}
     model: Any
     with _base_errors(recipe.base):
-        dtype = torch.bfloat16 if half else torch.float32
         model = AutoModelForCausalLM.from_pretrained(recipe.base, dtype=dtype, **quantised)
     places = int(model.get_input_embeddings().num_embeddings)
     if len(tokenizer) > places:
@@ -60,16 +61,27 @@ def load_model(recipe: Recipe, tokenizer: Any, *, seed: int) -> Any:
     return model
 
 
-def _four_bits() -> Any:
-    """Return the settings of QLoRA (Dettmers et al. 2023): NF4 weights, quantised twice, bf16 products."""
-    if not torch.cuda.is_available():
-        raise CurationError("--qlora needs a CUDA device; its four-bit products run nowhere else", "use --lora")
-    needs("bitsandbytes", "train")
+def _four_bits(dtype: torch.dtype) -> Any:
+    """Return the settings of QLoRA (Dettmers et al. 2023): NF4 weights, quantised twice, products in `dtype`."""
+    needs("bitsandbytes", "qlora")
+    # On a CPU it warns about a faster kernel that would come from a hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
+
+
+def merged(recipe: Recipe, model: Any, adapter: Path) -> Any:
+    """Return the base with the saved adapter added to its weights; four-bit weights are read again at full width first."""
+    if not recipe.qlora:
+        return model.merge_and_unload()
+    from peft import PeftModel
+
+    with _base_errors(recipe.base):
+        whole = AutoModelForCausalLM.from_pretrained(recipe.base, dtype=model.dtype)
+    return PeftModel.from_pretrained(whole, adapter).merge_and_unload()
 
 
 @contextmanager
@@ -126,11 +138,17 @@ def families_of(set_dir: Path, split: str, tokens: Tokens) -> list[str]:
     return [known.get(int(row)) or "" for row in tokens.row]
 
 
+def _numbers(weight: torch.nn.Parameter) -> int:
+    """Return how many numbers a weight holds; four-bit ones lie two in a byte."""
+    packed = getattr(weight, "quant_state", None)
+    return weight.numel() if packed is None else math.prod(packed.shape)
+
+
 def size_of(model: Any) -> dict[str, int]:
     """Return the numbers that the settings depend on."""
     config = model.config.get_text_config()
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(_numbers(p) for p in model.parameters()),
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "hidden": int(config.hidden_size),
         "layers": int(config.num_hidden_layers),

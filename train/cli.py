@@ -50,7 +50,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     "--out", type=click.Path(path_type=Path), help="Run folder (with --seeds: its beginning, -s0 ... is added)."
 )
 @click.option("--lora", is_flag=True, help="Train a small adapter instead of all weights.")
-@click.option("--qlora", is_flag=True, help="The same over weights kept in four bits (CUDA, bitsandbytes).")
+@click.option("--qlora", is_flag=True, help="The same over weights kept in four bits (bitsandbytes).")
 @click.option(
     "--max-length", type=click.IntRange(8), help="Tokens a row may have; longer ones are listed and left out."
 )
@@ -125,9 +125,7 @@ def train(
     recipes = [Recipe(set=str(set_dir.resolve()), base=base, seed=s, **asked) for s in wanted]
     runs.prepare_environment(threads=recipes[0].threads, base=base)
     if looking:
-        if show_mask is not None:
-            return _show_mask(recipes[0], show_mask, as_json=as_json)
-        return _dry_run(recipes[0], as_json=as_json)
+        return _look(recipes[0], dry_run=dry_run, rows=show_mask, as_json=as_json)
     if emit:
         return _emit(emit, run_dirs, recipes)
     if then_eval:
@@ -193,6 +191,10 @@ def _refuse(base: str, asked: dict[str, Any]) -> None:
         raise CurationError("--steps and --epochs were both given", "keep one of them")
     for package in ("torch", "transformers", *(("peft",) if asked["lora"] else ())):
         needs(package, "train")
+    if asked["qlora"]:
+        needs("bitsandbytes", "qlora")
+    if asked["tensorboard"]:
+        needs("tensorboard", "board")
     if base == runs.TINY:
         _not_for_tiny(asked)
     if asked["shard"] and asked["devices"] == 1:
@@ -237,36 +239,33 @@ def _result(run_dir: Path, card: dict[str, Any]) -> str:
 # ---- looking without training ---------------------------------------------------------------------------------------
 
 
-def _show_mask(recipe: Recipe, n: int, *, as_json: bool) -> int:
-    from . import base
+def _look(recipe: Recipe, *, dry_run: bool, rows: int | None, as_json: bool) -> int:
+    """Print the plan, rows with the loss mask painted, or both; as JSON the plan has the rows under `mask`."""
+    from . import base, settings
     from . import compile as compiler
 
     prepared = base.prepare(recipe)
-    if as_json:
-        rows = [
-            {"row": row, "parts": [{"text": text, "trained": on} for text, on in parts]}
-            for row, parts in compiler.paint(prepared.train, prepared.tokenizer, n)
-        ]
-        click.echo(json.dumps(rows, ensure_ascii=False))
+    painted = compiler.paint(prepared.train, prepared.tokenizer, rows or 0)
+    if not as_json:
+        _show_mask(painted)
+        if dry_run:
+            _show_plan(prepared, settings.forecast(recipe, prepared))
         return 0
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for row, parts in compiler.paint(prepared.train, prepared.tokenizer, n):
-        click.echo(f"row {row}")
-        painted = [
-            (click.style(text, fg="green", bold=True) if colour else f"⟦{text}⟧") if on else text for text, on in parts
-        ]
-        click.echo("".join(painted))
+    mask = [{"row": row, "parts": [{"text": text, "trained": on} for text, on in parts]} for row, parts in painted]
+    plan = {**settings.forecast(recipe, prepared), **({"mask": mask} if rows else {})} if dry_run else mask
+    click.echo(json.dumps(plan, indent=1, ensure_ascii=False))
     return 0
 
 
-def _dry_run(recipe: Recipe, *, as_json: bool) -> int:
-    from . import base, settings
+def _show_mask(painted: list[tuple[int, list[tuple[str, bool]]]]) -> None:
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for row, parts in painted:
+        click.echo(f"row {row}")
+        shown = [(click.style(text, fg="green", bold=True) if colour else f"⟦{text}⟧") if on else text for text, on in parts]
+        click.echo("".join(shown))
 
-    prepared = base.prepare(recipe)
-    plan = settings.forecast(recipe, prepared)
-    if as_json:
-        click.echo(json.dumps(plan, indent=1, ensure_ascii=False))
-        return 0
+
+def _show_plan(prepared: Any, plan: dict[str, Any]) -> None:
     click.echo(compiled(prepared.report))
     for split in ("train", "validation"):
         for reason, _ in Counter(entry.reason for entry in prepared.left_out if entry.split == split).most_common():
@@ -278,4 +277,3 @@ def _dry_run(recipe: Recipe, *, as_json: bool) -> int:
         f"{plan['steps']} steps, about {plan['epochs']:.1f} epochs, {plan['tokens']:,} tokens; "
         f"about {plan['seconds']:.0f} s and {plan['memory_gb']:.1f} GB here (estimates)"
     )
-    return 0

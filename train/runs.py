@@ -46,7 +46,7 @@ class Recipe:
     steps: int | None = None  # optimiser steps
     epochs: float | None = None  # passes over the set; used when steps is None
     lora: bool = False
-    qlora: bool = False  # LoRA over weights kept in four bits; CUDA only
+    qlora: bool = False  # LoRA over weights kept in four bits
     max_length: int | None = None  # tokens a row may have
     truncate: bool = False  # cut rows that are longer, instead of leaving them out
     lr: float | None = None

@@ -172,7 +172,7 @@ def _compiled(recipe: Recipe, s: Settings) -> tuple[bool, str]:
         return False, "not by itself with --qlora or --shard"
     work = s["flops_per_token"][0] * s["steps"][0] * s["accumulation"][0] * s["capacity"][0]
     minutes = work / (0.4 * s["peak_flops"][0] or 100e12) / 60 / recipe.devices
-    return minutes >= COMPILE_MINUTES, f"about {minutes:.0f} minutes of work; compiling takes one, worth it from {COMPILE_MINUTES}"
+    return minutes >= COMPILE_MINUTES, f"about {minutes:.0f} minutes; compiling takes one, worth it from {COMPILE_MINUTES}"
 
 
 def _flops(parameters: int, trainable: int, layers: int, hidden: int, lengths: np.ndarray) -> float:

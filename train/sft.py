@@ -39,7 +39,7 @@ from curation.text import shorten
 
 from . import compile as compiler
 from . import plots, samples, sensor, tiny, world
-from .base import Prepared, families_of, load_model, prepare, size_of
+from .base import Prepared, families_of, load_model, merged, prepare, size_of
 from .compile import IGNORE
 from .isolate import isolate, unisolate
 from .loss import held_out, losses_of, token_losses
@@ -212,7 +212,7 @@ class Watch(TrainerCallback):
         self.before: dict[str, Any] = {}  # the last metrics line before a resume
         self.started = self.window = time.perf_counter()
         self.tokens = 0.0  # of all processes, at the last metrics line
-        self.board = _board(run_dir) if recipe.tensorboard and world.first() else None
+        self.board: Any = None
         self.asked = samples.pick(Path(recipe.set), settings["samples"][0]) if settings["samples"][0] else []
 
     def resume(self, last: dict[str, Any]) -> None:
@@ -222,6 +222,8 @@ class Watch(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
         """Let the base speak before its first step, and start the clock."""
+        if self.recipe.tensorboard and world.first():
+            self.board = _board(self.run_dir, state.global_step)
         if state.global_step == 0:
             self._speak(rest["model"], 0)
         self.tokens = world.total(self.meter.tokens)[0]
@@ -282,6 +284,7 @@ class Watch(TrainerCallback):
                 for name in ("loss", "lr", "grad_norm", "tokens_per_s", "held_out_loss", "mfu"):
                     if name in line:
                         self.board.add_scalar(name, line[name], step)
+                self.board.flush()
             if self.say:
                 self.say({"event": "step", "steps": steps, **line})
         since = (step - 1) // self.recipe.log_every * self.recipe.log_every
@@ -313,12 +316,12 @@ class Watch(TrainerCallback):
                 signal.signal(number, handler)
 
 
-def _board(run_dir: Path) -> Any:
-    """Return a TensorBoard writer into the run folder."""
-    needs("tensorboard", "train")
+def _board(run_dir: Path, step: int) -> Any:
+    """Return a TensorBoard writer into the run folder; what was written of later steps is taken back."""
+    needs("tensorboard", "board")
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(run_dir / "tensorboard"))
+    return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1 if step else None)
 
 
 # ---- run ------------------------------------------------------------------------------------------------------------
@@ -626,7 +629,8 @@ def _save_model(run_dir: Path, recipe: Recipe, tokenizer: Any, model: Any) -> No
     if recipe.lora:
         with disk_errors(run_dir, "the adapter", run_dir / "adapter"):
             model.save_pretrained(run_dir / "adapter")
-        model = model.merge_and_unload()
+            tokenizer.save_pretrained(run_dir / "adapter")
+        model = merged(recipe, model, run_dir / "adapter")
     unisolate(model)
     eot = compiler.Renderer(tokenizer).eot
     stops = model.generation_config.eos_token_id
