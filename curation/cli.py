@@ -180,8 +180,11 @@ def _actor(given: str | None) -> str:
 
 
 def _mapping(pairs: Sequence[str]) -> dict[str, str] | None:
-    out = {}
+    out: dict[str, str] = {}
     for text in pairs:
+        if text.startswith("{"):
+            out |= _mapping_object(text)
+            continue
         for part in text.split(","):
             key, equals, value = part.partition("=")
             if not equals or not key or not value:
@@ -190,6 +193,17 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str] | None:
                 )
             out[key.strip()] = value.strip()
     return out or None
+
+
+def _mapping_object(text: str) -> dict[str, str]:
+    """Return the mapping that one JSON object says, for column names with a comma or an equals sign."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise CurationError(f"--map {text!r}: not a JSON object of texts", """for example --map '{"instruction": "a, b"}'""")
+    return value
 
 
 def _import(
@@ -248,7 +262,11 @@ def _import_text(r: dict[str, Any]) -> str:
 
 import_options = [
     click.option(
-        "--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="Name the columns: instruction=question,response=answer."
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="FIELD=COLUMN",
+        help="Name the columns: instruction=question,response=answer, or as one JSON object.",
     ),
     click.option("--skip-bad", is_flag=True, help="Leave bad lines out and list them with their reasons in rejected.jsonl."),
     click.option("--split", help="Split of a hub dataset or dataset folder."),

@@ -1241,6 +1241,7 @@ def read(
     split: str | None = None,
     subset: str | None = None,
     workers: int = 2,
+    fields: list[str] | None = None,
 ) -> Reading:
     """Open a source of rows and say what it is.
 
@@ -1248,12 +1249,13 @@ def read(
     `datasets.save_to_disk`, a hub id, or "-" for standard input. `mapping`: part of a row -> field name, for sources
     whose names are not known. `split` and `subset` choose from datasets. `workers`: processes that parse JSON
     lines where there are more than 32 MB of them. `progress` gets (bytes done, bytes in all) for text files, rows for
-    tables; the total is 0 where it is not known.
+    tables; the total is 0 where it is not known. `fields` is filled with the names of the fields that the first rows
+    have, also when the format turns out to be unknown.
 
     A tool call becomes the text of its assistant turn, an empty system turn is left out, and what else a turn carries
     goes to meta as `turns`. Every other field goes to meta.
     """
-    options = _Options(dict(mapping or {}), skip_bad, rejected, progress, workers)
+    options = _Options(dict(mapping or {}), skip_bad, rejected, progress, workers, fields)
     name = str(source)
     if (split or subset) and (name == "-" or Path(source).is_file()):
         raise CurationError(f"{name}: a file has no splits or subsets to choose from", "leave --split and --subset out")
@@ -1289,6 +1291,13 @@ class _Options:
     rejected: Path | None
     progress: Progress | None
     workers: int
+    fields: list[str] | None
+
+    def shape(self, objects: list[dict[str, Any]], place: str) -> Shape:
+        """Return the shape of a source with these first rows; their fields are noted for the caller."""
+        if self.fields is not None:
+            self.fields[:] = dict.fromkeys(key for each in objects for key in each)
+        return detect(objects, self.mapping, place)
 
 
 def _read_file(path: Path, options: _Options) -> Reading:
@@ -1369,7 +1378,7 @@ def _read_lines(container: str, stream: _Bytes, blocks: Iterator[_Block], encodi
     if bad and not options.skip_bad:
         first = min(bad)
         raise CurationError(f"{stream.name}:{first.line}: {first.reason}", SKIP_HINT)
-    shape = detect(objects, options.mapping, stream.name)
+    shape = options.shape(objects, stream.name)
     return Reading(
         _sentence(container, shape, objects, encoding), stream.name,
         _closing(_parsed(chain(peeked, blocks), shape, not options.skip_bad, options.workers), stream),
@@ -1419,7 +1428,7 @@ def _read_csv(stream: _Bytes, suffix: str, line: bytes, encoding: str, options: 
     if not peeked:
         raise CurationError(f"{stream.name}: there is no row after the header", "give a file with at least one row")
     objects_seen: list[dict[str, Any]] = [dict.fromkeys(header, "")]
-    shape = detect(objects_seen, options.mapping, stream.name)
+    shape = options.shape(objects_seen, stream.name)
     container = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons"}[delimiter]
     chunks = _object_chunks(chain(peeked, objects), shape, not options.skip_bad, lambda: stream.done)
     return Reading(
@@ -1436,7 +1445,7 @@ def _read_table(
     if not peeked:
         raise CurationError(f"{name}: there is no row in it", "give a file with at least one row")
     values = [value for _, value, _, _ in peeked if isinstance(value, dict)]
-    shape = detect(values, options.mapping, name)
+    shape = options.shape(values, name)
     detected = _sentence(container, shape, values)     # before a row is taken apart
     done = [0]
 

@@ -48,7 +48,7 @@ def words(at: AppTest) -> str:
 def test_an_empty_folder_says_how_to_begin(open_app: Any, tmp_path: Path) -> None:
     at = open_app(tmp_path)
     assert "No rows yet" in words(at) and f"curation import FILE --to {tmp_path}" in words(at)
-    (tmp_path / "a.jsonl").write_text("{}\n")
+    (tmp_path / "a.jsonl").write_text('{"instruction": "Say hello.", "output": "Hello."}\n')
     at.text_input(key="import_path").input(str(tmp_path / "a.jsonl")).run()
     assert [b.label for b in at.button] == ["Import"] and str(tmp_path / "a.jsonl") in words(at)
     for page in ("Browse", "Review", "Gate"):
@@ -175,32 +175,20 @@ def test_a_row_of_a_megabyte_is_cut_until_asked_for(open_app: Any, tmp_path: Pat
 def test_the_review_page_fills_a_queue(open_app: Any, tmp_path: Path) -> None:
     store = make_folder(tmp_path / "s")
     at = open_app(tmp_path / "s", "review")
-    sitting = at.session_state["sitting"]
-    assert sorted(r[0] for r in sitting.rows) == [*range(12), 30]
+
+    def rows() -> list[int]:
+        way = at.session_state["way"]
+        return sorted(r[0] for r in way.sittings[way.now].rows)
+
+    assert rows() == [*range(12), 30]
+    at.selectbox(key="of_check").select("privacy.pii").run()
+    assert rows() == [30]
+    at.selectbox(key="of_check").select("any check").run()
     at.selectbox(key="queue").select("warnings").run()
-    assert {r[0] for r in at.session_state["sitting"].rows} <= set(range(10, 20)) and not at.exception
+    assert set(rows()) <= set(range(10, 20)) and not at.exception
     at.selectbox(key="queue").select("failed").run()
     assert "This queue is empty" in words(at)
     assert store.verdicts.history() == []
-
-
-def test_the_sitting_stores_what_the_browser_says_once_and_in_order(tmp_path: Path) -> None:
-    from curation.app.views.review import Sitting
-
-    store = make_folder(tmp_path / "s")
-    uids = [store.rows()["uid"][i].as_py() for i in range(4)]
-    sitting, desk = Sitting("errors", "q", [(i, u, "") for i, u in enumerate(uids)]), state.Desk("ann")
-    log: list[dict[str, Any]] = [
-        {"seq": 1, "id": uids[0], "verdict": "accept"}, {"seq": 2, "id": uids[1], "verdict": "reject", "reason": "duplicate"},
-        {"seq": 3, "id": uids[2], "verdict": "skip"}, {"seq": 4, "id": uids[1], "verdict": None},
-        {"seq": 5, "id": uids[3], "verdict": "edit", "fields": {"response": "New.", "uid": "no such field"}}]
-    sitting.take(log[:2], store, desk)
-    sitting.take(log, store, desk)          # the browser repeats what it has not yet seen acknowledged
-    sitting.take(log, store, desk)
-    assert {u: d.verdict for u, d in store.verdicts.decisions().items()} == {uids[0]: "accept", uids[3]: "accept"}
-    assert store.verdicts.edits() == {uids[3]: {"response": "New."}}
-    assert [r[0] for r in sitting.rows] == [0, 1, 2, 3, 2] and sitting.acked == 5 and sitting.decided == 2
-    assert [a["note"] for a in reversed(store.verdicts.history())][:2] == ["accept row 0", "reject row 1"]
 
 
 def test_a_wrong_spec_is_shown_with_its_line(open_app: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from curation.model import SEVERITIES
 from curation.spec import Spec
 from curation.store import Store
 
-from .. import bars, jobs, progress, state
+from .. import bars, jobs, progress, start, state
 
 GROUPS = {"dup": "Duplicates", "response": "Responses", "prompt": "Prompts", "constraint": "Constraints",
           "consistency": "Consistency", "refusal": "Refusals", "bias": "Bias", "privacy": "Privacy",
@@ -52,27 +52,87 @@ def page() -> None:
 # ---- before there is something to show
 
 
+def _steps(now: int) -> None:
+    """Say which of the three steps from no data to checked one is at."""
+    words = ("Rows", "Spec", "Checks")
+    st.markdown(" → ".join(f"**{k} {w}**" if k == now else f"{k} {w} ✓" if k < now else f":gray[{k} {w}]"
+                                   for k, w in enumerate(words, 1)))
+
+
 def _no_rows(folder: Path) -> None:
     st.header("No rows yet", anchor=False)
+    _steps(1)
     st.text(f"{folder} is an empty dataset folder. Start from a file of instruction–response pairs: Alpaca, ShareGPT, "
             "OpenAI messages, TRL prompt/completion or CSV, as JSON, JSONL, CSV or Parquet. The format is detected.")
-    source = st.text_input("Path of the file on this machine", key="import_path", placeholder="pairs.jsonl")
-    file = Path(source).expanduser() if source else None
-    if file is not None and not file.exists():
-        st.warning("There is no such file.")
-        file = None
-    skip = st.toggle("Leave bad lines out and list them with their reasons", key="import_skip")
-    argv = ["import", str(file.resolve()) if file else "FILE", "--to", str(folder), *(["--skip-bad"] if skip else [])]
+    file = _file(folder)
     if file is None:
         st.caption("The same on the command line:")
-        st.code(jobs.command(argv), language=None, wrap_lines=True)
-    else:
+        st.code(jobs.command(["import", "FILE", "--to", str(folder)]), language=None, wrap_lines=True)
+        job = jobs.newest(folder, "import")
+        if job is not None and job.state != "done":     # a reload finds it again
+            progress.offer(folder, job.argv, "Import", key="import")
+        return
+    mapping, ready = _preview(folder, file)
+    skip = st.toggle("Leave bad lines out and list them with their reasons", key="import_skip", bind="query-params")
+    if ready:
+        argv = ["import", str(file), "--to", str(folder), *start.map_arguments(mapping), *(["--skip-bad"] if skip else [])]
         progress.offer(folder, argv, "Import", key="import")
+
+
+def _file(folder: Path) -> Path | None:
+    """Let the user name a file of this machine or upload one, and return it; the address of the page names it too."""
+    left, right = st.columns(2, gap="large")
+    given = left.text_input("Path of the file on this machine", key="import_path", placeholder="pairs.jsonl", bind="query-params")
+    left.caption("Any size. Nothing is copied before you start the import.")
+    sent = right.file_uploader("Or upload one, up to 200 MB", key="import_upload",
+                               type=sorted({e.rpartition(".")[2] for e in start.ENDINGS}))
+    if sent is not None and st.session_state.get("import_sent") != sent.file_id:
+        st.session_state["import_sent"] = sent.file_id
+        st.query_params["upload"] = start.keep_upload(folder, sent.name, sent.getbuffer())
+    if given:
+        file = Path(given).expanduser()
+        if file.exists():
+            return file.resolve()
+        st.warning("There is no such file.")
+        return None
+    held = start.upload_at(folder, st.query_params.get("upload", ""))
+    if held is not None:
+        st.text(f"Uploaded: {start.given_name(folder, held.name)}, {held.stat().st_size:,} bytes")
+    return held.resolve() if held else None
+
+
+def _preview(folder: Path, file: Path) -> tuple[dict[str, str], bool]:
+    """Show how the file would be read, with a choice of fields; return the mapping and whether it can be imported."""
+    mark = state.short_hash(str(file), file.stat().st_mtime_ns)
+    chosen = {part: name for part in start.PARTS if (name := st.session_state.get(f"map-{mark}-{part}"))}
+    found = start.preview(file, chosen)
+    with st.container(border=True):
+        if found.problem is None:
+            st.markdown("**Read as**")
+            st.text(found.detected)
+        else:
+            st.warning(state.plain(found.problem[0]), icon=":material/help:")
+            st.text(found.problem[1] if not found.fields else "Say which field is which: a prompt and a response, or the whole "
+                    "conversation. What you do not name is kept beside the row.")
+        if found.fields:
+            with st.expander("Which field is which", expanded=found.problem is not None or bool(chosen)):
+                for places in (list(start.PARTS.items())[k: k + 4] for k in (0, 4)):
+                    for column, (part, words) in zip(st.columns(4), places, strict=True):
+                        column.selectbox(words, found.fields, key=f"map-{mark}-{part}", index=None, placeholder="as detected")
+        if found.bad:
+            st.warning(f"{state.plain(found.bad)}. The import would stop there, unless bad lines are left out.")
+        if found.rows:
+            st.caption(f"The first {len(found.rows)} rows as they would be read; long texts are cut.")
+            st.dataframe(found.rows, key=f"preview-{mark}-{state.short_hash(chosen)}", hide_index=True,
+                         alt="First rows of the file")
+    return chosen, found.problem is None
 
 
 def _not_checked(folder: Path, n: int, about: dict[str, Any], has_spec: bool) -> None:
     st.header(f"{n:,} rows, not checked yet", anchor=False)
-    st.text(f"{about.get('detected') or 'imported'}. Source: {about.get('source', '?')}.")
+    _steps(3 if has_spec else 2)
+    st.text(f"{about.get('detected') or 'imported'}. Source: {start.given_name(folder, about.get('source', '?'))}.")
+    _refused(folder)
     if not has_spec:
         st.markdown("**First, say what the set shall teach.** A spec names the task families and how much of each, what a "
                     "response owes, what must be refused, and when the gate opens. This writes one fitted to your data, to "
@@ -81,6 +141,16 @@ def _not_checked(folder: Path, n: int, about: dict[str, Any], has_spec: bool) ->
     st.markdown("**Run the checks.** They flag rows and delete nothing. You can leave this page; the work goes on.")
     progress.offer(folder, ["check", str(folder)], "Run the checks", key="check")
     st.caption("Meanwhile the rows can be read on the Browse page.")
+
+
+def _refused(folder: Path) -> None:
+    """Say how many lines the import put aside, and why."""
+    n, some = start.refused(folder)
+    if n:
+        with st.expander(f"{n:,} lines were left out by the import", icon=":material/warning:"):
+            st.dataframe([{"line": r["line"], "reason": r["reason"], "text": r["text"][:start.CUT]} for r in some],
+                         hide_index=True, key="refused", alt="Lines left out")
+            st.caption(f"All of them are in {folder / 'rejected.jsonl'}." if n > len(some) else "")
 
 
 # ---- the page
