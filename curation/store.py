@@ -646,6 +646,37 @@ class VerdictLog:
         """Return the newest text of each edited field: {uid: {field: text}}, the field edited last at the end."""
         return self._held(lambda held: {uid: dict(fields) for uid, fields in held.edits.items()}, {})
 
+    def decision(self, uid: str) -> Decision | None:
+        """Return what holds for one uid now."""
+        return self._held(lambda held: held.decisions.get(uid), None)
+
+    def edit(self, uid: str) -> dict[str, str]:
+        """Return the newest text of each edited field of one uid."""
+        return self._held(lambda held: dict(held.edits.get(uid, {})), {})
+
+    def holds(self, action: int) -> bool:
+        """Return whether an action is in the log and not undone."""
+        if not self.path.exists():
+            return False
+        with self._open() as db:
+            there = db.execute("SELECT 1 FROM actions WHERE id = ?", (action,)).fetchone() is not None
+            return there and action not in self._undone(db)
+
+    def recent(self, actor: str, limit: int = 10) -> list[dict[str, Any]]:
+        """Return the newest actions of one actor that hold, newest first: id, at, kind, note. Undos are left out."""
+        if not self.path.exists():
+            return []
+        with self._open() as db:
+            dead, out = self._undone(db), []
+            for row in db.execute(
+                "SELECT id, at, kind, note FROM actions WHERE actor = ? AND undoes IS NULL ORDER BY id DESC", (actor,)
+            ):
+                if row[0] not in dead:
+                    out.append(dict(zip(("id", "at", "kind", "note"), row, strict=True)))
+                if len(out) == limit:
+                    break
+        return out
+
     def _held(self, give: Callable[[_Held], Any], nothing: Any) -> Any:
         """Return what `give` takes from the state of the log as it is now; `nothing` where there is no log."""
         if not self.path.exists():

@@ -386,7 +386,11 @@ def test_second_readings_and_askings_decide_nothing(tmp_path: Path) -> None:
     assert said == [("u", "ann", "person", "accept", True), ("u", "bo", "second", "reject", True),
                     ("v", "ann", "ask", "ask", True), ("u", "cy", "person", "accept", False),
                     ("v", "cy", "person", "accept", False)]
+    assert log.decision("u") == log.decisions()["u"] and log.decision("w") is None and log.edit("u") == {}
+    assert [a["id"] for a in log.recent("ann")] == [3, 1] and [a["id"] for a in log.recent("ann", 1)] == [3]
     log.undo(asked, actor="ann")
+    assert not log.holds(asked) and log.holds(1) and not log.holds(99)
+    assert [a["id"] for a in log.recent("ann")] == [1]
     assert "ask" not in [r["verdict"] for r in log.readings()]
 
 

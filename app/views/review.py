@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import getpass
+import os
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
+from curation import agreement
 from curation import review as queues
-from curation.store import Entry, Store
+from curation.similar import similar_to
+from curation.store import Store
 
-from .. import card, state
+from .. import card, sitting, state
+from . import browse
 
 BEFORE, AFTER = 15, 60      # rows of the queue that the browser holds around the place
 WHOLE = 4_000               # characters of a turn on the card; spans beyond are shown with their surroundings
 LIMIT = 5_000               # rows taken into a queue at a time
-
-
-@dataclass
-class Sitting:
-    """One queue being worked through by one browser session; changed in place, so nothing falls between two steps."""
-
-    name: str
-    id: str                                     # differs for each filling of a queue
-    rows: list[tuple[int, str, str]]            # (row, uid, why), in order
-    acked: int = 0                              # newest log number of the browser that is stored
-    pos: int = 0
-    actions: list[tuple[str, int | None]] = field(default_factory=list)     # (uid, action or None for a skip)
-    decided: int = 0
-
-    def take(self, log: Sequence[dict[str, Any]], store: Store, desk: state.Desk) -> None:
-        """Store what the browser has decided and not yet been told of, in its order."""
-        for entry in sorted(log, key=lambda e: e["seq"]):
-            if entry["seq"] > self.acked:
-                self._one(entry, store, desk)
-                self.acked = entry["seq"]
-
-    def _one(self, entry: dict[str, Any], store: Store, desk: state.Desk) -> None:
-        uid, verdict = entry["id"], entry["verdict"]
-        place = next((k for k, r in enumerate(self.rows) if r[1] == uid), None)
-        assert place is not None, f"the browser named a row that is not in the queue: {uid}"
-        row = self.rows[place][0]
-        if verdict is None:
-            self._undo(uid, store, desk)
-        elif verdict == "skip":
-            self.rows.append(self.rows[place])
-            self.actions.append((uid, None))
-        elif verdict == "edit":
-            fields = {k: v for k, v in entry["fields"].items() if k in ("instruction", "input", "response")}
-            before = store.rows().slice(row, 1)
-            self._stored(uid, store, desk, f"edit row {row:,}", [
-                Entry(uid, "edit", "", name, before[name][0].as_py(), text) for name, text in fields.items()])
-        else:
-            assert verdict in ("accept", "reject"), verdict
-            self._stored(uid, store, desk, f"{verdict} row {row:,}", [Entry(uid, verdict, entry.get("reason", ""))])
-
-    def _stored(self, uid: str, store: Store, desk: state.Desk, words: str, entries: list[Entry]) -> None:
-        self.actions.append((uid, desk.decide(store, entries, words)))
-        self.decided += 1
-
-    def _undo(self, uid: str, store: Store, desk: state.Desk) -> None:
-        at = next((k for k in reversed(range(len(self.actions))) if self.actions[k][0] == uid), None)
-        if at is None:
-            return
-        _, action = self.actions.pop(at)
-        if action is None:
-            self.rows.pop()
-            return
-        self.decided -= 1
-        if any(d[0] == action for d in desk.done):
-            store.verdicts.undo(action, actor=desk.actor)
-            desk.done = [d for d in desk.done if d[0] != action]
-            desk.said = "undone on the card"
+HANDED = 100                # rows like a row that Browse gets
+LAST = 8                    # verdicts listed to be taken back
+ANY = "any check"
 
 
 def as_page() -> Any:
@@ -92,53 +42,148 @@ def page() -> None:
 def _desk() -> None:
     key = state.key_of(state.folder())
     assert key is not None, "rows versions are never removed"
+    way = st.session_state.setdefault("way", sitting.Way())
+    _take(key, way)
     left, right = st.columns([11, 4], gap="large")
     with right:
-        name = st.selectbox("Queue", list(queues.QUEUES), key="queue", bind="query-params") or next(iter(queues.QUEUES))
-        st.caption(queues.QUEUES[name].capitalize() + ".")
-        again = st.button("Fill again", key="refill", icon=":material/refresh:",
-                          help="Takes the queue from the folder anew; decided rows leave it only then")
-    sitting = st.session_state.get("sitting")
-    if sitting is None or sitting.name != name or again:
-        sitting = st.session_state["sitting"] = _fill(key, name)
+        name, check, again = _choice(key)
+    held = way.sittings.get(way.now)
+    stamp = state.short_hash(key.rows_hash, key.flags)
+    who = state.desk().actor
+    if held is None or (held.name, held.check) != (name, check) or again or st.session_state.get("reads") != (who, stamp):
+        st.session_state["reads"] = (who, stamp)
+        held = way.open(_opened(key, name, check, stamp, again))
     with left:
-        if sitting.rows:
-            _card(key, sitting)
+        if held.rows:
+            _card(key, way, held)
         else:
             st.info("This queue is empty. Choose another one.")
     with right:
-        _last(sitting)
+        _beside(key, held)
 
 
-def _fill(key: state.Key, name: str) -> Sitting:
-    with st.spinner("Filling the queue …"):
-        found = queues.queue(Store(key.folder), state.spec_at(key.folder, key.spec), name, LIMIT)
-    index = state.index_of(key)
-    rows = [(e["row"], e["uid"], e["reason"]) for e in found
-            if e["row"] < index.n and index.rows.slice(e["row"], 1)["uid"][0].as_py() == e["uid"]]
-    return Sitting(name, state.short_hash(key, name, state.desk().seq), rows)
-
-
-def _card(key: state.Key, sitting: Sitting) -> None:
-    """Take what the browser has decided, then send it the window around its place."""
+def _choice(key: state.Key) -> tuple[str, str, bool]:
+    """Draw who reads and which queue, and return (queue, check, whether it shall be filled anew)."""
     desk = state.desk()
+    usual = os.environ.get("CURATION_ACTOR") or getpass.getuser()
+    said = st.text_input("Reader", key="reader", bind="query-params", max_chars=60, placeholder=usual,
+                         help="Verdicts are stored under this name. Empty: the login name.")
+    desk.actor = (said or "").strip() or usual
+    name = st.selectbox("Queue", list(queues.QUEUES), key="queue", bind="query-params",
+                        format_func=queues.TITLES.__getitem__) or next(iter(queues.QUEUES))
+    check = ANY
+    if name in queues.BY_CHECK:
+        found = sorted(state.index_of(key).flag_check.names)
+        check = st.selectbox("Check", [ANY, *found], key="of_check", bind="query-params") or ANY
+    st.caption(queues.QUEUES[name].capitalize() + ".")
+    again = st.button("Fill again", key="refill", icon=":material/refresh:",
+                      help="Takes the queue from the folder anew; decided rows leave it only then")
+    return name, "" if check == ANY else check, again
+
+
+def _opened(key: state.Key, name: str, check: str, stamp: str, again: bool) -> sitting.Sitting:
+    """Return the reader's queue as it was left, in this browser or another, or a new one from the folder."""
+    desk = state.desk()
+    if not again and (found := sitting.restored(state.folder(), desk.actor, name, check, stamp)) is not None:
+        return found
+    with st.spinner("Filling the queue …"):
+        lines = queues.queue(Store(key.folder), state.spec_at(key.folder, key.spec), name, LIMIT, check=check, reader=desk.actor)
+    index = state.index_of(key)
+    rows = [(e["row"], e["uid"], e["reason"]) for e in lines
+            if e["row"] < index.n and index.rows.slice(e["row"], 1)["uid"][0].as_py() == e["uid"]]
+    made = sitting.Sitting(name, state.short_hash(key, name, check, desk.session, desk.seq, os.urandom(8)), rows, check)
+    if rows:
+        made.begin(state.folder(), desk.actor, stamp)
+    return made
+
+
+def _take(key: state.Key, way: sitting.Way) -> None:
+    """Store what the browser has decided, on the queue it was decided on."""
     said = (st.session_state.get("card") or {}).get("desk") or {}
-    if said.get("queue") == sitting.id:
-        sitting.take(said["log"], Store(key.folder), desk)
-        sitting.pos = max(0, min(len(sitting.rows), int(said["pos"])))
+    if said.get("parts"):
+        way.take(said, Store(key.folder), state.desk())
+
+
+def _card(key: state.Key, way: sitting.Way, held: sitting.Sitting) -> None:
+    """Answer the card's question, then send it the window around its place."""
     now = state.key_of(state.folder())
     assert now is not None, "rows versions are never removed"
-    index, verdicts = state.index_of(now), state.verdicts_of(now)
-    spec = state.spec_at(now.folder, now.spec)
-    start = max(0, sitting.pos - BEFORE)
-    batch = [card.view(index, verdicts, row, spec, why=why, whole=WHOLE, editable=True)
-             for row, _, why in sitting.rows[start: sitting.pos + AFTER]]
-    card.review(batch, queue=sitting.id, start=start, pos=sitting.pos, total=len(sitting.rows), acked=sitting.acked)
+    index, spec = state.index_of(now), state.spec_at(now.folder, now.spec)
+    said = (st.session_state.get("card") or {}).get("desk") or {}
+    _answer(now, way, held, said.get("ask"))
+    start = max(0, held.pos - BEFORE)
+    window = held.rows[start: held.pos + AFTER]
+    verdicts = state.verdicts_of(now)
+    batch = []
+    for row, uid, why in window:
+        mark = (now.checked, now.spec, why, verdicts.decisions.get(uid), verdicts.edits.get(uid))
+        known = held.cards.get(row)
+        if known is None or known[0] != mark:
+            seen = card.view(index, verdicts, row, spec, why=why, whole=WHOLE, boxes=True, blind=held.name == sitting.SECOND)
+            known = held.cards[row] = (mark, seen)
+        batch.append(known[1])
+    for row in list(held.cards)[: -4 * (BEFORE + AFTER)]:
+        del held.cards[row]
+    card.review(batch, queue=held.id, start=start, pos=held.pos, total=len(held.rows), acked=way.acked(), told=held.told(),
+                answer=way.answer, guide=sitting.guidelines(spec), blind=held.name == sitting.SECOND, decided=held.decided)
 
 
-def _last(sitting: Sitting) -> None:
-    desk = state.desk()
-    st.caption(f"{sitting.decided:,} decided in this sitting.")
-    if desk.done:
+def _answer(key: state.Key, way: sitting.Way, held: sitting.Sitting, ask: dict[str, Any] | None) -> None:
+    """Answer a question once; a question for the rows like a row leads to Browse."""
+    if not ask or ask["n"] == way.asked or (ask["row"], ask["id"]) not in {(row, uid) for row, uid, _ in held.rows}:
+        return
+    way.asked = ask["n"]
+    store, row = Store(key.folder), int(ask["row"])
+    if ask["what"] != "browse":
+        way.answer = sitting.answer(ask, store, state.spec_at(key.folder, key.spec), state.index_of(key))
+        return
+    found = [(row, 1.0), *similar_to(store, row, HANDED)]
+    name = state.keep(key, np.array([i for i, _ in found]), f"rows like row {row:,}", np.array([s for _, s in found], np.float32))
+    st.switch_page(browse.as_page(), query_params={"among": name})
+
+
+# ---- beside the card
+
+
+def _beside(key: state.Key, held: sitting.Sitting) -> None:
+    store, desk = Store(key.folder), state.desk()
+    if held.name == "sample":
+        (found,) = _precision(held.check)
+        st.caption(f"{held.check or 'All checks'}: {found.sentence}. Accept says that the flag is wrong.")
+    if held.name in (sitting.SECOND, "disagreement"):
+        st.caption(_agreed(key.folder, key.log))
+    done = store.verdicts.recent(desk.actor, LAST)
+    if done:
         st.markdown("**Last verdicts**")
-        st.text("\n".join(words for _, words, _ in reversed(desk.done[-10:])))
+    for action in done:
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"last-{action['id']}"):
+            st.text(action["note"] or action["kind"], width="stretch")
+            st.button("Undo", key=f"undo-{action['id']}", on_click=_take_back, args=(key.folder, action["id"]), type="tertiary",
+                      help="Takes this one back, whatever came after it")
+
+
+def _take_back(folder: str, action: int) -> None:
+    desk, log = state.desk(), Store(folder).verdicts
+    if log.holds(action):
+        log.undo(action, actor=desk.actor)
+    desk.done = [d for d in desk.done if d[0] != action]
+
+
+def _precision(check: str) -> list[agreement.Precision]:
+    key = state.key_of(state.folder())
+    assert key is not None, "rows versions are never removed"
+    return _precisions(key.folder, key.rows_hash, key.flags, key.spec, key.log, check)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _precisions(folder: str, rows_hash: str, flags: int, spec: int, log: int, check: str) -> list[agreement.Precision]:
+    """Return how often a check was found right, as of one state of rows, flags, spec and log."""
+    return queues.precisions(Store(folder), state.spec_at(folder, spec), [check])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _agreed(folder: str, log: int) -> str:
+    """Return how far readers agree, as of one state of the log."""
+    found = agreement.agreement(Store(folder))
+    waiting = f" {found.open:,} disagreements wait for a decision." if found.open else ""
+    return found.sentence + waiting
