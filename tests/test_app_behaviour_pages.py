@@ -32,13 +32,13 @@ TOLD = [("refusal", "qa", f"Question number {k}?", "right" if k % 3 else "wrong"
 
 def make_runs(folder: Path) -> tuple[Path, Path]:
     """Write two runs with results: `new` fails probes that `old` passed and the other way round, and a set behind them."""
-    old, new = folder / "runs" / "vetted-1-tiny-s0", folder / "runs" / "vetted-2-tiny-s0"
+    old, new = folder / "runs" / "before-s0", folder / "runs" / "after-s0"
     write_result(old, TOLD, real=True)
     swapped = [(b, f, p, "right" if k == 1 else "no <script>alert(9)</script>" if k < 5 else out, ok)
                for k, (b, f, p, out, ok) in enumerate(TOLD)]
     write_result(new, swapped, real=True)
     rows = Store(folder).rows()
-    set_dir = folder / "vetted" / "1"
+    set_dir = folder / "sets" / "one"
     set_dir.mkdir(parents=True)
     at = [20, 21, 22, 23, 40]
     pq.write_table(pa.table({
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_slices_count_each_probe_once_and_their_margins_add_up(folder: Path) -> None:
-    results = slices.results_of(folder / "runs" / "vetted-1-tiny-s0")["probes"]
+    results = slices.results_of(folder / "runs" / "before-s0")["probes"]
     for by in slices.SLICINGS:
         cut = slices.sliced(results, by)
         assert cut.rows[0] == cut.columns[0] == slices.ALL and cut.cells[slices.ALL, slices.ALL].n == 20
@@ -71,32 +71,32 @@ def test_slices_count_each_probe_once_and_their_margins_add_up(folder: Path) -> 
 
 
 def test_the_queue_names_the_rows_of_every_probe_of_its_run(folder: Path) -> None:
-    run = folder / "runs" / "vetted-1-tiny-s0"
+    run = folder / "runs" / "before-s0"
     assert slices.culprits(folder, run, "refusal-1") is None
     (folder / "queues").mkdir(exist_ok=True)
     lines = [{"row": 21, "uid": "u", "score": 0.4, "reason": "r", "probe": "refusal-1", "probes": ["refusal-1"]},
              {"row": 22, "uid": "v", "score": 0.9, "reason": "r", "probe": "json-2", "probes": ["json-2", "refusal-1"]}]
-    (folder / "queues" / "failed-vetted-1-tiny.jsonl").write_text("".join(json.dumps(e) + "\n" for e in lines))
+    (folder / "queues" / "failed-before.jsonl").write_text("".join(json.dumps(e) + "\n" for e in lines))
     assert [e["row"] for e in slices.culprits(folder, run, "refusal-1") or []] == [22, 21]
     assert slices.culprits(folder, run, "refusal-9") is None                      # the seeds together did not fail it
-    (folder / "queues" / "failed-vetted-1-tiny-s0.jsonl").write_text("")
+    (folder / "queues" / "failed-before-s0.jsonl").write_text("")
     assert slices.culprits(folder, run, "refusal-9") == []
-    assert slices.culprits(folder, folder / "runs" / "vetted-2-tiny-s0", "refusal-1") is None
+    assert slices.culprits(folder, folder / "runs" / "after-s0", "refusal-1") is None
     del lines[0]["probes"]
-    (folder / "queues" / "failed-vetted-1-tiny.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    (folder / "queues" / "failed-before.jsonl").write_text(json.dumps(lines[0]) + "\n")
     assert slices.culprits(folder, run, "refusal-1") == []                        # an older queue is not trusted
 
 
 def test_rows_are_looked_for_where_no_queue_holds_the_probe(folder: Path) -> None:
     key = state.key_of(folder)
-    run = folder / "runs" / "vetted-1-tiny-s0"
+    run = folder / "runs" / "before-s0"
     result = slices.results_of(run)["by_id"]["refusal-1"]      # Question number 21?
     assert key is not None
     found = probes.behind(key, run, result)
     assert isinstance(found, list) and found[0]["row"] == 21 and found[0]["uid"] == Store(folder).rows()["uid"][21].as_py()
     (run / "recipe.json").write_text(json.dumps({"set": "gone"}))
     said = probes.behind(key, run, slices.results_of(run)["by_id"]["refusal-4"])
-    assert isinstance(said, str) and "the set that vetted-1-tiny-s0 was trained on is not there" in said
+    assert isinstance(said, str) and "the set that before-s0 was trained on is not there" in said
 
 
 def test_a_row_is_found_again_by_its_uid_and_one_that_is_gone_is_left_out(folder: Path) -> None:
@@ -126,15 +126,15 @@ def test_without_results_the_page_teaches_and_offers_to_ask(open_app: Any, tmp_p
 
 
 def test_results_list_the_failed_probes_and_open_one_with_its_rows(open_app: Any, folder: Path) -> None:
-    at = open_app(folder, "behaviour", b_run="vetted-1-tiny-s0")
+    at = open_app(folder, "behaviour", b_run="before-s0")
     assert "16 of 20 probes passed" in words(at) and "4 failed of 20" in words(at)
     table = at.dataframe[-1].value
     assert table["behaviour"].tolist() == ["refusal"] * 4 and set(table["failed"]) == {"keywords:existence"}
     at.toggle(key="failed_only").set_value(False).run()
     assert len(at.dataframe[-1].value) == 20
-    at = open_app(folder, "behaviour", b_run="vetted-1-tiny-s0", slice="rewrite", behaviour="json")
+    at = open_app(folder, "behaviour", b_run="before-s0", slice="rewrite", behaviour="json")
     assert "0 failed of 8" in words(at) and "Every probe of this cell was passed" in words(at)
-    at = open_app(folder, "behaviour", b_run="vetted-1-tiny-s0", probe="refusal-1")
+    at = open_app(folder, "behaviour", b_run="before-s0", probe="refusal-1")
     assert "Rows behind it" in words(at)
     assert at.dataframe[-1].value["row"].tolist()[0] == 21
     for nonsense in ({"probe": "no"}, {"slice": "x", "behaviour": "y"}, {"b_run": "none"}, {"b_by": "none"}):
@@ -144,7 +144,7 @@ def test_results_list_the_failed_probes_and_open_one_with_its_rows(open_app: Any
 def test_reject_edit_and_undo_a_row_behind_a_failure(open_app: Any, folder: Path) -> None:
     store = Store(folder)
     uid = store.rows()["uid"][21].as_py()
-    at = open_app(folder, "behaviour", b_run="vetted-1-tiny-s0", probe="refusal-1")
+    at = open_app(folder, "behaviour", b_run="before-s0", probe="refusal-1")
     at.button(key=f"reject-{uid}").click().run()
     decision = store.verdicts.decisions()[uid]
     assert (decision.verdict, decision.reason, decision.actor) == ("reject", "behind the failed probe refusal-1", "ann")
@@ -158,7 +158,7 @@ def test_reject_edit_and_undo_a_row_behind_a_failure(open_app: Any, folder: Path
 
 
 def test_a_pair_is_written_but_not_the_probe_itself(open_app: Any, folder: Path) -> None:
-    at = open_app(folder, "behaviour", b_run="vetted-1-tiny-s0", probe="refusal-1")
+    at = open_app(folder, "behaviour", b_run="before-s0", probe="refusal-1")
     n = Store(folder).rows().num_rows
     for prompt, said in (("Question number 21?", "Not written: this is a prompt of the battery"), ("", "Not written: "),
                          ("How would one ask about 2021?", "Written as ")):
@@ -170,7 +170,7 @@ def test_a_pair_is_written_but_not_the_probe_itself(open_app: Any, folder: Path)
 
 
 def test_run_against_run_says_what_flipped(open_app: Any, folder: Path) -> None:
-    at = open_app(folder, "behaviour", b_view="Run against run", b_a="vetted-1-tiny-s0", b_b="vetted-2-tiny-s0")
+    at = open_app(folder, "behaviour", b_view="Run against run", b_a="before-s0", b_b="after-s0")
     lines = at.dataframe[0].value.set_index("behaviour")
     assert lines.loc["refusal", ["won", "lost"]].tolist() == [1, 3] and lines.loc["json", "verdict"] == "= unchanged"
     assert lines.loc["overall", "verdict"] == "? cannot tell from chance" and "Nothing is worse beyond chance" in words(at)
@@ -178,20 +178,20 @@ def test_run_against_run_says_what_flipped(open_app: Any, folder: Path) -> None:
     at.get_by_key("flips").set_value("Won (1)").run()
     assert len(at.dataframe[1].value) == 1 and not at.exception
     assert "curation compare" in words(at)
-    at = open_app(folder, "behaviour", b_view="Run against run", b_a="vetted-1-tiny-s0", b_b="vetted-1-tiny-s0")
+    at = open_app(folder, "behaviour", b_view="Run against run", b_a="before-s0", b_b="before-s0")
     assert "none on both" in words(at)
 
 
 def test_the_comparison_s_table_has_the_numbers_of_compare(folder: Path) -> None:
-    result = compare.compare_arms([folder / "runs" / "vetted-1-tiny-s0"], [folder / "runs" / "vetted-2-tiny-s0"])
+    result = compare.compare_arms([folder / "runs" / "before-s0"], [folder / "runs" / "after-s0"])
     lines = behaviour.lines_of(result)
     assert lines["behaviour"].tolist() == ["refusal", "json", "overall"]
     assert lines.iloc[0]["B - A"] == "-17" and lines.iloc[0]["p"] == f"{result['behaviours']['refusal']['p_corrected']:.2g}"
 
 
 def test_blind_choice_shows_no_run_until_it_is_revealed(open_app: Any, folder: Path) -> None:
-    at = open_app(folder, "behaviour", b_view="Blind choice", b_one="vetted-1-tiny-s0", b_other="vetted-2-tiny-s0")
-    pairing = votes.pairing(folder / "runs" / "vetted-1-tiny-s0", folder / "runs" / "vetted-2-tiny-s0")
+    at = open_app(folder, "behaviour", b_view="Blind choice", b_one="before-s0", b_other="after-s0")
+    pairing = votes.pairing(folder / "runs" / "before-s0", folder / "runs" / "after-s0")
     assert len(pairing.pairs) == 5 and "15 probes with the same answer are left out" in words(at)
     assert at.button(key="reveal").disabled
     sitting = blind.sit(folder, pairing, "ann")
@@ -201,17 +201,17 @@ def test_blind_choice_shows_no_run_until_it_is_revealed(open_app: Any, folder: P
     assert {said[0]["left"], said[0]["right"]} == {first.a, first.b}
     sitting.take(folder, [{"seq": k, "probe": p.id, "vote": "left" if pairing.left_is_a("ann", p.id) else "right"}
                           for k, p in enumerate(sitting.pairs, 1)])
-    at = open_app(folder, "behaviour", b_view="Blind choice", b_one="vetted-1-tiny-s0", b_other="vetted-2-tiny-s0")
+    at = open_app(folder, "behaviour", b_view="Blind choice", b_one="before-s0", b_other="after-s0")
     at.button(key="reveal").click().run()
-    said_now = state.plain("Cannot tell from chance: vetted-2-tiny-s0 was chosen in 0 of 5 decided votes (95 %: 0 to 43 %)")
+    said_now = state.plain("Cannot tell from chance: before-s0 was chosen in 0 of 5 decided votes (95 %: 0 to 43 %)")
     assert said_now in words(at)
-    assert at.dataframe[0].value["vetted-1-tiny-s0"].tolist() == [5]
+    assert at.dataframe[0].value["after-s0"].tolist() == [5]
     with pytest.raises(CurationError, match="would not be blind"):
         votes.append(folder, pairing, "ann", "x", [{"seq": 1, "probe": first.id, "vote": "tie"}])
 
 
 def test_a_sitting_stores_what_the_browser_says_once_and_in_order(folder: Path) -> None:
-    pairing = votes.pairing(folder / "runs" / "vetted-1-tiny-s0", folder / "runs" / "vetted-2-tiny-s0")
+    pairing = votes.pairing(folder / "runs" / "before-s0", folder / "runs" / "after-s0")
     sitting = blind.sit(folder, pairing, "ann")
     ids = [p.id for p in sitting.pairs]
     log = [{"seq": 1, "probe": ids[0], "vote": "left"}, {"seq": 2, "probe": ids[1], "vote": "skip"},

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-import time
 from typing import Any
 
 import pytest
@@ -162,29 +159,3 @@ def test_keys_sleep_while_one_edits_and_the_edit_is_stored(page: Any, url: str, 
     page.locator(".cw-checked").get_by_text("gone: response.empty").wait_for()
     page.keyboard.press("j")
     page.get_by_text("2 of 13").wait_for()
-
-
-def test_one_click_trains_on_the_vetted_set_and_asks_the_battery(page: Any, url: str, store: Store) -> None:
-    """Set, mask, start, the run at its end with its curve, the battery's results; a reload in between finds the run again."""
-    pytest.importorskip("torch")
-    folder = store.path
-    done = subprocess.run([sys.executable, "-m", "curation.cli", "export", str(folder), "--override", "a test"], check=False)
-    assert done.returncode == 0
-    open_at(page, url, "/train")
-    page.get_by_role("button", name="What would be trained").click()
-    page.get_by_text("marks what is trained").wait_for(timeout=90_000)
-    assert page.locator("code", has_text="⟦").count() == 1
-    page.get_by_label("Epochs").fill("0.3")
-    page.get_by_label("Epochs").press("Enter")
-    settle(page)
-    assert page.locator("code", has_text="--epochs 0.3").count() >= 1
-    page.get_by_role("button", name="Train", exact=True).click()
-    run = folder / "runs" / "vetted-1-tiny-s0"
-    ends = time.monotonic() + 90
-    while not (run / "metrics.jsonl").exists():
-        assert time.monotonic() < ends, "the run has not begun"
-        time.sleep(0.2)
-    open_at(page, url, "/train")       # a browser that comes back
-    page.get_by_role("button", name="Ask the battery").wait_for(timeout=90_000)
-    assert '"state": "done"' in (run / "state.json").read_text()
-    page.locator("[data-testid=stVegaLiteChart]").wait_for()
