@@ -28,7 +28,8 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync")
 #: name of the picture -> place in the workbench
 PLACES = {"overview": "/", "browse": "/browse?severity={severity}&order=worst+flag+first&row={row}",
-          "review": "/review?queue={severity}s", "gate": "/gate"}
+          "review": "/review?queue={severity}s", "gate": "/gate",
+          "duplicates": "/duplicates", "map": "/map?map_colour=cluster&cluster=0"}
 
 
 def curation(*argv: str) -> None:
@@ -46,7 +47,8 @@ def make_set(folder: Path, pairs: Path, spec: Path | None) -> None:
             shutil.copy(spec.with_name(name), folder / name)
     else:
         curation("init", str(folder))
-    curation("check", str(folder))
+    curation("check", str(folder), "--set", "dup.near.floor=0.6")
+    curation("map", str(folder))
 
 
 @contextmanager
