@@ -153,7 +153,7 @@ def _vet(step: Steps, folder: Path) -> None:
 def _train(step: Steps, folder: Path, seeds: int, steps: int | None) -> dict[str, list[Path]]:
     step.say(f"Train a tiny model from scratch on each arm, {seeds} seeds an arm, two processes side by side")
     sets = {"raw": folder / "raw-set", "vetted": folder / "vetted" / "1"}
-    runs = {arm: [folder / "runs" / f"{arm}-s{s}" for s in range(seeds)] for arm in ARMS}
+    runs = {arm: [folder / "runs" / (f"{arm}-s{s}" if seeds > 1 else arm) for s in range(seeds)] for arm in ARMS}
     extra = ("--steps", str(steps)) if steps else ()
     numbers = ",".join(map(str, range(seeds)))
     step.side_by_side(
