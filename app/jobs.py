@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from curation.cli import PROGRESS
+
 TAIL = 16_384           # bytes of a log that a page reads
 
 
@@ -35,6 +37,19 @@ class Job:
     @property
     def verb(self) -> str:
         return self.argv[0]
+
+    @property
+    def since(self) -> str:
+        """When it was started, to the minute."""
+        return f"{self.started[:10]} {self.started[11:16]} UTC"
+
+    def progress(self) -> tuple[str, int, int]:
+        """Return (what it works on, how much of it is done, of how much) as the verb last said; ("", 0, 0) before it did."""
+        path = self.path / "progress"
+        if not path.exists():
+            return "", 0, 0
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return str(said["name"]), int(said["done"]), int(said["total"])
 
     def tail(self) -> str:
         """Return the end of the log: the last line of each progress bar, no control characters."""
@@ -144,7 +159,7 @@ def supervise(path: Path) -> int:
         signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
         (path / "pid").write_text(str(os.getpid()))
         process = subprocess.Popen([sys.executable, "-m", "curation.cli", *argv], stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=subprocess.STDOUT)
+                                   stdout=log, stderr=subprocess.STDOUT, env={**os.environ, PROGRESS: str(path / "progress")})
         code = process.wait()
         state = "stopped" if stopped else "done" if code == 0 else "failed"
         part = path / ".state.part"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -22,6 +24,8 @@ from .errors import CurationError
 log = logging.getLogger(__name__)
 
 
+#: Environment variable that names the file in which a verb without a terminal says how far it is.
+PROGRESS = "CURATION_PROGRESS"
 #: Verbs in files of their own beside this one, loaded when asked for: {verb: module}.
 ELSEWHERE = {
     "calibrate": "cli_calibrate",
@@ -145,9 +149,10 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str]) -> str:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a progress function: a bar with rate and time left on a tty, silent elsewhere."""
+    """Yield a progress function: a bar with rate and time left on a tty, a small file for the workbench, else silent."""
     if not sys.stderr.isatty():
-        yield lambda name, done, total: None
+        told = os.environ.get(PROGRESS)
+        yield _told(Path(told)) if told else lambda name, done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -173,6 +178,21 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
     with bar:
         yield step
+
+
+def _told(path: Path) -> Callable[[str, int, int], None]:
+    """Return a progress function that keeps {"name", "done", "total"} in a file, written at most twice a second."""
+    last = 0.0
+
+    def step(name: str, done: int, total: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= 0.5:
+            last = now
+            part = path.with_name(f".{path.name}.part")
+            part.write_text(json.dumps({"name": name, "done": done, "total": total}), encoding="utf-8")
+            part.replace(path)
+
+    return step
 
 
 def _actor(given: str | None) -> str:

@@ -139,7 +139,8 @@ def _not_checked(folder: Path, n: int, about: dict[str, Any], has_spec: bool) ->
                     "read and change; without one the checks run with their defaults.")
         progress.offer(folder, ["init", str(folder)], "Write spec.yaml", key="init")
     st.markdown("**Run the checks.** They flag rows and delete nothing. You can leave this page; the work goes on.")
-    progress.offer(folder, ["check", str(folder)], "Run the checks", key="check")
+    writing = (job := jobs.newest(folder, "init")) is not None and job.state == "running"
+    progress.offer(folder, ["check", str(folder)], "Run the checks", key="check", main=has_spec, wait=writing)
     st.caption("Meanwhile the rows can be read on the Browse page.")
 
 
@@ -180,7 +181,7 @@ def next_step(folder: Path, result: GateResult, effective: Effective, spec: Spec
         return (f"{result.open_flags[worst]:,} rows wait for a person because of {worst}. Read them on the Review page, "
                 "or list them:", ["review", str(folder), "--queue", "errors"])
     return ("No flag is open; what is missing are rows. The gaps are under Coverage.",
-            ["import", "MORE.jsonl", "--to", str(folder)])
+            ["import", "MORE.jsonl", "--to", str(folder), "--append"])
 
 
 def _next(folder: Path, result: GateResult, effective: Effective, spec: Spec) -> None:
