@@ -13,7 +13,7 @@ from typing import Any
 from curation.errors import CurationError
 from curation.store import write_json
 
-NAME = re.compile(r"\w[\w ().,+-]{0,58}\w|\w")
+NAME = re.compile(r"\w[\w ().,+-]{0,59}")
 
 
 @dataclass(frozen=True)
