@@ -8,7 +8,7 @@ import os
 import numpy as np
 import streamlit as st
 from curation.app import state
-from curation.app.views import behaviour, browse, duplicates, gate, history, overview, refusals, review, train
+from curation.app.views import behaviour, browse, coverage, duplicates, gate, history, overview, refusals, review, train
 from curation.app.views import map as map_page
 from PIL import Image
 
@@ -47,7 +47,7 @@ def main() -> None:
     pages = [
         overview.as_page(), browse.as_page(), review.as_page(),
         duplicates.as_page(), map_page.as_page(),
-        refusals.as_page(),
+        refusals.as_page(), coverage.as_page(),
         gate.as_page(), train.as_page(), behaviour.as_page(), history.as_page()]
     chosen = st.navigation(pages, position="top")
     try:

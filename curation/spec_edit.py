@@ -275,10 +275,10 @@ def _line_end(text: str, at: int) -> int:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines in double quotes, so that they stay on one."""
+    """Writes texts of several lines (of any line end) in double quotes, so that they stay on one."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if "\n" in data else None)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if len(data.splitlines()) > 1 or data != data.strip() else None)
 
 
 _Dumper.add_representer(str, _Dumper.represent_str)

@@ -113,7 +113,7 @@ VALUES = st.one_of(st.integers(), st.booleans(), st.none(), st.text(), st.lists(
                    st.dictionaries(st.text(min_size=1), st.integers(), max_size=3))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=3))
 def test_whatever_is_set_is_read_back_and_no_comment_is_lost(changes: list) -> None:
     text = SAMPLE
