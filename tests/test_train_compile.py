@@ -244,6 +244,27 @@ def test_packs_hold_every_row_once_and_fit(lengths: list[int], capacity: int) ->
     assert sum(sum(lengths[i] for i in pack) <= capacity // 2 for pack in packs) <= 1
 
 
+@pytest.mark.parametrize(
+    ("n", "typical", "spread", "capacity"),
+    [(300, 130, 0.8, 4096), (200, 20, 0.5, 512), (1500, 60, 0.7, 2048), (1000, 200, 0.8, 16384)],
+)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_small_sets_fill_their_packs_too(n: int, typical: int, spread: float, capacity: int, seed: int) -> None:
+    lengths = np.clip(np.random.default_rng(seed).lognormal(np.log(typical), spread, n), 8, capacity // 2).astype(int)
+    chosen = compiler.even(lengths, capacity)
+    assert compiler.fill(lengths, chosen) >= 0.995
+    assert len(compiler.best_fit(lengths, chosen)) in (len(compiler.best_fit(lengths, capacity)) - k for k in (0, 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60), capacity=st.integers(50, 120))
+def test_an_even_capacity_is_never_worse_and_never_crops(lengths: list[int], capacity: int) -> None:
+    chosen = compiler.even(lengths, capacity)
+    assert max(lengths) <= chosen <= 1.1 * capacity
+    assert compiler.fill(lengths, chosen) >= compiler.fill(lengths, capacity)
+    assert sorted(i for pack in compiler.best_fit(lengths, chosen) for i in pack) == list(range(len(lengths)))
+
+
 def test_best_fit_takes_the_tightest_room() -> None:
     assert compiler.best_fit([6, 7, 3, 4], 10) == [[1, 2], [0, 3]]
 
