@@ -74,6 +74,7 @@ function build(root) {
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   const root = parentElement.querySelector(".cm-map");
   const s = (parentElement.cm ??= build(root));
+  if (!root.contains(s.frame)) root.replaceChildren(s.tools, s.frame, s.legend);
   const same = s.key === data.key;
   if (s.given !== data.lasso) {         // the server has it otherwise than the browser: a reload, or it was taken away
     s.given = data.lasso;
@@ -237,7 +238,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
     if (s.panning) return;
     if (still) {
       const [a, b] = toMap(x, y);
-      setTriggerValue("spot", [a, b, 12 / size() * (s.view[2] - s.view[0])]);
+      setTriggerValue("spot", [a, b, 18 / size() * (s.view[2] - s.view[0])]);
     } else if (s.path.length > 2) {
       s.lasso = s.path;
       s.sent = encode(s.path, data.whole);

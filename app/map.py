@@ -1,4 +1,8 @@
-"""The map for its page: places of rows, the picture of a view, the rows inside a lasso, clusters with names, the component."""
+"""The map for its page: places of rows, the picture of a view, the rows inside a lasso, clusters with names, the component.
+
+What a lasso costs is `inside(places, corners_of(code, places.whole))`; `places_of` is kept between clicks, as are `drawn` (the
+picture of a view) and `islands` (the clusters).
+"""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ export default function ({ data, parentElement, setStateValue }) {
   s.log = s.log.filter(e => e.seq > acked);             // what the server has stored is forgotten here
   const keys = KEYS[data.kind] ?? KEYS.copies;
   const send = () => setStateValue("desk", { client: s.client, log: s.log.slice(), pos: s.pos, queue: s.queue });
-  const here = () => s.batch[s.pos - s.start];
+  const here = () => s.pos < s.total ? s.batch[s.pos - s.start] : undefined;
   const out = row => row.rejected || s.gone.has(row.id);
 
   function pair() {       // the row that leads and the one it is compared with
@@ -156,7 +156,10 @@ export default function ({ data, parentElement, setStateValue }) {
     s.told.push(before);
     s.look = null;
     s.log.push({ seq: ++s.seq, queue: s.queue, group: g.group, did, left: left.id, right: right.id, ...more });
-    if (did === "skip") s.total += 1;
+    if (did === "skip") {         // to the end of the queue; when the window reaches there, it is seen at once
+      if (s.start + s.batch.length === s.total) s.batch = [...s.batch, g];
+      s.total += 1;
+    }
     const rest = g.rows.filter(r => !out(r) && !s.seen[g.group].includes(r.id)).length;
     if (["only", "all", "skip"].includes(did) || !rest) s.pos += 1;
     if (did === "skip") delete s.seen[g.group];

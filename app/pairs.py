@@ -64,12 +64,16 @@ def links_of(index: state.Index, kind: str, options: Mapping[str, Mapping[str, A
     strong = score[~info & ~exact]
     cut = float(ran.get("threshold") or (strong.min() if len(strong) else 0.8))
     low = float(ran.get("floor") or cut)
-    size = pc.fill_null(pc.list_value_length(flags["related"]), 0).to_numpy()
-    two = pc.list_flatten(flags["related"]).to_numpy().astype(np.int64)
+    related = flags["related"]
+    if kind == "copies":        # the row it resembles most and the first of its group: with them every row is joined
+        related = pc.list_slice(related, 0, 2)
+    size = pc.fill_null(pc.list_value_length(related), 0).to_numpy()
+    two = pc.list_flatten(related).to_numpy().astype(np.int64)
     of = np.repeat(np.arange(len(size)), size)
     first = np.zeros(len(two), bool)
     first[(np.cumsum(size) - size)[size > 0]] = True
     value = np.where(first | exact[of] | (kind == "conflicts"), score[of], np.minimum(score[of], np.float32(cut)))
+    value = np.where(info[of], np.minimum(value, np.float32(cut - 10 * NEAR)), value)      # below, whatever rounding says
     keep = first | ~info[of]
     one = flags["row"].to_numpy().astype(np.int64)[of]
     return Links(one[keep], two[keep], value[keep], index.n, min(low, cut), cut)

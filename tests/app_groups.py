@@ -28,7 +28,7 @@ TEXTS: dict[int, tuple[str, str]] = {
 #: (check, severity, score, row, related)
 FLAGGED: list[tuple[str, str, float, int, list[int]]] = [
     ("dup.near", "warning", 0.9, 1, [0]), ("dup.near", "warning", 0.85, 3, [2, 4]), ("dup.near", "warning", 0.95, 4, [2, 3]),
-    ("dup.exact", "error", 1.0, 6, [5]), ("dup.near", "info", 0.7, 11, [10]),
+    ("dup.exact", "error", 1.0, 6, [5]), ("dup.near", "info", 0.7, 11, [10]), ("dup.near", "info", 0.8, 13, [12]),
     ("dup.conflict", "error", 1.0, 7, [8, 9]), ("dup.conflict", "error", 1.0, 8, [7]), ("dup.conflict", "error", 1.0, 9, [7]),
     ("response.empty", "error", 1.0, 0, []),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -207,9 +206,9 @@ def _decide_on(key: state.Key, index: state.Index, rows: np.ndarray, words: str)
         if st.button("Browse", key="map_browse", icon=":material/table_rows:", disabled=none,
                      help="Filter, search and read these rows"):
             st.switch_page(browse.as_page(), query_params={"among": state.keep(key, some, what)})
-        st.button("Accept", key="map_accept", icon=":material/check:", disabled=none, on_click=_decide,
+        st.button("Accept", key="map_accept", icon=":material/check:", disabled=none, shortcut="Shift+A", on_click=_decide,
                   args=(key, index, some, "accept", what), help=f"Accept these {len(some):,} rows: one action, one undo")
-        st.button("Reject", key="map_reject", icon=":material/close:", disabled=none, on_click=_decide,
+        st.button("Reject", key="map_reject", icon=":material/close:", disabled=none, shortcut="Shift+X", on_click=_decide,
                   args=(key, index, some, "reject", what), help=f"Reject these {len(some):,} rows: one action, one undo")
         _undo_button(key)
         st.button("Clear", key="map_clear", icon=":material/backspace:", on_click=_forget, help="Take the selection away")
@@ -237,9 +236,16 @@ def _decide(key: state.Key, index: state.Index, rows: np.ndarray, verdict: str, 
 def _undo_button(key: state.Key) -> None:
     desk = state.desk()
     last = desk.done[-1][1] if desk.done else ""
-    st.button("Undo", key="map_undo", disabled=not last, icon=":material/undo:",
-              on_click=lambda: desk.undo(Store(key.folder)) and None,
+    st.button("Undo", key="map_undo", disabled=not last, icon=":material/undo:", shortcut="Z", on_click=_undo, args=(key,),
               help=f"Takes back: {last}" if last else "Nothing was decided in this browser session")
+
+
+def _undo(key: state.Key) -> None:
+    state.desk().undo(Store(key.folder))
+
+
+def _close() -> None:
+    st.query_params.pop("row", None)
 
 
 def _opened(key: state.Key, index: state.Index) -> None:
@@ -256,7 +262,7 @@ def _opened(key: state.Key, index: state.Index) -> None:
     if not given.isdigit() or int(given) >= index.n:
         return
     with st.container(border=True, key="map_row"):
-        st.button("Close", key="map_close", icon=":material/close:", on_click=lambda: st.query_params.pop("row", None) and None)
+        st.button("Close", key="map_close", icon=":material/close:", on_click=_close)
         seen = card.view(index, state.verdicts_of(key), int(given), state.spec_at(key.folder, key.spec), whole=1500)
         card.show(seen, key=f"map-row-{seen['id']}")
 
@@ -268,11 +274,11 @@ def _around(key: state.Key, index: state.Index, islands: maps.Islands) -> None:
     spec = state.spec_at(key.folder, key.spec)
     gaps = gaps_of(index, state.verdicts_of(key), spec)
     thin = np.flatnonzero(islands.thin).tolist()
-    labels = {"clusters": f"Clusters ({len(islands):,})", "gaps": f"Gaps ({len(gaps) + len(thin):,})"}
-    part = st.segmented_control("Part", list(labels), default="clusters", required=True, format_func=labels.__getitem__,
-                                key="map_part", bind="query-params", label_visibility="collapsed")
-    if part == "clusters":
-        st.caption("Rows of each, red: with an error or a warning. A click selects them.")
+    part = st.segmented_control("Part", ["Clusters", "Gaps"], default="Clusters", required=True, key="map_part",
+                                bind="query-params", label_visibility="collapsed")
+    if part == "Clusters":
+        st.caption(f"{len(islands):,} crowds of rows, named by words they ask with more than the rest does. ✖ is the share with "
+                   "an error or a warning. A click selects the rows.")
         chosen = bars.show([("", [_cluster(islands, k) for k in range(len(islands))])], key="map_clusters")
     else:
         st.caption("Families with fewer rows than the spec wants, and clusters that are thin: less than a quarter of the rows of "
@@ -289,7 +295,7 @@ def _around(key: state.Key, index: state.Index, islands: maps.Islands) -> None:
         st.rerun(scope="fragment")
 
 
-def _cluster(islands: maps.Islands, k: int) -> Mapping[str, Any]:
+def _cluster(islands: maps.Islands, k: int) -> dict[str, Any]:
     size, flagged = int(islands.size[k]), int(islands.flagged[k])
     parts = [(flagged, "error"), (size - flagged, "plain")]
     return bars.line(islands.names[k], parts, f"{size:,}  ✖ {flagged / max(1, size):.0%}",

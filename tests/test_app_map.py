@@ -1,0 +1,130 @@
+"""The page Map in a real Chromium: a lasso by mouse, its verdicts and its way to Browse, pointing, clusters, a reload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from curation.store import Store
+
+pytest.importorskip("playwright.sync_api")
+
+from .app_groups import CROWD, N, make_groups
+from .browsing import browser, open_at, page, settle, uids, until, url
+
+__all__ = ["browser", "page", "url"]     # fixtures
+
+pytestmark = pytest.mark.ui
+LOWER_LEFT = [(0.03, 0.5), (0.48, 0.5), (0.48, 0.97), (0.03, 0.97)]       # shares of the map, from the left and the top
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_groups(tmp_path_factory.mktemp("map") / "s")
+
+
+def begin(page: Any, url: str, store: Store, query: str = "") -> None:
+    for action in store.verdicts.history():
+        if not action["undone"] and action["undoes"] is None:
+            store.verdicts.undo(action["id"], actor="test")
+    open_at(page, url, f"/map?{query}")
+    page.locator(".cm-canvas").wait_for()
+    page.wait_for_function("""() => { const c = document.querySelector('.cm-canvas');
+        return c.width > 0 && c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v) }""")
+    settle(page)
+
+
+def draw(page: Any, corners: list[tuple[float, float]]) -> None:
+    box = page.locator(".cm-canvas").bounding_box()
+    at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for x, y in [*at[1:], at[0]]:
+        page.mouse.move(x, y, steps=8)
+    page.mouse.up()
+
+
+def test_a_lasso_selects_rejects_and_is_undone(page: Any, url: str, store: Store) -> None:
+    begin(page, url, store)
+    draw(page, LOWER_LEFT)
+    page.get_by_text(f"{CROWD} rows in lasso on the map").wait_for()
+    before = len(store.verdicts.history())
+    page.locator(".st-key-map_reject button").first.click()
+    until(lambda: len(store.verdicts.decisions()) == CROWD)
+    assert set(store.verdicts.decisions()) == set(uids(store, *range(CROWD)))
+    assert len(store.verdicts.history()) == before + 1 and store.verdicts.history()[0]["rows"] == CROWD
+    page.get_by_text(f"{CROWD} rejected").wait_for()
+    page.locator(".st-key-map_undo button").first.click()
+    until(lambda: store.verdicts.decisions() == {})
+
+
+def test_a_lasso_goes_to_browse_and_outlives_a_reload(page: Any, url: str, store: Store) -> None:
+    begin(page, url, store)
+    draw(page, LOWER_LEFT)
+    page.get_by_text(f"{CROWD} rows in lasso on the map").wait_for()
+    settle(page)
+    assert "lasso=" in page.url
+    page.reload()
+    page.get_by_text(f"{CROWD} rows in lasso on the map").wait_for()
+    page.locator(".cm-canvas").wait_for()
+    settle(page)
+    page.locator(".st-key-map_browse button").first.click()
+    page.get_by_text(f"Among {CROWD} rows").wait_for()
+    page.get_by_text(f"{CROWD} in this filter").wait_for()
+
+
+def test_escape_takes_the_lasso_away(page: Any, url: str, store: Store) -> None:
+    begin(page, url, store)
+    draw(page, LOWER_LEFT)
+    page.get_by_text(f"{CROWD} rows in lasso on the map").wait_for()
+    settle(page)
+    page.locator(".cm-canvas").focus()
+    page.keyboard.press("Escape")
+    page.get_by_text("Draw around rows to select them.").wait_for()
+    settle(page)
+    assert "lasso=" not in page.url
+
+
+def test_pointing_shows_a_row_as_text_and_a_click_opens_it(page: Any, url: str, store: Store) -> None:
+    begin(page, url, store)
+    box = page.locator(".cm-canvas").bounding_box()
+    tip, at = page.locator(".cm-tip"), (0.0, 0.0)
+    for k in range(40):     # over the lower left crowd
+        at = (box["x"] + (0.08 + 0.01 * k) * box["width"], box["y"] + 0.75 * box["height"])
+        page.mouse.move(*at)
+        if tip.is_visible():
+            break
+    assert tip.inner_text().startswith("row ") and "qa" in tip.inner_text()
+    page.mouse.click(*at)
+    page.locator(".cw-card .cw-turn").first.wait_for()
+    settle(page)
+    assert "row=" in page.url
+    assert page.evaluate("window.pwned") is None
+
+
+def test_zoom_asks_for_a_new_picture_and_the_lasso_means_the_same(page: Any, url: str, store: Store) -> None:
+    begin(page, url, store)
+    for _ in range(2):
+        page.get_by_role("button", name="In +").click()
+    page.wait_for_timeout(600)
+    settle(page)
+    draw(page, [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98)])
+    page.get_by_text("rows in lasso on the map").wait_for()
+    settle(page)
+    inner = int(page.get_by_text("rows in lasso on the map").inner_text().split()[0])
+    page.get_by_role("button", name="Whole map").click()
+    page.wait_for_timeout(600)
+    settle(page)
+    assert int(page.get_by_text("rows in lasso on the map").inner_text().split()[0]) == inner < N
+    draw(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
+    page.get_by_text(f"{N} rows in lasso on the map").wait_for()
+
+
+def test_a_cluster_is_selected_from_the_list(page: Any, url: str, store: Store) -> None:
+    begin(page, url, store)
+    page.locator(".st-key-map_clusters button.cb-line", has_text="engines").click()
+    page.get_by_text(f"{N - CROWD} rows in cluster").wait_for()
+    page.get_by_text("Gaps", exact=True).click()
+    page.get_by_text("Families with fewer rows than the spec wants").wait_for()
+    page.locator(".cb-line", has_text="rewrite").first.wait_for()
