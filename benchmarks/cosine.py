@@ -25,6 +25,7 @@ def main() -> None:
     ap.add_argument("--dim", type=int, default=384)
     ap.add_argument("--threshold", type=float, default=0.85)
     ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--sift", type=int, help="dimensions looked at first (default: the library's; 256: all of them)")
     ap.add_argument("--out", type=Path)
     a = ap.parse_args()
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(a.threads)
@@ -32,6 +33,7 @@ def main() -> None:
 
     from curation import cosine
 
+    cosine.SIFT = a.sift or cosine.SIFT
     rng = np.random.default_rng(0)
     topics = rng.normal(size=(2000, a.dim)).astype(np.float32) + 0.5 * rng.normal(size=a.dim).astype(np.float32)
     vectors = np.empty((a.rows, a.dim), np.float32)
