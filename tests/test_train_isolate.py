@@ -216,6 +216,30 @@ def test_blocks_that_cannot_be_compiled_are_trained_as_they_are(
     assert card["state"] == "done" and card["compiled"] is False and len(runs.read_metrics(run_dir)) == 4
 
 
+def test_a_pack_shrinks_before_everything_is_computed_twice(
+    set_dir: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = bases.prepare(Recipe(set=str(set_dir), base=str(base)))
+
+    def planned(free: float, **shape: Any) -> tuple[int, bool]:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, 80e9))
+        recipe = Recipe(set=str(set_dir), base=str(base), batch=5000, lora=shape["trainable"] < shape["parameters"])
+        chosen = setting.resolve(recipe, prepared, **shape)
+        return chosen["capacity"][0], chosen["gradient_checkpointing"][0]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(setting.compiler, "even", lambda lengths, capacity: capacity)
+    small: dict[str, Any] = {"parameters": 5 * 10**8, "trainable": 5 * 10**8, "hidden": 896, "layers": 24, "inner": 4864}
+    whole: dict[str, Any] = {"parameters": 154 * 10**7, "trainable": 154 * 10**7, "hidden": 1536, "layers": 28, "inner": 8960}
+    adapter: dict[str, Any] = {"parameters": 8 * 10**9, "trainable": 4 * 10**7, "hidden": 4096, "layers": 32, "inner": 14336}
+    assert planned(79e9, **small) == (16384, False)
+    assert planned(79e9, **whole) == (8192, False)
+    assert planned(79e9, **adapter) == (4096, False)
+    assert planned(40e9, **adapter) == (4096, True)
+
+
 def test_blocks_are_compiled_where_the_run_is_long_enough(set_dir: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = bases.prepare(Recipe(set=str(set_dir), base=str(base)))
 

@@ -85,9 +85,12 @@ def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
 # ---- what the model sees
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["", "compiled"])
 def test_a_tiled_head_gives_the_losses_and_gradients_of_the_whole_one(
-    prepared: bases.Prepared, base: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: bases.Prepared, base: Path, monkeypatch: pytest.MonkeyPatch, fused: bool
 ) -> None:
+    monkeypatch.setitem(lossy._passes, "tile", lossy._tile)  # put back behind the test
+    lossy.fuse(fused, **({"backend": "aot_eager"} if fused else {}))
     batch = plans.lay(prepared.train, np.array([3, 5, 9]))
     seen = []
     for tile in (1 << 26, 5 * len(prepared.tokenizer)):  # whole; five positions a tile

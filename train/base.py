@@ -151,5 +151,6 @@ def size_of(model: Any) -> dict[str, int]:
         "parameters": sum(_numbers(p) for p in model.parameters()),
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "hidden": int(config.hidden_size),
+        "inner": int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
         "layers": int(config.num_hidden_layers),
     }

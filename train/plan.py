@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ import torch
 from . import compile as compiler
 from . import tiny
 from .compile import IGNORE, Tokens
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 
 class Plan(torch.utils.data.Dataset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from . import compile as compiler
 from . import samples
 from .base import Prepared, load_model, size_of
 from .isolate import ampere
+from .loss import GPU_TILE
 from .runs import TINY, Recipe
 
 Settings = dict[str, tuple[Any, str]]  # name -> (value, reason)
@@ -26,9 +27,13 @@ Settings = dict[str, tuple[Any, str]]  # name -> (value, reason)
 COMPILE_MINUTES = 15
 #: Most tokens of a pack: enough to fill the device, few enough for its caches.
 GPU_PACK, CPU_PACK = 16384, 2048
+#: Fewest tokens of a pack that a GPU is given before gradient checkpointing is the cheaper way.
+LEAST_PACK = 4096
 
 
-def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: int, hidden: int, layers: int) -> Settings:
+def resolve(
+    recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: int, hidden: int, layers: int, inner: int | None = None
+) -> Settings:
     """Return every setting with its reason, from the recipe, the data, the model and the memory."""
     small = recipe.base == TINY
     lengths = prepared.train.lengths
@@ -42,6 +47,10 @@ def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: i
         "threads": (recipe.threads, "CPU threads; two on a busy two-core machine ran 15 times slower than one"),
         "save_every": (recipe.save_every or 100, _why(recipe.save_every, "at most this many steps are lost")),
     }
+    need = Need(
+        parameters=parameters, trainable=trainable, hidden=hidden, layers=layers, inner=inner or 4 * hidden,
+        mean=float(lengths.mean()), quantised=recipe.qlora, shards=recipe.devices if recipe.shard else 1,
+    )  # fmt: skip
     if small:
         s["device"] = ("cpu", "one million parameters: quick there, and the same bits each time")
         s["layout"] = ("rows", "mixed at random: batches of like length held one family each and learned worse")
@@ -50,14 +59,18 @@ def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: i
     else:
         cuda = torch.cuda.is_available()
         s["device"] = ("cuda", "a GPU is there") if cuda else ("cpu", "no GPU is there")
+        s["precision"] = _precision(cuda)
         longest, mean = int(lengths.max()), float(lengths.mean())
-        capacity = compiler.even(lengths, max(longest, min(GPU_PACK if cuda else CPU_PACK, round(s["batch"][0] * mean))))
+        most = max(longest, min(GPU_PACK if cuda else CPU_PACK, round(s["batch"][0] * mean)))
+        while cuda and most // 2 >= max(longest, LEAST_PACK) and not need.fits(s, most):
+            most //= 2  # a smaller pack costs less than to compute everything twice
+        capacity = compiler.even(lengths, most)
         s["layout"] = ("packs", f"best fit, rows kept apart, {compiler.fill(lengths, capacity):.2%} full; no token is padding")
         s["capacity"] = (capacity, f"tokens a pack; the longest row has {longest}, the mean is {mean:.0f}")
         s["accumulation"] = (max(1, round(s["batch"][0] * mean / capacity)), "packs a step, to reach the batch")
         s["copy_practice"] = (False, "a pretrained base can copy")
     cuda = s["device"][0] == "cuda"
-    s["precision"] = _precision(cuda)
+    s.setdefault("precision", _precision(cuda))
     s["steps"] = _steps(recipe, s, len(prepared.train), lengths)
     s["warmup"] = (20, "steps") if small else (max(1, round(0.03 * s["steps"][0])), "3 % of the steps")
     s["schedule"] = (
@@ -70,16 +83,7 @@ def resolve(recipe: Recipe, prepared: Prepared, *, parameters: int, trainable: i
     s["flops_per_token"] = (_flops(parameters, trainable, layers, hidden, lengths), "forward and backward, attention counted")
     s["peak_flops"] = _peak(cuda)
     s["compile"] = _compiled(recipe, s) if cuda else (False, "pays on CUDA only")
-    s["memory_gb"], s["gradient_checkpointing"] = _memory(
-        s,
-        parameters=parameters,
-        trainable=trainable,
-        per_token=layers * hidden,
-        layers=layers,
-        mean=float(lengths.mean()),
-        quantised=recipe.qlora,
-        shards=recipe.devices if recipe.shard else 1,
-    )
+    s["memory_gb"], s["gradient_checkpointing"] = _memory(s, need)
     return s
 
 
@@ -184,25 +188,61 @@ def _flops(parameters: int, trainable: int, layers: int, hidden: int, lengths: n
     return 4.0 * parameters + 2.0 * trainable + 12.0 * layers * hidden * seen
 
 
-def _memory(
-    s: Settings, *, parameters: int, trainable: int, per_token: int, layers: int, mean: float, quantised: bool, shards: int
-) -> tuple[tuple[float, str], tuple[bool, str]]:
+@dataclass(frozen=True)
+class Need:
+    """What a model needs of the memory, by its shape.
+
+    `inner`: width of the feed-forward part; `mean`: tokens a row; `shards`: devices that share weights and optimizer.
+    """
+
+    parameters: int
+    trainable: int
+    hidden: int
+    layers: int
+    inner: int
+    mean: float
+    quantised: bool
+    shards: int
+
+    def weights(self, s: Settings) -> float:
+        """Return bytes of weights, gradients and the optimizer: a trained weight in fp32 with two moments takes 16."""
+        frozen = (self.parameters - self.trainable) * (0.6 if self.quantised else 2 if s["precision"][0] == "bf16" else 4)
+        return (frozen + self.trainable * 16) / self.shards
+
+    def layer(self, s: Settings, tokens: int) -> float:
+        """Return bytes that a layer keeps for its way back.
+
+        Counted on a Qwen2 of four shapes from what autograd saves: 31 to 34 a token and hidden unit (24 to 27 under LoRA),
+        and four numbers a token and inner unit; the residual stream stays fp32 under autocast.
+        """
+        return tokens * (34 * self.hidden + (8 if s["precision"][0] == "bf16" else 16) * self.inner)
+
+    def whole(self, s: Settings, tokens: int) -> float:
+        """Return bytes of a step that keeps everything; the head's tile takes ten a number."""
+        return self.weights(s) + self.layers * self.layer(s, tokens) + 10 * GPU_TILE * (s["device"][0] == "cuda")
+
+    def thrifty(self, s: Settings, tokens: int) -> float:
+        """Return bytes of a step that keeps the input of each layer and computes the rest twice."""
+        kept = self.layers * tokens * 4 * self.hidden
+        return self.weights(s) + kept + self.layer(s, tokens) + 10 * GPU_TILE * (s["device"][0] == "cuda")
+
+    def fits(self, s: Settings, tokens: int) -> bool:
+        """Return whether a step that keeps everything takes at most nine tenths of what is free."""
+        return self.whole(s, tokens) <= 0.9 * _available(s["device"][0])
+
+
+def _memory(s: Settings, need: Need) -> tuple[tuple[float, str], tuple[bool, str]]:
     """Return memory_gb and gradient_checkpointing; raise a CurationError when even that does not fit."""
-    bf16 = s["precision"][0] == "bf16"
-    available = _available(s["device"][0]) / 1e9
-    frozen = (parameters - trainable) * (0.6 if quantised else 2 if bf16 else 4)
-    weights = (frozen + trainable * 16) / 1e9 / shards  # fp32 weight, gradient and two moments
-    tokens = s["capacity"][0] or round(s["batch"][0] * (mean + 42))  # with copy practice
-    # 34 bytes a token, layer and hidden unit in half precision (Korthikanti et al. 2022, attention by tiles)
-    activations = tokens * per_token * (34 if bf16 else 68) / 1e9
-    whole, thrifty = weights + activations, weights + 2 * activations / layers
-    free = f"{available:.1f} GB are free"
+    available = _available(s["device"][0])
+    tokens = s["capacity"][0] or round(s["batch"][0] * (need.mean + 42))  # with copy practice
+    whole, thrifty = need.whole(s, tokens), need.thrifty(s, tokens)
+    free = f"{available / 1e9:.1f} GB are free"
     if whole <= 0.9 * available:
-        return (round(whole, 2), f"estimate; {free}"), (False, "not needed: it would cost a fifth of the speed")
+        return (round(whole / 1e9, 2), f"estimate; {free}"), (False, "not needed: it would cost a fifth of the speed")
     if thrifty <= 0.9 * available:
-        return (round(thrifty, 2), f"estimate; {free}"), (True, f"without it {whole:.1f} GB")
+        return (round(thrifty / 1e9, 2), f"estimate; {free}"), (True, f"without it {whole / 1e9:.1f} GB")
     raise CurationError(
-        f"training {parameters / 1e9:.2f} G parameters needs about {thrifty:.1f} GB, {free}",
+        f"training {need.parameters / 1e9:.2f} G parameters needs about {thrifty / 1e9:.1f} GB, {free}",
         "use --lora, a smaller --base, a smaller --batch or a shorter --max-length",
     )
 

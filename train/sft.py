@@ -42,7 +42,7 @@ from . import plots, samples, sensor, tiny, world
 from .base import Prepared, families_of, load_model, merged, prepare, size_of
 from .compile import IGNORE
 from .isolate import isolate, unisolate
-from .loss import held_out, losses_of, token_losses
+from .loss import fuse, held_out, losses_of, token_losses
 from .meter import Meter
 from .plan import Plan
 from .runs import TINY, Recipe
@@ -431,6 +431,7 @@ def _train_run(
         watch.resume(last)
     _write_state(run_dir, "running", step=step, steps=plan.steps)
     isolate(model)
+    fuse(settings["compile"][0] and blocks)
     if settings["compile"][0] and blocks:
         compile_blocks(model)
     with watch.listening():
