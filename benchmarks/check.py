@@ -1,12 +1,16 @@
 """How long `curation check` takes on a real file: each check alone, all together, one process and two, cached.
 
     python benchmarks/check.py FILE [--out benchmarks/results/check.json]
+    python benchmarks/check.py FILE --rows 1000000 [--out benchmarks/results/check-1000000.json]
 
 FILE is any file that `curation import` reads. Times are wall seconds of one run each unless --runs is given (then medians);
-CPU seconds are of this process and its children.
+CPU seconds are of this process and its children. With --rows the verb runs once on that many rows made of FILE (JSON lines;
+see corpus.py), and the memory of all its processes is read twice a second: "peak_pss_mb" counts a page that several
+processes share once, "peak_rss_mb" once for each.
 """
 
 import argparse
+import contextlib
 import json
 import platform
 import resource
@@ -17,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 from curation import engine, formats
 from curation.store import Store
@@ -74,12 +80,61 @@ def cli(file: Path, *extra: str) -> dict:
     }
 
 
+def memory(process: psutil.Process) -> tuple[int, int]:
+    """Return (PSS, RSS) in bytes of a process and all its children."""
+    pss = rss = 0
+    for each in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
+            now = each.memory_full_info()
+            pss, rss = pss + now.pss, rss + now.rss
+    return pss, rss
+
+
+def large(source: Path, rows: int, workers: int) -> dict:
+    """Time the verb on `rows` rows made of `source` and watch its memory."""
+    with tempfile.TemporaryDirectory() as temp:
+        data, out = Path(temp) / "rows.jsonl", Path(temp) / "out"
+        script = Path(__file__).parent / "corpus.py"
+        make = [sys.executable, str(script), str(data), "--rows", str(rows), "--source", str(source)]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+        verb = [sys.executable, "-m", "curation.cli", "check", str(data), "--out", str(out), "--json"]
+        began, used = time.perf_counter(), cpu()
+        peak = [0, 0]
+        with (Path(temp) / "said").open("w+") as said:
+            child = subprocess.Popen([*verb, "--workers", str(workers)], stdout=said, stderr=subprocess.DEVNULL)
+            process = psutil.Process(child.pid)
+            while child.poll() is None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    peak = [max(pair) for pair in zip(peak, memory(process))]
+                time.sleep(0.5)
+            seconds = time.perf_counter() - began
+            said.seek(0)
+            done = json.loads(said.read())
+        assert child.returncode in (0, 1), f"the verb ended with {child.returncode}, expected 0 or 1"
+        return {
+            "source": source.name, "rows": rows, "bytes": data.stat().st_size, "workers": workers, "cores": engine.os.cpu_count(),
+            "python": platform.python_version(), "seconds": round(seconds, 1), "cpu_seconds": round(cpu() - used, 1),
+            "rows_per_s": round(rows / seconds), "peak_pss_mb": round(peak[0] / 1e6), "peak_rss_mb": round(peak[1] / 1e6),
+            "flagged_rows": done["flagged_rows"], "flags": done["flags"],
+        }
+
+
 def main() -> None:
     ap = argparse.ArgumentParser()
     ap.add_argument("file", type=Path)
     ap.add_argument("--runs", type=int, default=3)
-    ap.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "check.json")
+    ap.add_argument("--rows", type=int)
+    ap.add_argument("--workers", type=int, default=2)
+    ap.add_argument("--out", type=Path)
     a = ap.parse_args()
+    folder = Path(__file__).parent / "results"
+    if a.rows:
+        result = large(a.file, a.rows, a.workers)
+        out = a.out or folder / f"check-{a.rows}.json"
+        out.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"{a.rows:,} rows: {result['seconds']} s, {result['rows_per_s']:,} rows/s, peak {result['peak_pss_mb']:,} MB")
+        return
+    a.out = a.out or folder / "check.json"
     with tempfile.TemporaryDirectory() as temp:
         store = Store.create(temp)
         imported, _ = timed(lambda: store.import_rows(formats.read(a.file), source=a.file.name))
