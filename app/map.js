@@ -121,7 +121,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
       g.textAlign = "center";
       const taken = [];
       for (const label of data.labels) {
-        const [x, y] = toPx([label.x, label.y]);
+        const [x, point] = toPx([label.x, label.y]), y = point - 10;      // above its crowd
         const wide = g.measureText(label.name).width / 2 + 3, at = Math.max(wide, Math.min(n - wide, x));
         if (x < 0 || y < 8 || x > n || y > n || taken.some(t => Math.abs(t[0] - at) < t[2] + wide && Math.abs(t[1] - y) < 15)) continue;
         taken.push([at, y, wide]);
@@ -131,6 +131,11 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
         g.strokeText(label.name, at, y);
         g.fillStyle = ink;
         g.fillText(label.name, at, y);
+        if (label.on) {         // the cluster that is selected
+          g.lineWidth = 2;
+          g.strokeStyle = style.getPropertyValue("--st-primary-color") || ink;
+          g.strokeRect(at - wide - 3, y - 13, 2 * wide + 6, 18);
+        }
       }
     }
     if (s.lasso.length > 1) {

@@ -167,12 +167,13 @@ def best(rank: Ranking, rows: np.ndarray) -> int:
 # ---- what a decision stores
 
 
-def entries_for(did: str, kind: str, left: tuple[int, str], right: tuple[int, str], members: Sequence[tuple[int, str]]
-                ) -> tuple[list[Entry], str]:
+def entries_for(did: str, kind: str, left: tuple[int, str], right: tuple[int, str], members: Sequence[tuple[int, str]],
+                *, rejected: Sequence[str] = ()) -> tuple[list[Entry], str]:
     """Return what a decision stores and its words. `left`, `right`, `members`: (row number, uid); members: all that stay.
 
     did: left and right keep one of the pair, both keeps the two, neither none; only keeps the left one of the whole
-    group, all every row of it. In a conflict the row that is kept is accepted: its answer is the right one.
+    group, all every row of it. In a conflict the row that is kept is accepted: its answer is the right one. So is a row
+    that is kept though it is `rejected` now, by the policy for instance.
     """
     right_one = kind == "conflicts"
     if did in ("left", "right", "only"):
@@ -180,7 +181,8 @@ def entries_for(did: str, kind: str, left: tuple[int, str], right: tuple[int, st
                                                                [m for m in members if m != left])
         reason = f"row {kept[0]} has the right answer" if right_one else f"copy of row {kept[0]}"
         entries = [Entry(uid, "reject", reason) for _, uid in others]
-        entries += [Entry(kept[1], "accept", "has the right answer")] if right_one else []
+        if right_one or kept[1] in rejected:
+            entries.append(Entry(kept[1], "accept", "has the right answer" if right_one else "kept instead of its copy"))
         return entries, f"keep row {kept[0]:,}, reject {_rows([r for r, _ in others])}"
     if did in ("both", "all"):
         some = [left, right] if did == "both" else list(members)
@@ -248,7 +250,8 @@ class Sitting:
         else:
             decisions = store.verdicts.decisions() if did in ("only", "all") else {}
             stay = [(row, uid) for uid, row in uids.items() if uid not in decisions or decisions[uid].verdict != "reject"]
-            made = entries_for(did, self.kind, left, right, stay)
+            gone = [uid for _, uid in (left, right) if (d := store.verdicts.decision(uid)) and d.verdict == "reject"]
+            made = entries_for(did, self.kind, left, right, stay, rejected=gone)
         self.actions.append(desk.decide(store, *made, client=client))
         self.decided += 1
 

@@ -109,6 +109,15 @@ def test_what_a_decision_stores(did: str, kind: str, stored: dict[str, str]) -> 
     assert len(entries) == len(stored) and said
 
 
+def test_a_row_that_was_rejected_is_kept_by_accepting_it(store: Store) -> None:
+    way, _, index, desk = sitting_of(store)
+    uid = store.rows()["uid"].to_pylist()
+    store.verdicts.append([Entry(uid[0], "reject", "near-duplicate")], actor="policy", kind="policy")
+    way.take({"client": "tab", "queue": "q", "pos": 0, "log": [
+        {"seq": 1, "queue": "q", "group": 0, "did": "right", "left": uid[1], "right": uid[0]}]}, store, index, desk)
+    assert {u: d.verdict for u, d in store.verdicts.decisions().items()} == {uid[0]: "accept", uid[1]: "reject"}
+
+
 def test_a_merge_is_an_edit_and_a_reject() -> None:
     entries, said = pairs.merge_entries((0, "a"), (1, "b"), {"instruction": "x", "input": "", "response": "y"},
                                         {"instruction": "x", "response": "z"})

@@ -75,7 +75,7 @@ def _desk() -> None:
     key = _taken()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         kind = _kind(key)
-        bar = st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content")
+        show, order, again = _queue_choice()
     links = _links(key.checked, kind, state.index_of(key))
     if not len(links.one):
         _none(key, kind)
@@ -91,15 +91,7 @@ def _desk() -> None:
             _whole(key, kind, groups, open_, threshold)
             if kind != "conflicts":
                 _about_threshold(kind, threshold, links)
-    with bar:
-        show = st.segmented_control("Groups", SHOW, default=SHOW[0], required=True, key="dup_show", bind="query-params",
-                                    label_visibility="collapsed", format_func=lambda x: f"{x} groups",
-                                    help="Open: two rows or more still stand, and not all of them are accepted")
-        order = st.selectbox("Order", pairs.ORDERS, key="dup_order", bind="query-params", width=190,
-                             label_visibility="collapsed") or pairs.ORDERS[0]
-        again = st.button("Fill again", key="dup_refill", icon=":material/refresh:",
-                          help="Takes the groups anew; those that were decided leave the queue only then")
-    sitting = _sitting(key, kind, groups, threshold, show or SHOW[0], order, again)
+    sitting = _sitting(key, kind, groups, threshold, show, order, again)
     if sitting.queue:
         _pairs(key, sitting)
     else:
@@ -112,8 +104,18 @@ def _kind(key: state.Key) -> str:
     kinds = [k for k, checks in pairs.KINDS.items() if k in ("copies", "conflicts") or set(checks) & set(found)]
     kind = st.segmented_control("Kind", kinds, default=kinds[0], required=True, format_func=LABELS.__getitem__, key="dup_kind",
                                 bind="query-params", label_visibility="collapsed") or kinds[0]
-    st.caption(WHAT[kind], width="stretch")
     return kind
+
+
+def _queue_choice() -> tuple[str, str, bool]:
+    """Draw what decides the queue and return which groups, in which order, and whether to fill it anew."""
+    show = st.segmented_control("Groups", SHOW, default=SHOW[0], required=True, key="dup_show", bind="query-params",
+                                label_visibility="collapsed", format_func=lambda x: f"{x} groups",
+                                help="Open: two rows or more still stand, and not all of them are accepted")
+    order = st.selectbox("Order", pairs.ORDERS, key="dup_order", bind="query-params", width=190, label_visibility="collapsed")
+    again = st.button("Fill again", key="dup_refill", icon=":material/refresh:",
+                      help="Takes the groups anew; those that were decided leave the queue only then")
+    return show or SHOW[0], order or pairs.ORDERS[0], again
 
 
 def _none(key: state.Key, kind: str) -> None:
@@ -133,8 +135,9 @@ def _none(key: state.Key, kind: str) -> None:
 def _threshold(kind: str, links: pairs.Links) -> float:
     """Draw the slider and return the similarity from which on rows are joined."""
     if kind == "conflicts":
-        st.markdown("**Which answer is right?**")
+        st.caption(WHAT[kind])
         return 0.0
+    st.caption(WHAT[kind])
     low = float(np.floor(links.low * 100) / 100)
     return st.slider("Rows are joined from this similarity on", low, 1.0, max(low, round(links.cut, 2)), 0.01,
                      key=f"dup_at_{kind}", bind="query-params", format="%.2f",

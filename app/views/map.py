@@ -18,6 +18,7 @@ from .. import map as maps
 from ..pairs import texts_at
 
 WITH = ("flagged", "undecided")
+BY = ("family", "cluster", "verdict", "errors and warnings")    # then the checks
 LINES = 4           # prompts shown of a selection
 FAMILIES = 5        # families shown of a selection
 
@@ -76,7 +77,7 @@ def _colour(checked: tuple[str, str, int], signals_at: int, log: int, name: str,
         islands = _islands(checked, signals_at, _found(_key), index)
         label = np.where(islands.label < 0, len(islands), islands.label)
         return maps.by_name(state.Codes(label, (*islands.names, "in no cluster")))
-    return maps.by_flag(index, "" if name == "flags" else name.removeprefix("check: "))
+    return maps.by_flag(index, "" if name == BY[-1] else name.removeprefix("check: "))
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -116,15 +117,16 @@ def _desk() -> None:
 
 
 def _map(key: state.Key, index: state.Index, places: maps.Places, islands: maps.Islands, at: int) -> None:
-    options = ["family", "cluster", "verdict", "flags", *(f"check: {c}" for c in sorted(index.flag_check.names) if c)]
-    words = {"flags": "share of rows with an error or a warning"}
-    name = st.selectbox("Coloured by", options, key="map_colour", bind="query-params", format_func=lambda x: words.get(x, x),
-                        ) or "family"
+    options = [*BY, *(f"check: {c}" for c in sorted(index.flag_check.names) if c)]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Coloured by", width="content")
+        name = st.selectbox("Coloured by", options, key="map_colour", bind="query-params", label_visibility="collapsed") or BY[0]
     log = key.log if name == "verdict" else 0
     colour = _colour(key.checked, at, log, name, key)
     view = _view(places)
     drawn = _drawn(state.short_hash(key.checked, at, log, name, view), places, colour, view, index)
-    labels = [{"x": float(x), "y": float(y), "name": label} for (x, y), label in zip(islands.middle, islands.names, strict=True)]
+    labels = [{"x": float(x), "y": float(y), "name": label, "on": st.query_params.get("cluster") == str(k)}
+              for k, ((x, y), label) in enumerate(zip(islands.middle, islands.names, strict=True))]
     maps.show(drawn, colour, view, places.whole, labels, lasso=st.query_params.get("lasso", ""),
               on={"view": lambda: None, "lasso": _on_lasso, "spot": _on_spot})
     st.caption(f"{len(places):,} rows. What lies close asks for like things; far distances mean little. The fuller the colour, "
@@ -203,15 +205,15 @@ def _decide_on(key: state.Key, index: state.Index, rows: np.ndarray, words: str)
                f"undecided · {int(verdicts.rejected[some].sum()):,} rejected")
     with st.container(horizontal=True, gap="xsmall", key="map_bar"):
         none = not len(some)
-        if st.button("Browse", key="map_browse", icon=":material/table_rows:", disabled=none,
+        if st.button("Browse", key="map_browse", disabled=none, shortcut="B",
                      help="Filter, search and read these rows"):
             st.switch_page(browse.as_page(), query_params={"among": state.keep(key, some, what)})
-        st.button("Accept", key="map_accept", icon=":material/check:", disabled=none, shortcut="Shift+A", on_click=_decide,
+        st.button("Accept", key="map_accept", disabled=none, shortcut="A", on_click=_decide,
                   args=(key, index, some, "accept", what), help=f"Accept these {len(some):,} rows: one action, one undo")
-        st.button("Reject", key="map_reject", icon=":material/close:", disabled=none, shortcut="Shift+X", on_click=_decide,
+        st.button("Reject", key="map_reject", disabled=none, shortcut="X", on_click=_decide,
                   args=(key, index, some, "reject", what), help=f"Reject these {len(some):,} rows: one action, one undo")
         _undo_button(key)
-        st.button("Clear", key="map_clear", icon=":material/backspace:", on_click=_forget, help="Take the selection away")
+        st.button("Clear", key="map_clear", on_click=_forget, help="Take the selection away")
     if len(some):
         _families(index, some)
         near = np.sort(some[np.linspace(0, len(some) - 1, min(LINES, len(some))).astype(int)])
@@ -236,7 +238,7 @@ def _decide(key: state.Key, index: state.Index, rows: np.ndarray, verdict: str, 
 def _undo_button(key: state.Key) -> None:
     desk = state.desk()
     last = desk.done[-1][1] if desk.done else ""
-    st.button("Undo", key="map_undo", disabled=not last, icon=":material/undo:", shortcut="Z", on_click=_undo, args=(key,),
+    st.button("Undo", key="map_undo", disabled=not last, shortcut="Z", on_click=_undo, args=(key,),
               help=f"Takes back: {last}" if last else "Nothing was decided in this browser session")
 
 
