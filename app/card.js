@@ -16,6 +16,7 @@ const HELP = [
   ["Esc", "close what is open beside the row"],
 ];
 const STORE = "curation-review";        // what is decided and not yet known to be stored outlives a reload of the tab
+const HIDDEN = /[\p{Cf}\p{Co}\p{Cs}]|[^\P{Cc}\n\t]/gu;      // a change that cannot be seen is named
 const PAUSE = 350;                      // ms without a key before the checks read what is being written
 const IDLE = 120_000;                   // ms between two verdicts that count as work at most
 
@@ -54,7 +55,7 @@ function diff(pieces) {
   for (const [op, t] of pieces) {
     if (op === "gap") text.append(node("span", "cw-gap", ` … ${t} characters … `));
     else if (op === "equal") text.append(document.createTextNode(t));
-    else text.append(node(op === "insert" ? "ins" : "del", "", t));
+    else text.append(node(op === "insert" ? "ins" : "del", "", t.replace(HIDDEN, c => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)));
   }
   return text;
 }
@@ -199,7 +200,7 @@ function panelOf(panel, guide, reasons, close, browse) {
   side.append(head);
   if (panel.what === "guide") {
     for (const g of guide) {
-      side.append(node("div", "cw-role", g.head));
+      side.append(node("div", "cw-line cw-topic", g.head));
       g.lines.forEach(line => side.append(node("div", "cw-line", line)));
     }
   } else if (panel.what === "keys") {
@@ -413,7 +414,8 @@ function review({ data, parentElement, setStateValue }) {
       ["top", null, top],
       ["keys", JSON.stringify([!!s.editing, data.blind, s.note, r?.flags.some(f => f.fix !== undefined)]), () => {
         const bar = node("div", "");
-        if (!s.editing) bar.append(buttons(r), reasons());
+        bar.append(buttons(r), reasons());
+        if (s.editing) bar.querySelectorAll("button").forEach(b => { b.disabled = true; });     // they sleep, and stay in their place
         if (s.note) bar.append(node("div", "cw-none", s.note));
         return bar;
       }],

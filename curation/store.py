@@ -475,7 +475,8 @@ class _Held:
         newest = db.execute("SELECT id, at FROM actions ORDER BY id DESC LIMIT 1").fetchone()
         if newest is None or newest[0] == self.last:
             return
-        before, self.last, self.last_at = self.last, *newest
+        before = self.last
+        self.last, self.last_at = newest
         changed: set[int] = set()
         if db.execute("SELECT 1 FROM actions WHERE undoes IS NOT NULL AND id > ? LIMIT 1", (before,)).fetchone():
             dead = VerdictLog._undone(db)
@@ -749,6 +750,22 @@ class VerdictLog:
             ).fetchall()
         names = ("id", "at", "actor", "kind", "note", "undoes", "rows", "verdict", "reason")
         return [dict(zip(names, r, strict=True), undone=r[0] in dead) for r in rows]
+
+    def timeline(self, uid: str) -> list[dict[str, Any]]:
+        """Return everything ever written of one uid, newest first: the entry, its action, and undone, undone_at, undone_by."""
+        if not self.path.exists():
+            return []
+        names = ("action", "at", "actor", "kind", "note", "verdict", "field", "before", "after", "reason", "check_id")
+        with self._open() as db:
+            dead = self._undone(db)
+            found = db.execute(
+                "SELECT a.id, a.at, a.actor, a.kind, a.note, e.verdict, e.field, e.before, e.after, e.reason, e.check_id "
+                "FROM entries e JOIN actions a ON a.id = e.action WHERE e.uid = ? ORDER BY a.id DESC, e.rowid", (uid,)
+            ).fetchall()
+            undos = db.execute("SELECT undoes, at, actor, id FROM actions WHERE undoes IS NOT NULL ORDER BY id").fetchall()
+        by = {undoes: (at, actor) for undoes, at, actor, id_ in undos if id_ not in dead}
+        out = [dict(zip(names, r, strict=True), undone=r[0] in dead) for r in found]
+        return [{**e, **dict(zip(("undone_at", "undone_by"), by.get(e["action"], ("", "")), strict=True))} for e in out]
 
     def entries(self, action: int, *, limit: int = 100) -> list[dict[str, Any]]:
         """Return up to `limit` entries of one action in their order, each with every field of an Entry."""

@@ -69,8 +69,12 @@ def _choice(key: state.Key) -> tuple[str, str, bool]:
     said = st.text_input("Reader", key="reader", bind="query-params", max_chars=60, placeholder=usual,
                          help="Verdicts are stored under this name. Empty: the login name.")
     desk.actor = (said or "").strip() or usual
-    name = st.selectbox("Queue", list(queues.QUEUES), key="queue", bind="query-params",
-                        format_func=queues.TITLES.__getitem__) or next(iter(queues.QUEUES))
+    if "queue" not in st.session_state:
+        st.session_state["queue"] = _named(st.query_params.get("queue", ""))
+    name = st.selectbox("Queue", list(queues.QUEUES), key="queue", format_func=queues.TITLES.__getitem__)
+    if name != st.query_params.get("queue", next(iter(queues.QUEUES))):     # the address has names, the box has titles
+        st.query_params["queue"] = name
+    st.session_state["last_queue"] = name
     check = ANY
     if name in queues.BY_CHECK:
         found = sorted(state.index_of(key).flag_check.names)
@@ -79,6 +83,12 @@ def _choice(key: state.Key) -> tuple[str, str, bool]:
     again = st.button("Fill again", key="refill", icon=":material/refresh:",
                       help="Takes the queue from the folder anew; decided rows leave it only then")
     return name, "" if check == ANY else check, again
+
+
+def _named(given: str) -> str:
+    """Return the queue that the address names, else the one that was open last, else the first."""
+    wanted = (given, st.session_state.get("last_queue", ""))
+    return next((w for w in wanted if w in queues.QUEUES), next(iter(queues.QUEUES)))
 
 
 def _opened(key: state.Key, name: str, check: str, stamp: str, again: bool) -> sitting.Sitting:
