@@ -503,7 +503,7 @@ def link(keys, use, first, before):
     """
     n = keys.size
     bits = 4
-    while (1 << bits) < 2 * (n - first):
+    while (1 << bits) < 64 * (n - first) and bits < 24:     # few of the others pass by chance
         bits += 1
     wanted = np.zeros(1 << bits if first else 1, np.uint8)
     if first:

@@ -72,7 +72,7 @@ BITS = 1024             # minima, one bit each, by which rows that share common 
 DENSE_WORK = 2_000_000_000      # comparisons of such bits a search may spend, a similarity counted as 64: about 10 s
 DENSE_ROW = 20_000      # but each row this many, however many rows there are: about 0.1 ms
 PARTNERS = 16           # rows of its own cluster that a row of a dense bucket is held against beyond its chain
-BLOCK = 32_000_000      # shingles in memory while pairs are verified (8 bytes each)
+BLOCK = 16_000_000      # shingles in memory while pairs are verified (8 bytes each)
 
 
 @dataclass(frozen=True)

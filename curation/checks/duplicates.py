@@ -281,7 +281,7 @@ def near(
     columns, memory = _columns(rows), _Memory(past, rows.num_rows)
     options: dict[str, Any] = {"threshold": threshold, "floor": low, "ngram": ngram, "unit": unit, "num_perm": num_perm}
     left, right, score = _near_pairs(columns, memory, low, options)
-    copy = _exact_copies(columns, left, right, score)       # dup.exact speaks of these
+    copy = _exact_copies(columns, memory, left, right, score)       # dup.exact speaks of these
     left, right, score = _with_leaders(columns, memory, left, right, score, copy, search(**options))
     memory.keep()
     near = score >= threshold
@@ -378,13 +378,14 @@ def _other_slots(columns: Columns, memory: _Memory, left: np.ndarray, right: np.
     return _said(columns, memory, left, right) == OTHER
 
 
-def _exact_copies(columns: Columns, left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
+def _exact_copies(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return the positions of rows that dup.exact flags, among the ends of the pairs."""
     from ..sketch import identities
 
     rows = np.union1d(left[score == 1.0], right[score == 1.0])
-    some = [c.take(pa.array(rows)) for c in columns]
-    return rows[_repeats(some, identities(some))[0]]
+    identity = np.zeros((len(columns[0]), 2), np.uint64)
+    identity[rows] = memory.told("identity", rows, lambda at: identities([c.take(pa.array(at)) for c in columns]))
+    return _repeats(columns, identity, memory)[0]
 
 
 def _with_leaders(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray, score: np.ndarray,
