@@ -50,6 +50,7 @@ class Field:
     default: str
     options: tuple[str, ...]    # of a choice, () = free text
     help: str
+    plain: bool = False         # text as it is: names, descriptions, ids
 
     @property
     def name(self) -> str:
@@ -110,7 +111,7 @@ def _fields(data: Any, place: Place, model: type[BaseModel], before: str) -> Ite
             default = "" if info.is_required() else _default(info.default)
             here = (*place, name)
             yield Field(here, f"{before}{name.replace('_', ' ')}", _text(data_at(data, here, _ABSENT)), default, _options(kind),
-                        HELP.get(name, ""))
+                        HELP.get(name, ""), kind is str or kind == str | None)
     for name, kind in nested if place else ():
         yield from _fields(data, (*place, name), kind, f"{before}{name} · ")
 
@@ -154,13 +155,7 @@ def changed(text: str, field: Field, typed: str) -> str:
     """
     if not typed.strip():
         return without(text, field.place)
-    return with_value(text, field.place, typed if _plain(field) else value_of(typed))
-
-
-def _plain(field: Field) -> bool:
-    """Return whether a field is one line of text: names, descriptions, ids."""
-    info = _model_at(field.place[:-1]).model_fields[str(field.place[-1])]
-    return info.annotation is str or info.annotation == str | None
+    return with_value(text, field.place, typed if field.plain else value_of(typed))
 
 
 def added(text: str, what: str, id: str) -> tuple[str, str]:

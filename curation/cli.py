@@ -886,11 +886,19 @@ def report(folder: Path, out: Path | None, json_: bool) -> None:
 @click.argument("new", required=False)
 @as_json
 def diff(folder: Path, old: str, new: str | None, json_: bool) -> None:
-    """Compare two row versions: which rows came, went and stayed."""
+    """Compare two row versions (which rows came, went and stayed), or vetted sets: OLD and NEW as vetted or vetted/3.
+
+    Without NEW a vetted set is held against the folder as it would be exported now, with the reason of each change.
+    """
     from .store import Store
     from .text import shorten
 
     store = Store(folder)
+    if old.startswith("vetted"):
+        from .cli_writing import diff_of_sets
+
+        diff_of_sets(store, old, new, json_)
+        return
     a, b = (
         store.rows(f"{int(old):04d}" if old.isdigit() else old),
         store.rows(f"{int(new):04d}" if new and new.isdigit() else new),

@@ -1,4 +1,4 @@
-"""The verb `write`: one pair by hand, looked at by the checks and added behind the rows."""
+"""The verb `write`: one pair by hand, looked at by the checks and added behind the rows; `diff` of vetted sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .cli import _actor, _say, as_json, folder
+from .cli import _actor, _say, as_json, folder, table
 
 
 @click.command()
@@ -57,3 +57,22 @@ def _text(value: dict[str, Any], store: Any, folder: Path) -> str:
         lines.append(f"row {value['row']}, version {store.version}, uid {value['uid']}\n"
                      f"next: curation check {folder}   (looks only at what is new)")
     return "\n".join(lines)
+
+
+LISTED = 20     # changes of a kind that are listed for people
+
+
+def diff_of_sets(store: Any, old: str, new: str | None, json_: bool) -> None:
+    """Print what changed from a vetted set to another, or to the folder as it stands."""
+    from . import changes, engine
+    from .gate import effective
+
+    before = changes.vetted(store, changes.named(store, old))
+    after = changes.vetted(store, changes.named(store, new)) if new else changes.present(
+        effective(store, engine.spec_of(store)))
+    counts, found = changes.changes(before, after, limit=None if json_ else LISTED)
+    lines = [(c["change"], "" if c["row"] is None else c["row"], c["prompt"][:50], c["why"], c["actor"])
+             for c in found.to_pylist()]
+    _say(json_, {"old": before.name, "new": after.name, "counts": counts, "changes": found.to_pylist()},
+         lambda: f"{before.name} -> {after.name}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
+         + (f"\n{table(lines, ('change', 'row', 'prompt', 'why', 'by'))}" if lines else ""))

@@ -39,7 +39,7 @@ class Draft:
 
 def offered(matrix: Matrix, cell: Cell) -> bool:
     """Return whether pairs are wanted in a cell: whether its rows do what is right, and one can say what that is."""
-    if cell[:2] == (NO_CATEGORY, SIDES[0]):
+    if cell[0] == NO_CATEGORY and cell[1:] != (SIDES[1], "answered"):
         return False
     return next((c["right"] for c in matrix.cells.select(["category", "side", "answer", "right"]).to_pylist()
                  if (c["category"], c["side"], c["answer"]) == cell), False)

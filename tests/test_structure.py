@@ -66,6 +66,7 @@ FLOORS = {
     "gate": 6,
     "writing": 6,
     "fit": 7,
+    "changes": 7,
     "drafts": 7,
     "export": 7,
     "report": 7,
