@@ -289,8 +289,11 @@ def _around(key: state.Key, index: state.Index, islands: maps.Islands) -> None:
                  for g in gaps]
         groups = [("Families below their target", lines), ("Thin clusters", [_cluster(islands, k) for k in thin])]
         chosen = bars.show([g for g in groups if g[1]], key="map_gaps")
-        if not gaps and not thin:
-            st.text("No family is below its target and no cluster is thin.")
+        if not gaps:
+            st.text("No family is below its target." if spec.families else
+                    "The spec names no families, so none can be below its target. Coverage & spec is the place to name them.")
+        if not thin:
+            st.text("No cluster is thin.")
     if chosen and chosen != st.query_params.get("cluster"):
         _forget()
         st.query_params["cluster"] = chosen
