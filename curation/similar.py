@@ -9,6 +9,7 @@ question touches the postings of its own words alone. Embeddings are read in blo
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -147,20 +148,26 @@ def _places(texts: pa.Array, bits: int) -> tuple[np.ndarray, np.ndarray]:
 def _made(store: Store, table: pa.Table) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """Index the words of all rows and keep the index; indexes of earlier versions go."""
     n, bits = table.num_rows, _bits(table.num_rows)
-    held = np.zeros(1 << bits, np.int64)
-    for at in range(0, n, BLOCK):
-        held += np.bincount(_places(_texts(table.slice(at, BLOCK)), bits)[0], minlength=1 << bits)
-    weight = (np.log((1 + n) / (1 + held)) + 1).astype(np.float32) ** 2
-    weight[held > max(FEW, BROAD * n)] = 0
-    first = np.concatenate([[0], np.cumsum(np.where(weight > 0, held, 0))])
-    row = np.empty(int(first[-1]), np.int32)
-    length = np.empty(n, np.float32)
-    free = first[:-1].copy()
-    for at in range(0, n, BLOCK):
-        place, count = _places(_texts(table.slice(at, BLOCK)), bits)
-        _post(place, count, at, weight, free, row, length)
-    arrays = {"first": first, "row": row, "weight": weight, "length": length}
     path = _index_path(store)
+    path.parent.mkdir(exist_ok=True)
+    held, counts = np.zeros(1 << bits, np.int64), []
+    with tempfile.TemporaryFile(dir=path.parent) as found:      # 80 words a row: 320 MB for a million rows
+        for at in range(0, n, BLOCK):
+            place, count = _places(_texts(table.slice(at, BLOCK)), bits)
+            held += np.bincount(place, minlength=1 << bits)
+            counts.append(count)
+            found.write(place.tobytes())
+        weight = (np.log((1 + n) / (1 + held)) + 1).astype(np.float32) ** 2
+        weight[held > max(FEW, BROAD * n)] = 0
+        first = np.concatenate([[0], np.cumsum(np.where(weight > 0, held, 0))])
+        row = np.empty(int(first[-1]), np.int32)
+        length = np.empty(n, np.float32)
+        free = first[:-1].copy()
+        found.seek(0)
+        for block, count in enumerate(counts):
+            place = np.frombuffer(bytearray(found.read(4 * int(count.sum()))), np.int32)
+            _post(place, count, block * BLOCK, weight, free, row, length)
+    arrays = {"first": first, "row": row, "weight": weight, "length": length}
     write_arrays(path, arrays, {"rows_hash": store.rows_hash(), "rows": n})
     for old in path.parent.glob("words-*.arrays"):
         if old != path:
