@@ -126,7 +126,8 @@ _MAKES = re.compile(
     r"picture|photo|"
     r"drawing|painting|illustration|animation|video|infographic|poster|mind ?map|3d (?:model|visuali[sz]ation)|melody|song|"
     r"audio|speech|"
-    r"flow ?chart|pie chart|bar chart|bar graph|line graph|graph|chart|diagram|mock-?up|meme|sketch|gif|banner|collage|comic|"
+    r"flow ?chart|pie chart|bar chart|bar graph|line graph|graph|chart|diagram|mock-?up|artwork|meme|sketch|gif|banner|"
+    r"collage|comic|"
     r"visuali[sz]ation|text-to-speech|map|sound)s?\b", re.IGNORECASE)
 #: An answer that pretends: a made-up picture, a tag, a bracket, "Created a ...".
 _PRETENDS = re.compile(
@@ -136,7 +137,7 @@ _PRETENDS = re.compile(
     r"yourwebsite|freesound)\S*|"
     r"^\W*(?:created|generated|drew|designed|made|rendered|attached)\b[^.\n]{3,100}\.?\s*$|^\W*a 3d model of [^.\n]{3,90}\.?\s*$",
     re.IGNORECASE | re.MULTILINE)
-_MARKUP_TASK = re.compile(r"\b(?:html|markdown|tag|code|css|svg|latex|script|alt text|embed)\b", re.IGNORECASE)
+_MARKUP_TASK = re.compile(r"\b(?:html|markdown|tag|code|css|svg|latex|script|alt text|embed|web ?(?:page|site))\b", re.IGNORECASE)
 _WEB = re.compile(
     r"^\W*(?:please |can you |could you )?(?:search (?:the )?(?:web|internet|net|online)|google\b(?! (?:sheet|doc|form|"
     r"analytics|ad|map|"
@@ -168,10 +169,15 @@ def owns_up(response: str) -> bool:
     return _OWNS_UP.search(head) is not None or ("?" in head and verify("answer:ask", response))
 
 
+def wants_picture(instruction: str) -> bool:
+    """Return whether the prompt asks for a picture, a sound or a film, which no text is."""
+    return _MAKES.match(instruction) is not None and not _MARKUP_TASK.search(instruction)
+
+
 def impossible(instruction: str, given: str, response: str) -> Finding | None:
     """Return the deed that no text can do, where the response pretends to have done it."""
     m = _MAKES.match(instruction)
-    if m and not _MARKUP_TASK.search(instruction):
+    if m and wants_picture(instruction):
         claim = _PRETENDS.search(response)
         if claim and "```" not in response and (claim.start() < 200 or response[claim.start()] == "!"):
             return Finding("picture or sound", shown(m.group().strip()), "response", claim.start(), claim.end(), 0.95)

@@ -89,3 +89,10 @@ def test_figures_that_are_not_there():
         )
         == []
     )
+
+
+def test_jokes_as_question_and_answer_are_no_further_row():
+    jokes = "Q: What did the fish say when it hit the wall?\nA: Dam!\n\nQ: What do lawyers wear to court?\nA: Lawsuits!"
+    rows = make_rows([{"instruction": "Generate a couple of jokes.", "response": jokes},
+                      {"instruction": "Name a river.", "response": f"The Po.\n\n{jokes}"}])
+    assert turn_leak(rows)["row"].to_pylist() == [1]

@@ -187,3 +187,11 @@ def test_rows_with_identifiers_bar():
     both = sum(g and h for g, h in zip(gold, hit))
     assert both / sum(hit) >= 0.95
     assert both / sum(gold) >= 0.70
+
+
+def test_words_of_a_post_and_made_up_places_are_no_personal_data():
+    assert list(find("Create a blog post of 300 words on logistics.")) == []
+    zip_code = "The population of zip code 94545 is 55,837."
+    assert [zip_code[h.start : h.end] for h in find(zip_code)] == ["94545"]
+    made_up = ("He lives at 1234 Main Street, Anytown, CA 98765.", "Write to username@gmail.com today.")
+    assert [h.fictional for text in made_up for h in find(text)] == [True, True]

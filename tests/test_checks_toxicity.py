@@ -55,3 +55,7 @@ def test_folded(word, plain):
 @given(st.text(max_size=120))
 def test_spans_lie_inside(text):
     assert all(0 <= a <= b <= len(text) and 0 <= score <= 1 for _, a, b, score in find(text))
+
+
+def test_a_breed_of_cats_is_no_slur():
+    assert find("American shorthair and Maine " + codecs.decode("pbba", "rot13")) == []

@@ -27,6 +27,11 @@ _ASKS = re.compile(
     r"decide|sort|compare|extract|find|name|list|in (?:what|which))",
     re.IGNORECASE,
 )
+_TRANSLATES = re.compile(
+    r"\btranslat|\b(?:in|into|to) (?:french|german|spanish|italian|portuguese|dutch|latin|chinese|japanese|korean|hindi|arabic|"
+    r"russian)\b",
+    re.IGNORECASE,
+)
 _LEARNT = 8000  # rows that the map from prompts to responses is learnt from
 _OTHERS = 500  # rows whose answers are held against a prompt
 _FEWEST = 50  # rows below which there is nothing to hold against
@@ -128,7 +133,8 @@ def mismatch(
     """
     found = Findings(rows)
     at = _known_strangers(rows, min_words, past)
-    at = at[[bool(_ASKS.match(p)) or "?" in p[:_READ] for p in _prompts(rows.take(pa.array(at)))]] if len(at) else at
+    prompts = _prompts(rows.take(pa.array(at, pa.int64())))
+    at = at[[(bool(_ASKS.match(p)) or "?" in p[:_READ]) and not _TRANSLATES.search(p) for p in prompts]] if len(at) else at
     if not len(at):
         return found.table()
     judged = _strangeness(rows, at, min_words)

@@ -36,7 +36,7 @@ _QUICK_LEAK = (
 _NEXT_QUESTION = re.compile(r"\n\s*\n[ \t]*(?:Q|Question)[ \t]*:[^\n]+\n+[ \t]*(?:A|Answer)[ \t]*:")
 _SPEAKS = re.compile(
     r"\b(?:dialog\w*|convers\w*|interview\w*|script|chat\w*|transcript\w*|q ?& ?a|q and a|faqs?|quiz\w*|questions?|trivia|"
-    r"riddles?|joke|skit|scene|"
+    r"riddles?|jokes?|skit|scene|"
     r"play|role|human|assistant|user|system|template|prompt|instruction|markdown|flashcards?|exam|test|story|examples?|"
     r"survey|debate|input|output|"
     r"html|xml|ai|exchange|discussion|talk\w*|say)\b",

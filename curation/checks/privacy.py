@@ -56,9 +56,13 @@ _FICTIONAL_DOMAIN = re.compile(
     r"sample|university|school|provider|host|site|server|foo|bar|\w)\.(?:com|org|net|edu|co|co\.uk|io|tld)$", re.IGNORECASE)
 
 
+_NOBODY = frozenset(("username", "user", "name", "yourname", "your.name", "youremail", "example", "someone", "email"))
+
+
 def _emails(text: str, region: str) -> Iterator[Hit]:
     for m in _EMAIL.finditer(text):
-        yield Hit("email", m.start(), m.end(), 1.0, bool(_FICTIONAL_DOMAIN.search(m.group().partition("@")[2])))
+        name, _, domain = m.group().lower().partition("@")
+        yield Hit("email", m.start(), m.end(), 1.0, name in _NOBODY or bool(_FICTIONAL_DOMAIN.search(domain)))
 
 
 # --- payment card and IBAN -------------------------------------------------------------------------------------------
@@ -244,6 +248,7 @@ _ADDRESS_BEFORE = re.compile(
 #: where a shop, an office or a monument stands is no secret
 _PLACE_BEFORE = re.compile(
     r"\b(?:located|situated|offices?(?: is| are)?(?: located)?|house|building|stop) (?:at|in|on)\s*$", re.IGNORECASE)
+_NOWHERE = "Anytown"
 _FICTIONAL_STREET = re.compile(r"^\d{1,5} (?:Main|Any|Elm|Maple|Oak|Fake|Evergreen|First|Example|Sesame|Baker) "
                                r"|^(?:123|1234|456|221B?|1600) |Pennsylvania Ave")
 #: addresses that their form gives away: (pattern, score)
@@ -278,7 +283,7 @@ def _addresses(text: str, region: str) -> Iterator[Hit]:
     for m in _ADDRESS.finditer(text):
         personal, place = _near(text, m.start())
         if m.group("town") or place:
-            made_up = _FICTIONAL_STREET.search(m.group()) is not None and not m.group("town")
+            made_up = _NOWHERE in m.group() or (_FICTIONAL_STREET.search(m.group()) is not None and not m.group("town"))
             taken.append(m.span())
             yield Hit("address", m.start(), m.end(), 0.9 if m.group("town") else 0.8 if personal else 0.5, made_up,
                       bool(m.group("town")) or personal)
@@ -319,7 +324,8 @@ def _trimmed(m: re.Match[str]) -> tuple[int, int]:
     return m.start(), m.start() + len(m.group().rstrip(" ,"))
 
 
-_POSTCODE = re.compile(r"\b(?:zip|postal|post)[ -]?(?:code)?(?: is| of|:|\b)\s*:?\s*(?P<value>\d{3,6}(?:-\d{3,4})?(?: [A-Z]{2})?|"
+_POSTCODE = re.compile(r"\b(?:zip(?:[ -]?code)?|post(?:al)?[ -]?code)(?: is| of|:|\b)\s*:?\s*"
+                       r"(?P<value>\d{3,6}(?:-\d{3,4})?(?-i: [A-Z]{2})?|"
                        r"[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})(?!\w)", re.IGNORECASE)
 
 

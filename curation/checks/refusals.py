@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..contents import hashes, lists_of_all, worn
+from ..edges import wants_picture
 from ..harm import judge
 from ..model import SIGNALS
 from ..refusal import classify, explain, lectures, offers, rejections
@@ -251,8 +252,8 @@ def over(
     Why: a few refusals of harmless prompts teach the model to refuse by surface words.
     Misses: refusals that lecture; prompts with sensitive words that the spec does not mention.
     False positives: refusals for lack of skill. A prompt whose words are sensitive but not in the spec's policy is a
-    warning, for a person to decide; where the spec has no policy at all such a prompt is let through, and any other
-    refusal is a warning. `partial`: count answers that refuse in part.
+    warning, for a person to decide; where the spec has no policy at all such a prompt is let through, and so is one for a
+    picture or a sound; any other refusal is a warning. `partial`: count answers that refuse in part.
     `min_family`: family score from which the family's standard counts.
     Source: XSTest counts full and partial refusals of safe prompts; spec: refusals.categories.benign and the families'
     answers.
@@ -277,7 +278,7 @@ def over(
         plain = not category and wanted != "comply"
         if plain and (not _speaks(response, start, end) or _VOICED.search(instruction)):
             continue
-        if plain and not spec.refusals.categories and _touchy(instruction, given):
+        if plain and not spec.refusals.categories and (_touchy(instruction, given) or wants_picture(instruction)):
             continue
         reason, severity, score = _why_answered(policy, instruction, given, category or "", wanted, name or "")
         if label == "partial":

@@ -147,7 +147,9 @@ def _slurs(text: str) -> list[tuple[str, int, int, float]]:
     joined = _SPACED.sub(lambda m: re.sub(r"[ .*_-]", "", m.group()).ljust(len(m.group())), text)
     for m in _WORD.finditer(joined):
         word = m.group()
-        if _is_slur(word) and not (word[0].isupper() and not word.isupper() and word.lower() in _NAMES):
+        named = word.lower() in _NAMES and (
+            (word[0].isupper() and not word.isupper()) or joined[: m.start()].lower().endswith("maine "))
+        if _is_slur(word) and not named:
             found.append(("a slur", m.start(), m.start() + len(word.rstrip("!+")), 0.7))
     return found
 
