@@ -153,7 +153,7 @@ def mismatch(
     for i, how, response in zip(at.tolist(), strange.tolist(), texts(sub, "response")):
         more = f", and by meaning it fits no better than {how:.0%} of the answers to other prompts" if judged else ""
         found.add(i, f"The response shares no word with its prompt{more}.", span=(0, len(response)),
-                  score=round(min(1.0, 0.5 + how), 3) if judged else 0.5, severity=severity)
+                  score=round(how, 3), severity=severity)
     return found.table()
 
 
