@@ -31,15 +31,27 @@ def duplicates(folder: Path, threshold: float | None, row: int | None, limit: in
     store = Store(folder)
     spec = engine.spec_of(store)
     state = gate.effective(store, spec)
-    found = clusters_of(state, spec, (store.current() or {}).get("options", {}).get("dup.near", {}), threshold)
+    options = (store.current() or {}).get("options", {}).get("dup.near", {})
+    found = clusters_of(state, spec, options, threshold)
     if row is not None:
         found = [c for c in found if row in (m["row"] for m in c["rows"])]
     show = found if json_ else found[:limit]
     if diff or (diff is None and not json_):
         for cluster in show:
             add_diffs(cluster, state.rows, None if json_ else SHOWN)
-    _say(json_, {"clusters": found, "rows": sum(len(c["rows"]) for c in found), "threshold": threshold},
-         lambda: _text(show, found, folder))
+    about = search_of(options)
+    _say(json_, {"clusters": found, "rows": sum(len(c["rows"]) for c in found), "threshold": threshold, "search": about},
+         lambda: _text(show, found, folder, about))
+
+
+def search_of(options: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how dup.near looked for pairs: its options, bands, minima a band, expected recall; None when it has not run."""
+    from .sketch import plan
+
+    if not options:
+        return None
+    bands, width, recall = plan(options["threshold"], options["num_perm"])
+    return {**options, "bands": bands, "width": width, "recall": round(recall, 5)}
 
 
 def clusters_of(state: Any, spec: Any, options: dict[str, Any], threshold: float | None) -> list[dict[str, Any]]:
@@ -105,7 +117,7 @@ def add_diffs(cluster: dict[str, Any], rows: Any, most: int | None) -> None:
         line["diff"] = {f: word_diff(kept[f], own[f]) for f in FIELDS if kept[f] != own[f]}
 
 
-def _text(show: list[dict[str, Any]], found: list[dict[str, Any]], folder: Path) -> str:
+def _text(show: list[dict[str, Any]], found: list[dict[str, Any]], folder: Path, about: dict[str, Any] | None) -> str:
     colour = sys.stdout.isatty()
     lines = []
     for cluster in show:
@@ -120,6 +132,10 @@ def _text(show: list[dict[str, Any]], found: list[dict[str, Any]], folder: Path)
     extra = sum(len(c["rows"]) - 1 for c in found)
     lines.append(f"{len(found):,} clusters, {extra:,} rows beside those that are kept"
                  + (f"; the first {len(show):,} are shown" if len(show) < len(found) else ""))
+    if about:
+        lines.append(f"dup.near looked at {about['bands']} bands of {about['width']} out of {about['num_perm']} minima: "
+                     f"{about['recall']:.3%} of the pairs at {about['threshold']:g} are met, closer ones more surely; each pair "
+                     "was then verified")
     if found:
         lines.append(f"next: curation review {folder} --apply-policy   or: curation duplicates {folder} --threshold 0.9")
     return "\n".join(lines)

@@ -166,10 +166,21 @@ def test_floor_keeps_weaker_pairs_as_info():
 
 @pytest.mark.parametrize(("options", "text"), [({"threshold": 0.0}, "threshold 0.0"), ({"threshold": 1.5}, "threshold 1.5"),
                                                ({"floor": 0.9}, "floor 0.9"), ({"ngram": 0}, "ngram 0"),
-                                               ({"unit": "x"}, "unit 'x'")])
+                                               ({"unit": "x"}, "unit 'x'"),
+                                               ({"fields": ("output",)}, "fields output: not what rows have"),
+                                               ({"fields": ()}, "fields none"), ({"num_perm": 0}, "num_perm 0")])
 def test_bad_options(options, text):
     with pytest.raises(CurationError, match=text):
         near(table(("a", "", "b"), ("c", "", "d")), **options)
+
+
+def test_fields_that_are_left_out_may_differ():
+    other = "Take the bus to the old harbour, walk along the pier and ask for the white boat with the two red sails."
+    rows = table(("How do I cook pasta?", "", LONG), ("How do I cook pasta?", "", other),
+                 ("Which way is it to the sea?", "", LONG.replace("nine", "ten")), ("How do I cook  PASTA?", "", LONG))
+    assert [f["row"] for f in near(rows).to_pylist()] == []         # row 3 is a copy of row 0, which dup.exact says
+    assert [(f["row"], f["related"]) for f in near(rows, fields=("instruction", "input")).to_pylist()] == [(1, [0, 3])]
+    assert [(f["row"], f["related"]) for f in near(rows, fields=("response",)).to_pylist()] == [(2, [0, 3])]
 
 
 def test_no_rows():

@@ -54,6 +54,13 @@ def test_clusters_name_the_kept_row_and_why(store: Store) -> None:
     assert (cluster["kept"], cluster["why"]) == (2, "a person accepted it")
 
 
+def test_the_expected_recall_is_said(store: Store) -> None:
+    said = " ".join(run(store.path).output.split())
+    assert "dup.near looked at 25 bands of 5 out of 128 minima: 99.995% of the pairs at 0.8 are met" in said
+    about = json.loads(run(store.path, "--json").output)["search"]
+    assert (about["bands"], about["width"], about["unit"]) == (25, 5, "char") and 0.999 <= about["recall"] <= 1
+
+
 def test_another_threshold_needs_no_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "run_unit", lambda *a: pytest.fail("a check was run"))
     assert [[m["row"] for m in c["rows"]] for c in listed(store, "--threshold", 0.5)] == [[0, 2, 3, 4]]

@@ -40,6 +40,8 @@ CONTAINED = 10
 #: Share of new rows from which on what is kept for the next run is written anew.
 RENEW = 0.02
 
+#: What rows are compared by; context: system text and earlier turns.
+FIELDS = ("context", "instruction", "input", "response")
 #: Asking for something of one's own making: any two answers may be right.
 MAKING = (
     r"\b(write|compose|create|generate|invent|imagine|brainstorm|come\s+up|design|draft|story|poem|song|jokes?|slogan|"
@@ -253,7 +255,7 @@ def exact(rows: pa.Table, *, past: Past) -> pa.Table:
        scope="dataset", version=2)
 def near(
     rows: pa.Table, *, past: Past, threshold: float = 0.8, floor: float = 0.0, ngram: int = 5, unit: str = "char",
-    num_perm: int = 128,
+    num_perm: int = 128, fields: tuple[str, ...] = FIELDS,
 ) -> pa.Table:
     """The row says nearly what another row says: same task, same input, same answer.
 
@@ -267,6 +269,8 @@ def near(
     The first row that others resemble is kept, and a row is flagged only when it resembles a row that is kept.
     `related` names the kept row first, then others of the cluster (50 at most). With a `floor` below the threshold,
     pairs from there on are given too, as severity info, so that the cut can be moved either way without a new run.
+    `fields`: what must be similar, of context (the turns before), instruction, input and response; what is left out may
+    differ at will.
 
     Why: near copies teach their wording, crowd out other rows, and leak across a split.
     Misses: paraphrases (see dup.semantic).
@@ -278,10 +282,11 @@ def near(
         return flags(rows, {"at": []})
     from ..sketch import search
 
-    columns, memory = _columns(rows), _Memory(past, rows.num_rows)
+    every, memory = _columns(rows), _Memory(past, rows.num_rows)
+    columns = _only(every, fields)
     options: dict[str, Any] = {"threshold": threshold, "floor": low, "ngram": ngram, "unit": unit, "num_perm": num_perm}
     left, right, score = _near_pairs(columns, memory, low, options)
-    copy = _exact_copies(columns, memory, left, right, score)       # dup.exact speaks of these
+    copy = _exact_copies(every, memory, left, right, score)       # dup.exact speaks of these
     left, right, score = _with_leaders(columns, memory, left, right, score, copy, search(**options))
     memory.keep()
     near = score >= threshold
@@ -302,6 +307,16 @@ def _floor(threshold: float, floor: float) -> float:
         raise CurationError(f"dup.near: floor {floor} is not between 0 and the threshold {threshold}",
                             "leave it at 0 to keep pairs from the threshold on, or set it below the threshold")
     return floor or threshold
+
+
+def _only(columns: Columns, fields: Sequence[str]) -> Columns:
+    """Return the columns with those left empty that are not among `fields`."""
+    unknown = [f for f in fields if f not in FIELDS]
+    if unknown or not fields:
+        raise CurationError(f"dup.near: fields {', '.join(unknown) or 'none'}: not what rows have",
+                            f"name one or more of {', '.join(FIELDS)}, such as fields: [instruction, input]")
+    empty = pa.repeat("", len(columns[0]))
+    return [c if f in fields else empty for f, c in zip(FIELDS, columns, strict=True)]
 
 
 def _near_pairs(columns: Columns, memory: _Memory, floor: float, options: dict[str, Any]) -> PairArrays:
