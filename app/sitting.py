@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.clusters import word_diff
 from curation.engine import run_table
@@ -207,7 +208,16 @@ def text_of(store: Store, row: int) -> pa.Table:
 
 
 def edits_of(store: Store, row: int, uid: str, fields: Mapping[str, Any], reason: str = "") -> list[Entry]:
-    """Return the entries of an edit: fields that the row has and whose text differs from what holds."""
+    """Return the entries of an edit: fields that the row has and whose text differs from what holds.
+
+    `row`: where the uid stood when its card was made; an import in between may have moved it or taken it away.
+    """
+    table = store.rows(columns=["uid"])
+    if row >= table.num_rows or table["uid"][row].as_py() != uid:
+        moved = pc.index(table["uid"], uid).as_py()
+        if moved < 0:
+            return []
+        row = moved
     one = text_of(store, row).to_pylist()[0]
     out = []
     for name, text in fields.items():

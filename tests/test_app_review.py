@@ -129,6 +129,8 @@ def test_every_turn_is_a_box_and_an_edit_is_stored_under_one_name(tmp_path: Path
     assert sitting.text_of(store, 105)["system"][0].as_py() == "Be brief."
     (again,) = sitting.edits_of(store, 105, one["uid"], {"messages[0]": "Be kind."})
     assert again.before == "Be brief."
+    (moved,) = sitting.edits_of(store, 7, one["uid"], {"response": "Three."})        # an import has moved the row meanwhile
+    assert (moved.uid, moved.before) == (one["uid"], "Two.") and sitting.edits_of(store, 7, "gone", {"response": "x"}) == []
     alpaca = {"messages": [{"role": "user", "content": "a\nb"}, {"role": "assistant", "content": "c"}],
               "instruction": "a", "input": "b", "response": "c"}
     boxes = sitting.boxes_of(alpaca)
