@@ -27,18 +27,24 @@ const colourOf = (data, k) => data.faint === 0 && VERDICTS[data.names[k]] ? VERD
 
 function paint(s, data) {       // from codes and densities to colours, with the name that is lit
   const raw = s.raw;
-  if (!raw) return;
+  if (!raw || s.key !== data.key) return;
   const out = new ImageData(SIDE, SIDE);
   const palette = data.names.map((_, k) => rgb(colourOf(data, k)));
-  for (let i = 0; i < raw.length; i += 4) {
-    const density = raw[i + 1];
+  for (let k = 0, i = 0; k < SIDE * SIDE; k++, i += 4) {
+    const what = raw[k], density = raw[SIDE * SIDE + k];
     if (!density) continue;
-    const c = data.share ? shareColour(raw[i] / 255) : palette[raw[i]] ?? [128, 128, 128];
-    const lit = s.lit === null || (data.share ? (raw[i] > 0) === (s.lit === 1) : raw[i] === s.lit);
+    const c = data.share ? shareColour(what / 255) : palette[what] ?? [128, 128, 128];
+    const lit = s.lit === null || (data.share ? (what > 0) === (s.lit === 1) : what === s.lit);
     out.data[i] = c[0]; out.data[i + 1] = c[1]; out.data[i + 2] = c[2];
     out.data[i + 3] = (lit ? 95 + 160 * density / 255 : 18);
   }
   s.layer.getContext("2d").putImageData(out, 0, 0);
+}
+
+async function unpack(packed) {      // two planes of bytes: codes, then densities
+  const bytes = Uint8Array.from(atob(packed), c => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 function encode(points, whole) {
@@ -83,23 +89,17 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   }
   if (!same) {
     s.key = data.key;
-    s.shown = data.view.slice();        // what the picture covers
+    s.shown ??= data.view.slice();      // what the picture covers: the one before stays until the new one is there
     if (!s.view || !s.moving) s.view = data.view.slice();
-    s.raw = null;
     s.lit = null;
-    const image = new Image();
     const key = data.key;
-    image.onload = () => {
-      if (s.key !== key) return;
-      const c = document.createElement("canvas");
-      c.width = c.height = SIDE;
-      const g = c.getContext("2d", { willReadFrequently: true });
-      g.drawImage(image, 0, 0);
-      s.raw = g.getImageData(0, 0, SIDE, SIDE).data;
+    unpack(data.image).then(raw => {
+      if (s.key !== key) return;        // another view was asked for meanwhile
+      s.raw = raw;
+      s.shown = data.view.slice();
       paint(s, data);
       draw();
-    };
-    image.src = `data:image/png;base64,${data.image}`;
+    });
   }
   const size = () => s.canvas.clientWidth || SIDE;
   const toMap = (px, py) => [s.view[0] + px / size() * (s.view[2] - s.view[0]), s.view[3] - py / size() * (s.view[3] - s.view[1])];

@@ -7,9 +7,9 @@ picture of a view) and `islands` (the clusters).
 from __future__ import annotations
 
 import base64
-import io
 import itertools
 import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import streamlit as st
-from PIL import Image
 
 from curation.text import shorten
 
@@ -168,33 +167,31 @@ def by_flag(index: state.Index, check: str = "") -> Colour:
 
 
 def picture(places: Places, colour: Colour, view: View, side: int = SIDE) -> bytes:
-    """Return a PNG of a view, not for the eye: red is the code of a place (or its share, 0 to 255), green its density.
+    """Return what lies at each pixel of a view: two planes of side x side bytes, compressed by zlib.
 
-    Density is logarithmic: 0 where no row lies, 1 to 255. The browser gives the colours, so they fit the theme and a
-    name can be lit up without a request.
+    The first holds the code of a place (or its share, 0 to 255), the second its density: 0 where no row lies, else 1 to
+    255, logarithmic. The browser gives the colours, so they fit the theme and a name can be lit up without a request.
     """
     at, cell = _cells(places, view, side)
     radius = 2 if len(at) <= 5000 else 1 if len(at) <= 100_000 else 0
     code = colour.code[places.row[at]]
     total = _spread(np.bincount(cell, minlength=side * side).reshape(side, side), radius)
-    red = np.zeros((side, side), np.uint8)
+    what = np.zeros((side, side), np.uint8)
     if colour.share:
         hit = _spread(np.bincount(cell[code == 1], minlength=side * side).reshape(side, side), radius)
-        red = np.round(255 * hit / np.maximum(total, 1)).astype(np.uint8)
+        what = np.round(255 * hit / np.maximum(total, 1)).astype(np.uint8)
     else:
         most = np.zeros((side, side), np.int64)
         for k in range(len(colour.names)):
             here = _spread(np.bincount(cell[code == k], minlength=side * side).reshape(side, side), radius)
             if k == colour.faint:
-                red[here > 0] = k
+                what[here > 0] = k
                 continue
             more = here > most
-            red[more], most[more] = k, here[more]
+            what[more], most[more] = k, here[more]
     top = np.log1p(max(1, int(total.max())))
-    green = np.where(total > 0, 1 + np.round(254 * np.log1p(total) / top), 0).astype(np.uint8)
-    sink = io.BytesIO()
-    Image.fromarray(np.stack([red, green, np.zeros_like(red)], axis=2), "RGB").save(sink, "PNG", compress_level=6)
-    return sink.getvalue()
+    density = np.where(total > 0, 1 + np.round(254 * np.log1p(total) / top), 0).astype(np.uint8)
+    return zlib.compress(np.stack([what, density]).tobytes(), 6)
 
 
 def _cells(places: Places, view: View, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -227,6 +227,7 @@ class Sitting:
     pos: int = 0
     actions: list[int | None] = field(default_factory=list)     # None for a skip
     decided: int = 0
+    alike: dict[tuple[int, int], str] = field(default_factory=dict)     # of pairs of rows, as they were imported
 
     def one(self, entry: Mapping[str, Any], client: tuple[str, int], store: Store, index: state.Index, desk: state.Desk) -> None:
         """Store one decision of the browser. `client`: its name and the number of its message."""
@@ -316,12 +317,12 @@ def views(index: state.Index, verdicts: state.Verdicts, sitting: Sitting, number
         out.append({"group": number, "id": rows[0]["id"], "n": total, "weakest": f"{sitting.groups.weakest[number]:.2f}",
                     "why": sitting.rank.why(order[0], order[1]), "rows": rows, "pairs": {}})
         pairs += [(order[0], row) for row in order[1:]]
-    alike = _alike(index, pairs)
+    sitting.alike.update(_alike(index, [p for p in pairs if p not in sitting.alike]))
     for view in out:
         head = view["rows"][0]
         for other in view["rows"][1:]:
             view["pairs"][other["id"]] = {
-                "to": head["id"], "alike": alike[head["row"], other["row"]],
+                "to": head["id"], "alike": sitting.alike[head["row"], other["row"]],
                 "diff": {f: _diff(head["shown"][f], other["shown"][f]) for f in FIELDS}}
     for row in (r for view in out for r in view["rows"]):
         row["long"] = any(len(t) > EDITABLE for t in row["texts"].values())

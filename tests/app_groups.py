@@ -46,6 +46,7 @@ def make_groups(path: Path, *, laid_out: bool = True) -> Store:
     for i in range(N):
         ask, answer = TEXTS.get(i, (f"Question number {i} about {'zebras' if i < CROWD else 'engines'}?", f"Answer number {i}."))
         given.append({"instruction": ask, "response": answer, "family": "qa" if i < CROWD else "rewrite"})
+    given[-1]["family"] = SCRIPT
     store.import_rows(make_rows(given).to_batches(), source="given.jsonl", detected="Alpaca")
     (path / "spec.yaml").write_text(SPEC, encoding="utf-8")
     rows = store.rows()

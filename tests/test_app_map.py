@@ -10,7 +10,7 @@ from curation.store import Store
 
 pytest.importorskip("playwright.sync_api")
 
-from .app_groups import CROWD, N, make_groups
+from .app_groups import CROWD, SCRIPT, N, make_groups
 from .browsing import browser, open_at, page, settle, uids, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
@@ -101,6 +101,15 @@ def test_pointing_shows_a_row_as_text_and_a_click_opens_it(page: Any, url: str, 
     settle(page)
     assert "row=" in page.url
     assert page.evaluate("window.pwned") is None
+
+
+def test_hostile_names_stay_text(page: Any, url: str, store: Store) -> None:
+    begin(page, url, store)
+    assert SCRIPT in page.locator(".cm-legend .cm-label").all_text_contents()
+    draw(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
+    page.locator(".st-key-map_families .cb-name", has_text="<script>").wait_for()
+    assert page.evaluate("window.pwned") is None
+    assert page.evaluate("[...document.querySelectorAll('script, img')].filter(n => /pwned/.test(n.outerHTML)).length") == 0
 
 
 def test_zoom_asks_for_a_new_picture_and_the_lasso_means_the_same(page: Any, url: str, store: Store) -> None:

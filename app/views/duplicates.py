@@ -245,7 +245,9 @@ def _sitting(key: state.Key, kind: str, groups: pairs.Groups, threshold: float, 
     queue = pairs.ordered(groups, some, order).tolist()
     sitting = pairs.Sitting(uuid.uuid4().hex[:12], kind, groups, queue, _rank(key))
     given = st.query_params.get("row", "")
-    if given.isdigit() and (group := groups.holding(int(given))) is not None:     # another page asks for this row's group
+    asked = given.isdigit() and st.session_state.get("dup_asked") != given
+    if asked and (group := groups.holding(int(given))) is not None:     # another page asks for this row's group
+        st.session_state["dup_asked"] = given
         if group not in sitting.queue:
             sitting.queue.insert(0, group)
         sitting.pos = sitting.queue.index(group)
