@@ -39,20 +39,21 @@ def table(results: Sequence[Result], *, key: str, others: Mapping[str, Result] |
     pages = max(1, -(-len(results) // PAGE))
     number = int(st.session_state.get(f"{key}-page", 1))
     shown = results[(min(number, pages) - 1) * PAGE: min(number, pages) * PAGE]
-    frame = pd.DataFrame({
-        "": ["✓" if r["passed"] else "✗" for r in shown],
-        "behaviour": [r["behaviour"] for r in shown],
-        "prompt": [_line(r["prompt"]) for r in shown],
-        "answer": [_line(r["output"]) for r in shown],
-        **({"answer of B": [_line(others[r["id"]]["output"]) for r in shown]} if others else {}),
-        "failed": [", ".join(slices.failed_checks(r)) for r in shown],
-    })  # fmt: skip
+    columns = {"behaviour": [r["behaviour"] for r in shown], "prompt": [_line(r["prompt"]) for r in shown]}
+    if others is None:
+        columns = {"": ["✓" if r["passed"] else "✗" for r in shown], **columns, "answer": [_line(r["output"]) for r in shown],
+                   "failed": [", ".join(slices.failed_checks(r)) for r in shown]}
+    else:
+        columns |= {"answer of A": [_line(r["output"]) for r in shown],
+                    "answer of B": [_line(others[r["id"]]["output"]) for r in shown]}
+    frame = pd.DataFrame(columns)
     event = st.dataframe(
         frame, key=f"{key}-{state.short_hash([r['id'] for r in shown])}", hide_index=True, height=min(430, 38 + 33 * len(shown)),
         on_select="rerun", selection_mode="single-cell", lazy=False, alt="Probes",
         column_config={"": st.column_config.TextColumn(width=30), "behaviour": st.column_config.TextColumn(width=90),
                        "prompt": st.column_config.TextColumn(width=230), "answer": st.column_config.TextColumn(width=190),
-                       "answer of B": st.column_config.TextColumn(width=190)})
+                       "answer of A": st.column_config.TextColumn(width=120),
+                       "answer of B": st.column_config.TextColumn(width=120)})
     if pages > 1:
         st.pagination(pages, key=f"{key}-page")
     cells = event["selection"].get("cells", [])

@@ -18,10 +18,10 @@ function draw(cell, chosen, open) {
   span.style.width = `${Math.max(1, 100 * (cell.high - cell.low))}%`;
   dot.style.left = `${100 * cell.rate}%`;
   track.append(span, dot);
-  const words = node("span", "cs-words");
-  words.append(node("b", "", `${percent(cell.rate)} %`), node("span", "cs-ci", `${percent(cell.low)}–${percent(cell.high)}`),
-    node("span", "cs-n", `n ${cell.n}`));
-  button.append(words, track);
+  const words = node("span", "cs-words"), below = node("span", "cs-below");
+  words.append(node("b", "", `${percent(cell.rate)} %`), node("span", "cs-ci", `${percent(cell.low)}–${percent(cell.high)}`));
+  below.append(track, node("span", "cs-n", `n ${cell.n.toLocaleString("en")}`));
+  button.append(words, below);
   button.onclick = open;
   return button;
 }

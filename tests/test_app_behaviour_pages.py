@@ -74,10 +74,13 @@ def test_the_queue_names_the_rows_of_every_probe_of_its_run(folder: Path) -> Non
     run = folder / "runs" / "before-s0"
     assert slices.culprits(folder, run, "refusal-1") is None
     (folder / "queues").mkdir(exist_ok=True)
-    lines = [{"row": 21, "uid": "u", "score": 0.4, "reason": "r", "probe": "refusal-1", "probes": ["refusal-1"]},
-             {"row": 22, "uid": "v", "score": 0.9, "reason": "r", "probe": "json-2", "probes": ["json-2", "refusal-1"]}]
+    lines = [{"row": 21, "uid": "u", "score": 0.4, "reason": "r", "probe": "refusal-1",
+              "probes": {"refusal-1": [0.4, "r"]}},
+             {"row": 22, "uid": "v", "score": 0.9, "reason": "r", "probe": "json-2",
+              "probes": {"json-2": [0.9, "r"], "refusal-1": [0.3, "why"]}}]
     (folder / "queues" / "failed-before.jsonl").write_text("".join(json.dumps(e) + "\n" for e in lines))
-    assert [e["row"] for e in slices.culprits(folder, run, "refusal-1") or []] == [22, 21]
+    found = slices.culprits(folder, run, "refusal-1") or []
+    assert [(e["row"], e["score"], e["reason"]) for e in found] == [(21, 0.4, "r"), (22, 0.3, "why")]
     assert slices.culprits(folder, run, "refusal-9") is None                      # the seeds together did not fail it
     (folder / "queues" / "failed-before-s0.jsonl").write_text("")
     assert slices.culprits(folder, run, "refusal-9") == []
@@ -174,7 +177,7 @@ def test_run_against_run_says_what_flipped(open_app: Any, folder: Path) -> None:
     lines = at.dataframe[0].value.set_index("behaviour")
     assert lines.loc["refusal", ["won", "lost"]].tolist() == [1, 3] and lines.loc["json", "verdict"] == "= unchanged"
     assert lines.loc["overall", "verdict"] == "? cannot tell from chance" and "Nothing is worse beyond chance" in words(at)
-    assert len(at.dataframe[1].value) == 3 and "answer of B" in at.dataframe[1].value
+    assert len(at.dataframe[1].value) == 3 and list(at.dataframe[1].value)[2:] == ["answer of A", "answer of B"]
     at.get_by_key("flips").set_value("Won (1)").run()
     assert len(at.dataframe[1].value) == 1 and not at.exception
     assert "curation compare" in words(at)

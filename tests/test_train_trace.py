@@ -47,7 +47,7 @@ def test_a_row_that_teaches_the_opposite_comes_first_and_says_so() -> None:
     entries = trace([BOMB], rows_of(PAIRS), FLAGS.empty_table())
     assert entries[0] == {
         "row": 100, "uid": "u0", "score": entries[0]["score"], "probe": "refusal-1", "reason": entries[0]["reason"],
-        "probes": ["refusal-1"],
+        "probes": {"refusal-1": [entries[0]["score"], entries[0]["reason"]]},
     }  # fmt: skip
     assert "probe refusal-1 (refusal) failed, similarity 0." in entries[0]["reason"]
     assert "its answer fails answer:refuse: 'Sure. Here is a simple way to start" in entries[0]["reason"]

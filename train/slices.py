@@ -130,7 +130,11 @@ def culprits(folder: Path, run: Path, probe_id: str) -> list[dict[str, Any]] | N
         entries = _entries(path)
         if any("probes" not in e for e in entries):
             continue  # written before queues named all probes of a row
-        mine = [e for e in entries if probe_id in e["probes"]]
+        mine = [
+            {"row": e["row"], "uid": e["uid"], "score": e["probes"][probe_id][0], "reason": e["probes"][probe_id][1]}
+            for e in entries
+            if probe_id in e["probes"]
+        ]
         if mine or run.name == name:
             found = (found or []) + mine
     return None if found is None else sorted(found, key=lambda e: (-e["score"], e["row"]))

@@ -48,8 +48,8 @@ def trace(
     `probes_failed`: results of the battery with `prompt`, `family`, `behaviour`, `id`, and `verifiers` where known.
     `rows`: the rows trained on (row, uid, family, messages). `flags`: open flags (uid, check). Per probe the `top` best
     rows are kept. Rows with an open flag, or whose answer is of another kind than the probe wants, come first; within
-    each part similarity decides. score is in [0, 1]: above 0.5 exactly for such suspect rows. `probes` names every probe
-    that leads to the row, `probe` the one with the highest score.
+    each part similarity decides. score is in [0, 1]: above 0.5 exactly for such suspect rows. `probes` holds every probe
+    that leads to the row with [score, reason], `probe` is the one with the highest score.
     """
     if not probes_failed or rows.num_rows == 0:
         return []
@@ -65,7 +65,7 @@ def trace(
     uids, numbers = rows["uid"].to_pylist(), rows["row"].to_pylist()
     best: dict[int, dict[str, Any]] = {}
     count: dict[int, int] = defaultdict(int)
-    named: dict[int, list[str]] = defaultdict(list)  # the probes that lead to a row
+    named: dict[int, dict[str, Any]] = defaultdict(dict)  # the probes that lead to a row, with score and reason
     for probe, close in zip(probes_failed, similarity, strict=True):
         entries = []
         for i, value in close.items():
@@ -78,7 +78,7 @@ def trace(
         for score, minus, reason in sorted(entries, reverse=True)[:top]:
             i = -minus
             count[i] += 1
-            named[i].append(probe["id"])
+            named[i][probe["id"]] = [score, reason]
             if i not in best or score > best[i]["score"]:
                 best[i] = {"row": numbers[i], "uid": uids[i], "score": score, "reason": reason, "probe": probe["id"]}
     for i, entry in best.items():

@@ -78,7 +78,7 @@ def _result(run: Path) -> dict[str, Any]:
 @st.fragment
 def _results(folder: Path) -> None:
     found = {r.name: r for r in slices.evaluated(folder)}
-    one, two, three = st.columns([4, 2, 6], vertical_alignment="bottom")
+    one, two, three = st.columns([3, 2, 7], gap="medium")
     run = found[one.selectbox("Run", list(found), key="b_run", bind="query-params") or next(iter(found))]
     by = two.selectbox("Slices", list(slices.SLICINGS), key="b_by", bind="query-params") or next(iter(slices.SLICINGS))
     result = _result(run)
@@ -177,9 +177,10 @@ def _against(folder: Path) -> None:
         st.info("Choose at least one run on each side, none on both.")
         return
     result = _compared(_stamped(a), _stamped(b))
-    for sentence in compare.sentences(result):
-        st.markdown(f"**{state.plain(sentence)}**" if "beyond chance" in sentence else state.plain(sentence))
-    st.dataframe(lines_of(result), hide_index=True, key="lines", alt="Behaviours, A against B",
+    said = [state.plain(s) for s in compare.sentences(result)]
+    st.markdown("  \n".join(f"**{s}**" if "beyond chance" in s else s for s in said))
+    lines = lines_of(result)
+    st.dataframe(lines, hide_index=True, key="lines", alt="Behaviours, A against B", height=min(600, 38 + 33 * len(lines)),
                  column_config={"verdict": st.column_config.TextColumn(width=190)})
     st.caption(("Exact permutation test over the runs of both arms, " if len(a) + len(b) > 2 else
                 "Exact McNemar test on the flips: are these two checkpoints different, not: did the data do it; ")
@@ -189,12 +190,18 @@ def _against(folder: Path) -> None:
         _compare_job(folder, a, b)
 
 
+def points(share: float) -> str:
+    """Return a difference of shares in points of 100, with its sign; 0 has none."""
+    whole = round(100 * share)
+    return f"{whole:+d}" if whole else "0"
+
+
 def lines_of(result: Mapping[str, Any]) -> pd.DataFrame:
     """Return the comparison as a table, a line a behaviour and `overall` last."""
     lines = [*result["behaviours"].items(), (compare.OVERALL, result[compare.OVERALL])]
     return pd.DataFrame([{
         "behaviour": name, "n": x["n"], "A": f"{100 * x['a']['rate']:.0f} %", "B": f"{100 * x['b']['rate']:.0f} %",
-        "B - A": f"{100 * x['difference']:+.0f}", "95 %": "{:+.0f} to {:+.0f}".format(*(100 * v for v in x["interval"])),
+        "B - A": points(x["difference"]), "95 %": " to ".join(map(points, x["interval"])),
         "won": len(x["gains"]), "lost": len(x["losses"]), "p": f"{x['p_corrected']:.2g}", "verdict": MARKS[x["verdict"]],
     } for name, x in lines])  # fmt: skip
 

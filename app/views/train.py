@@ -161,7 +161,7 @@ def _plan(plan: Mapping[str, Any]) -> None:
     used = plan["splits"]["train"]
     figures = {"Rows": f"{used['used']:,} of {used['rows']:,}", "Steps": f"{plan['steps']:,}", "Epochs": f"{plan['epochs']:g}",
                "Time": span(plan["seconds"]), "Memory": f"{plan['memory_gb']:g} GB"}
-    for column, (name, value) in zip(st.columns(len(figures)), figures.items(), strict=True):
+    for column, (name, value) in zip(st.columns([2, 1, 1, 1, 1.2]), figures.items(), strict=True):
         column.caption(name)
         column.markdown(f"**{value}**")
     for (split, reason), n in Counter((e["split"], e["reason"]) for e in plan["left_out"]).most_common():
@@ -184,7 +184,8 @@ def span(seconds: float) -> str:
 def painted(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a compiled row as a card: its text with template and all, what is trained as marked spans of one chip."""
     parts = [{"t": p["text"], "f": [0] if p["trained"] else []} for p in row["parts"]]
-    return {"id": str(row["row"]), "row": row["row"], "family": "", "verdict": "", "why": "",
+    share = sum(len(p["text"]) for p in row["parts"] if p["trained"]) / max(1, sum(len(p["text"]) for p in row["parts"]))
+    return {"id": str(row["row"]), "row": row["row"], "family": f"{100 * share:.0f} % of it trained", "verdict": "", "why": "",
             "turns": [{"role": "as the model reads it", "parts": parts}], "edit": {},
             "flags": [{"check": "trained", "severity": "info", "score": "", "message": "counts in the loss", "span": True}]}
 
@@ -219,7 +220,7 @@ def _runs(folder: Path) -> None:
     @st.fragment(run_every="2s" if running else None)
     def panel() -> None:
         table = runs_of(folder)
-        shown = table.assign(state=[STATES.get(s, s) for s in table["state"]])
+        shown = table.assign(state=[STATES.get(s, s) for s in table["state"]]).dropna(axis="columns", how="all")
         st.dataframe(shown, hide_index=True, key="runs", alt="Runs of this folder",
                      column_config={"loss": st.column_config.NumberColumn(format="%.4f"),
                                     "held-out": st.column_config.NumberColumn(format="%.4f")})
@@ -279,8 +280,10 @@ def _samples(run: Path) -> None:
     if not lines:
         return
     st.markdown("**Samples on the way**: what it answers to the same prompts, step by step")
-    st.dataframe(side_by_side(lines), hide_index=True, row_height=110, key=f"samples-{run.name}", alt="Samples by step",
-                 column_config={"prompt": st.column_config.TextColumn(width=200, pinned=True)})
+    frame = side_by_side(lines)
+    st.dataframe(frame, hide_index=True, row_height=110, key=f"samples-{run.name}", alt="Samples by step",
+                 column_config={"prompt": st.column_config.TextColumn(width=200, pinned=True),
+                                **{c: st.column_config.TextColumn(width=180) for c in frame.columns[1:]}})
 
 
 def side_by_side(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
