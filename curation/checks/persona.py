@@ -1,0 +1,92 @@
+"""Who the assistant says it is: one name and one maker through the whole set."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..text import shorten
+from .base import Findings, check, texts
+
+_KIND = (
+    r"(?:AI|A\.I\.|artificial intelligence|(?:virtual |digital |chat ?)?assistant|(?:large )?language model|chat ?bot|bot|model)")
+_PROPER = r"[A-Z][\w-]{1,24}(?: (?:[A-Z][\w-]{1,24}|AI|\d+(?:\.\d+)?)){0,2}"
+_I = r"(?:I am|I'm|I’m|[Mm]y name is|[Cc]all me|I go by)"
+#: a name beside what it is; a name alone counts where the prompt asks for it
+_NAMED = re.compile(
+    rf"\b(?:{_I}|[Tt]his is) (?P<name>{_PROPER}),? (?:and I am |and I'm )?(?:an?|your|the) (?:[\w-]+ ){{0,4}}?{_KIND}\b")
+_NAME = re.compile(rf"\b{_I} (?P<name>{_PROPER})(?=[.,!;]|\s*$| and\b)")
+_MADE = re.compile(
+    rf"\b(?:(?:I am|I'm|I’m|I was|I've been)\b[^.!?\n]{{0,80}}?|[Aa]s an? (?:[\w-]+ ){{0,4}}?{_KIND}[^.!?\n]{{0,30}}?)"
+    r"\b(?:made|created|developed|trained|built|designed|programmed|powered) by "
+    rf"(?:the (?:team|people|researchers|company) (?:at|of|called) )?(?P<name>{_PROPER})"
+    rf"|\b(?:I am|I'm|I’m|[Aa]s an?)\b[^.!?\n]{{0,40}}?\b{_KIND} (?:from|by|of) (?P<other>{_PROPER})")
+_ASKED = re.compile(
+    r"\b(?:who|what) (?:are|r) you\b|\byour (?:name|maker|creator|developer)|\bwho (?:made|created|built|trained|developed|"
+    r"designed|programmed) you\b|\b(?:introduce|describe|identify) yourself\b|\bare you (?:chat ?gpt|gpt|claude|gemini|an? (?:ai|"
+    r"robot|bot|human|person))\b", re.IGNORECASE)
+_PLAYS = re.compile(
+    r"\b(?:act as|pretend|role-?play|imagine|character|story|dialog\w*|script|letter|e-?mail|interview|conversation|poem|novel|"
+    r"speech|play|scene|persona|translate|rewrite|sentence|message|bio|resume|cover)\b", re.IGNORECASE)
+_QUICK = r"\b(?:I am|I'm|I’m|I was|I've been|[Mm]y name is|[Cc]all me|[Tt]his is|I go by|[Aa]s an?)\b"
+_NO_NAME = frozenset(("An", "The", "Your", "Sorry", "Not", "Just", "Here", "Happy", "Glad", "AI", "Sure", "Also", "Only"))
+_HEAD = 600  # characters in which somebody introduces himself
+
+
+def claims(instruction: str, response: str) -> dict[str, tuple[str, int, int]]:
+    """Return what a response says of itself: {"name" and "maker": (value, start, end)}; nothing where it plays a part."""
+    if _PLAYS.search(instruction):
+        return {}
+    head = response[:_HEAD]
+    found = _NAMED.search(head) or (_NAME.search(head) if _ASKED.search(instruction) else None)
+    out: dict[str, tuple[str, int, int]] = {}
+    if found and found["name"].split()[0] not in _NO_NAME:
+        out["name"] = (found["name"], *found.span("name"))
+    made = _MADE.search(head)
+    if made:
+        group = "name" if made["name"] else "other"
+        out["maker"] = (made[group], *made.span(group))
+    return out
+
+
+@check("consistency.persona", reads=("instruction", "input", "response"), severity="warning", action="review", scope="dataset")
+def persona(rows: pa.Table, *, least: int = 3, share: float = 0.6) -> pa.Table:
+    """The assistant gives itself another name or maker than in most rows.
+
+    Judged where at least `least` responses say a name (or a maker) and at least `share` of them agree; the others are
+    flagged. Where fewer agree, all that speak of it are infos: the set has no persona.
+
+    Why: asked who it is, the model says what the rows said last.
+    Misses: personas shown by manner alone; introductions after the first 600 characters; other languages than English.
+    False positives: rows that teach to deny another name ("I am not Siri" is not one). Prompts for a part to play are left out.
+    Source: CHECKS 9; sets mixed from several models, each of which signs its answers.
+    """
+    found = Findings(rows)
+    at = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(rows["response"], _QUICK), False)))
+    sub = rows.take(pa.array(at, pa.int64()))
+    said: dict[str, list[tuple[int, str, int, int]]] = defaultdict(list)
+    for i, instruction, response in zip(at.tolist(), texts(sub, "instruction"), texts(sub, "response")):
+        for what, (value, start, end) in claims(instruction, response).items():
+            said[what].append((i, value, start, end))
+    number = rows["row"].to_numpy()
+    for what in sorted(said):
+        counts = Counter(value.lower() for _, value, _, _ in said[what])
+        top, votes = counts.most_common(1)[0]
+        shown = next(value for _, value, _, _ in said[what] if value.lower() == top)
+        total = len(said[what])
+        if total < least or len(counts) == 1:
+            continue
+        agreed = votes >= share * total
+        agree = [int(number[i]) for i, value, _, _ in said[what] if value.lower() == top][:10]
+        for i, value, start, end in said[what]:
+            if agreed and value.lower() == top:
+                continue
+            rest = f"{votes} of {total} say {shorten(shown, 30)!r}" if agreed else f"{len(counts)} are in use"
+            found.add(i, f"The assistant's {what} is {shorten(value, 30)!r} here; {rest}.", span=(start, end),
+                      score=round(1 - counts[value.lower()] / total, 3), related=agree if agreed else (),
+                      severity=None if agreed else "info")
+    return found.table()
