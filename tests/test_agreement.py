@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import agreement, review
 from curation.agreement import Reading
+from curation.cli import cli
 from curation.spec import parse
 from curation.store import ASKING, READING, Entry, Store
 
@@ -174,3 +178,24 @@ def test_the_sample_queue_feeds_the_precision_of_its_check(tmp_path: Path) -> No
     (found,) = review.precisions(store, spec, ["response.empty"])
     assert (found.right, found.n) == (1, 2)
     assert {p.check for p in review.precisions(store, spec)} >= {"response.empty"}
+
+
+def test_the_command_line_says_agreement_and_precision(tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+
+    def said(*argv: str) -> Any:
+        done = CliRunner().invoke(cli, ["review", str(store.path), *argv])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout) if "--json" in argv else done.stdout
+
+    assert "no drawn row is decided yet" in said("--precision") and "No row has been read twice" in said("--agreement")
+    say(store, "ann", {0: "reject", 1: "accept"})
+    say(store, "bo", {0: "accept", 1: "accept"}, READING)
+    found = said("--agreement", "--precision", "--json")
+    assert (found["agreement"]["n"], found["agreement"]["same"], found["agreement"]["open"]) == (2, 1, 1)
+    assert isinstance(found["precision"], list)
+    assert [r["row"] for r in said("--queue", "disagreement", "--json")] == [0]
+    say(store, "ann", {5: "accept"})
+    assert [r["row"] for r in said("--queue", "second", "--actor", "bo", "--json")] == [5]
+    assert said("--queue", "second", "--actor", "ann", "--json") == []
+    assert {r["check"] for r in said("--queue", "sample", "--check", "response.empty", "--json")} == {"response.empty"}

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,17 +20,23 @@ from curation.app.sitting import Sitting, Way
 from curation import agreement
 from curation.engine import spec_of
 from curation.spec import parse
-from curation.store import Entry, Store
+from curation.store import Entry, Store, write_arrow
 
-from .app_folder import make_folder
+from .app_folder import flags_table, make_folder
 from .browsing import browser, open_at, page, settle, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
+REPAIRED = "Write to us please."
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_folder(tmp_path_factory.mktemp("review") / "s")
+    """The small folder, with a repair proposed for row 30."""
+    store = make_folder(tmp_path_factory.mktemp("review") / "s")
+    flags = flags_table(store)["privacy.pii"]
+    fix = pa.array([REPAIRED], pa.string())
+    write_arrow(store.flags_path("privacy.pii@1-0000"), flags.set_column(flags.schema.get_field_index("fix"), "fix", fix))
+    return store
 
 
 def uid(store: Store, row: int) -> str:
@@ -392,3 +399,17 @@ def test_any_of_the_last_verdicts_can_be_taken_back(page: Any, url: str, store: 
     line.get_by_role("button", name="Undo").click()
     until(lambda: set(store.verdicts.decisions()) == {uid(store, rows[0]), uid(store, rows[2])})
     line.wait_for(state="detached")
+
+
+@pytest.mark.ui
+def test_a_proposed_repair_is_shown_and_taken_by_one_key(page: Any, url: str, store: Store) -> None:
+    begin(page, url, store, "/review?queue=fixes")
+    assert shown_row(page) == 30
+    assert "us" in page.locator(".cw-fix ins").all_text_contents()
+    page.keyboard.press("t")
+    until(lambda: store.verdicts.edit(uid(store, 30)))
+    assert store.verdicts.edit(uid(store, 30)) == {"response": REPAIRED}
+    assert store.verdicts.decision(uid(store, 30)).reason == "privacy.pii says <i>so</i> of row 30."     # type: ignore[union-attr]
+    page.locator(".cw-row .cw-text", has_text=REPAIRED).wait_for()
+    press(page, "z")
+    until(lambda: not store.verdicts.edits())
