@@ -8,8 +8,25 @@ from typing import Any
 
 import streamlit as st
 
+from curation.clusters import word_diff
+
+CUT = 4_000         # characters of a text that are compared
+AROUND = 60         # characters kept on either side of a change
 _HERE = Path(__file__).parent
 _component: Any = None
+
+
+def parts_of(before: str, after: str) -> list[list[str]]:
+    """Return how `after` comes from `before` as [[op, text], ...]; long unchanged stretches are cut to their ends."""
+    parts = word_diff(before[:CUT], after[:CUT])
+    out = []
+    for k, (op, text) in enumerate(parts):
+        if op == "equal" and len(text) > 2 * AROUND + 3:
+            left = text[:AROUND] if k else ""
+            right = text[-AROUND:] if k + 1 < len(parts) else ""
+            text = f"{left} … {right}"
+        out.append([op, text])
+    return out
 
 
 def show(changes: Sequence[dict[str, Any]], *, key: str) -> None:

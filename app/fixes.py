@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.clusters import word_diff
 from curation.model import FIELDS
 from curation.store import Entry
 
+from .changes import parts_of
 from .state import Index, Verdicts
-
-CUT = 4_000         # characters of a text that a preview compares
-AROUND = 60         # characters kept on either side of a change
 
 
 def proposed(index: Index, verdicts: Verdicts, rows: np.ndarray, checks: tuple[str, ...] = ()) -> np.ndarray:
@@ -58,19 +55,6 @@ def preview(index: Index, flags: np.ndarray, most: int) -> list[dict[str, Any]]:
     for number in flags[:most].tolist():
         flag = index.flags.slice(number, 1).to_pylist()[0]
         before = index.rows.slice(flag["row"], 1)[flag["field"]][0].as_py() or ""
-        parts = word_diff(before[:CUT], flag["fix"][:CUT])
         out.append({"head": f"row {flag['row']:,} · {flag['check']} · {flag['field']}", "say": flag["message"],
-                    "parts": _shortened(parts)})
-    return out
-
-
-def _shortened(parts: list[tuple[str, str]]) -> list[list[str]]:
-    """Return the pieces of a diff with unchanged stretches cut down to the surroundings of the changes."""
-    out = []
-    for k, (op, text) in enumerate(parts):
-        if op == "equal" and len(text) > 2 * AROUND + 3:
-            left = text[:AROUND] if k else ""
-            right = text[-AROUND:] if k + 1 < len(parts) else ""
-            text = f"{left} … {right}"
-        out.append([op, text])
+                    "parts": parts_of(before, flag["fix"])})
     return out

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from curation.app import jobs, state
+from curation.app import jobs, saved, state
 from streamlit.testing.v1 import AppTest
 
 from curation.store import Entry, Store
@@ -261,3 +261,51 @@ def test_history_lists_every_action_and_takes_any_back(open_app: Any, tmp_path: 
         {"uid": uids[3], "verdict": "reject", "reason": "wrong <b>name</b>", "field": None, "before": None, "after": None,
          "check_id": None, "score": None}
     ]
+
+
+def test_history_pages_through_a_long_log_and_filters_by_words(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    uids = store.rows()["uid"].to_pylist()
+    for k in range(103):
+        store.verdicts.append([Entry(uids[k], "accept")], actor="ann", note=f"accept row {k}")
+    store.verdicts.undo(1, actor="bo")
+    at = open_app(tmp_path / "s", "history")
+    assert at.dataframe[0].value["id"].tolist() == list(range(104, 4, -1)) and "104 of 104 actions" in words(at)
+    at.pagination(key="history_page").set_value(2).run()
+    assert at.dataframe[0].value["id"].tolist() == [4, 3, 2, 1]
+    at.text_input(key="history_words").input("ROW 99").run()
+    assert at.dataframe[0].value["id"].tolist() == [100]
+    at.text_input(key="history_words").input("").run()
+    at.text_input(key="history_row").input("0").run()
+    assert at.dataframe[0].value["what"].tolist() == ["undo", "accept"] and "This row's timeline" in words(at)
+    assert store.verdicts.timeline(uids[0])[0]["undone_by"] == "bo"
+
+
+def test_browse_filters_by_a_range_and_a_tag_in_the_address(open_app: Any, tmp_path: Path) -> None:
+    store = make_folder(tmp_path / "s")
+    uids = store.rows()["uid"].to_pylist()
+    store.verdicts.append([Entry(uids[k], "tag", after="<b>odd</b>") for k in (3, 20)], actor="ann", kind="tag")
+    assert "**12 selected**" not in words(at := open_app(tmp_path / "s", "browse", range=["response~0~1"]))
+    assert "12 in this filter" in words(at)
+    at = open_app(tmp_path / "s", "browse", range=["response~0~1"], tag="<b>odd</b>")
+    assert "1 in this filter" in words(at) and at.dataframe[0].value["verdict"].tolist() == ["#<b>odd</b>"]
+    at = open_app(tmp_path / "s", "browse", range=["nothing~0~1", "no range"])
+    assert "no signal nothing" in words(at).replace("\\", "")
+
+
+def test_a_saved_view_brings_its_filter_back_and_leaves_out_what_is_gone(open_app: Any, tmp_path: Path) -> None:
+    make_folder(tmp_path / "s")
+    saved.save(tmp_path / "s", "empty ones", {"check": ["response.empty", "no.check"], "order": "most flags first",
+                                              "range": ["response~0~1"]}, by="bo")
+    at = open_app(tmp_path / "s", "browse", check="dup.near")
+    assert "10 in this filter" in words(at)
+    at.button(key="view-empty ones").click().run()
+    assert not at.exception and "12 in this filter" in words(at)
+    assert at.multiselect(key="check").value == ["response.empty"] and at.selectbox(key="order").value == "most flags first"
+    at.text_input(key="view_name").input("mine").run()
+    at.button(key="view_save").click().run()
+    assert [v.name for v in saved.listed(tmp_path / "s")] == ["empty ones", "mine"]
+    assert saved.listed(tmp_path / "s")[1].place == {"check": ["response.empty"], "order": "most flags first",
+                                                     "range": ["response~0~1"]}
+    at.button(key="unview-mine").click().run()
+    assert [v.name for v in saved.listed(tmp_path / "s")] == ["empty ones"]

@@ -233,6 +233,13 @@ def _go(place: dict[str, Any], options: dict[str, Sequence[str]]) -> None:
     state.desk().table += 1
 
 
+def _keep_view(folder: Path) -> None:
+    try:
+        saved.save(folder, st.session_state["view_name"], _place(), by=state.desk().actor)
+    except CurationError as e:
+        st.session_state["view_wrong"] = f"{state.plain(e.what)}. {state.plain(e.hint)}."
+
+
 def _views(key: state.Key, index: state.Index) -> None:
     """List the saved views of the folder, each to open or to delete, and offer to save the one on screen."""
     folder = Path(key.folder)
@@ -250,13 +257,10 @@ def _views(key: state.Key, index: state.Index) -> None:
             st.button("", key=f"unview-{view.name}", icon=":material/delete:", on_click=saved.delete, args=(folder, view.name),
                       type="tertiary", help="Delete this view; the rows stay")
     name = st.text_input("Save this filter as", key="view_name", max_chars=60, placeholder="a name")
-    if st.button("Save view", key="view_save", icon=":material/save:", disabled=not (name or "").strip()):
-        try:
-            saved.save(folder, name or "", _place(), by=state.desk().actor)
-        except CurationError as e:
-            st.warning(f"{state.plain(e.what)}. {state.plain(e.hint)}.")
-        else:
-            st.rerun(scope="fragment")
+    st.button("Save view", key="view_save", icon=":material/save:", disabled=not (name or "").strip(), on_click=_keep_view,
+              args=(folder,))
+    if wrong := st.session_state.pop("view_wrong", ""):
+        st.warning(wrong)
 
 
 # ---- the open row
