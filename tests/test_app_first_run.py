@@ -1,0 +1,158 @@
+"""From an empty folder to a checked set in a real Chromium: upload, mapping, import, checks, reloads; repairs in bulk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.store import Store
+
+pytest.importorskip("playwright.sync_api")
+
+from .browsing import browser, open_at, page, settle, until, url
+
+__all__ = ["browser", "page", "url"]     # fixtures
+
+pytestmark = pytest.mark.ui
+
+FIELDS = ("frage, deutsch=ja <b onclick=alert(7)>", "[antwort](http://evil.example/f)")
+NAME = "../../<img src=x onerror=alert(5)>.jsonl"
+
+
+class Empty:
+    """A place for a dataset folder that is not there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return Empty(tmp_path_factory.mktemp("first") / "set")
+
+
+def sent() -> bytes:
+    """Return 60 rows of names that no format knows: ten answers are garbled, one prompt is a script."""
+    rows = []
+    for i in range(60):
+        answer = f"Das Ergebnis ist {2 * i}, und zwar fÃ¼r immer." if i < 10 else f"Das Ergebnis ist {2 * i}, für immer."
+        question = "<script>window.pwned=1;alert(6)</script> Was ist das?" if i == 20 else f"Wie viel ist {i} und {i}?"
+        rows.append({FIELDS[0]: question, FIELDS[1]: answer, "note": "n"})
+    return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode()
+
+
+def inert(tab: Any) -> None:
+    assert tab.evaluate("window.pwned") is None
+    assert tab.evaluate("[...document.querySelectorAll('a, img, script, [onclick], [onerror]')].filter(n => "
+                        "/evil|pwned|alert/.test(n.outerHTML)).length") == 0
+
+
+def choose(tab: Any, label: str, option: str) -> None:
+    tab.get_by_label(label, exact=True).click()
+    tab.get_by_role("option", name=option).click()
+    settle(tab)
+
+
+def test_from_nothing_to_checked_with_reloads_in_between(page: Any, url: str, store: Empty) -> None:
+    open_at(page, url, "/")
+    page.get_by_text("No rows yet").wait_for()
+    page.locator("input[type=file]").set_input_files({"name": NAME, "mimeType": "application/json", "buffer": sent()})
+    page.get_by_text("Which field is which", exact=True).wait_for()
+    page.reload()       # the upload lies in the folder, the address names it
+    page.get_by_text("Which field is which", exact=True).wait_for()
+    settle(page)
+    page.get_by_text(NAME).wait_for()
+    assert page.get_by_role("button", name="Import", exact=True).count() == 0, "the format is unknown"
+    choose(page, "Prompt", FIELDS[0])
+    choose(page, "Response", FIELDS[1])
+    page.get_by_text("The first 5 rows as they would be read").wait_for()
+    inert(page)
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.get_by_text("60 rows, not checked yet").wait_for()
+    assert {p.name for p in store.path.parent.iterdir()} == {"set"}, "the upload's name is no path"
+    assert Store(store.path).rows()["instruction"][3].as_py() == "Wie viel ist 3 und 3?"
+    settle(page)
+    inert(page)
+    page.get_by_role("button", name="Write spec.yaml").click()
+    until(lambda: (store.path / "spec.yaml").exists())
+    page.get_by_text("1 Rows ✓ → 2 Spec ✓ → 3 Checks").wait_for()
+    settle(page)
+    page.get_by_role("button", name="Run the checks").click()
+    page.get_by_text("checks and signals").first.wait_for()
+    page.reload()
+    page.get_by_text("What to do next").wait_for(timeout=120_000)
+    page.get_by_role("button", name="response.mojibake").wait_for()
+    settle(page)
+    inert(page)
+
+
+def test_repairs_in_bulk_after_a_preview_and_one_undo(page: Any, url: str, store: Empty) -> None:
+    log = Store(store.path).verdicts
+    open_at(page, url, "/browse?check=response.mojibake")
+    page.get_by_text("10 in this filter").wait_for()
+    page.get_by_role("button", name="Fixes").click()
+    page.locator(".cd-change").first.wait_for()
+    assert "fÃ" in page.locator(".cd-change del").first.inner_text()
+    assert "für" in page.locator(".cd-change ins").first.inner_text()
+    assert page.locator(".cd-change").count() == 5
+    settle(page)
+    page.get_by_role("button", name="Take 10 texts").click()
+    until(lambda: len(log.edits()) == 10)
+    assert all(fields["response"].endswith("zwar für immer.") for fields in log.edits().values())
+    page.get_by_text("Take 10 proposed texts.").wait_for()
+    settle(page)
+    page.get_by_role("button", name="Undo").first.click()
+    until(lambda: not log.edits() and not log.decisions())
+    assert [a["kind"] for a in log.history()[:2]] == ["fix", "fix"]
+
+
+def test_a_bar_filters_tags_and_verdicts_go_over_the_whole_filter_with_one_undo(page: Any, url: str, store: Empty) -> None:
+    log = Store(store.path).verdicts
+    open_at(page, url, "/browse")
+    page.get_by_text("60 rows").wait_for()
+    top = page.locator("[data-testid=stDataFrame]").bounding_box()["y"]
+    bar = page.locator(".cs-panel").nth(2).locator(".cs-bar").last
+    bar.click()
+    page.wait_for_function("location.search.includes('range=score')")
+    settle(page)
+    n = int(page.locator(".st-key-selection_bar").inner_text().split("·")[1].split()[0])
+    assert 10 <= n < 60
+    assert page.locator("[data-testid=stDataFrame]").bounding_box()["y"] == top, "nothing jumps"
+    page.get_by_role("button", name="Tag", exact=True).click()
+    page.locator(".st-key-tag_word input").fill("<b>ask</b>")
+    page.keyboard.press("Enter")
+    settle(page)
+    page.locator(".st-key-tag_of button").first.click()
+    until(lambda: {t: len(u) for t, u in log.tags().items()} == {"<b>ask</b>": n})
+    page.keyboard.press("Escape")
+    settle(page)
+    page.get_by_role("button", name="All", exact=True).click()
+    page.get_by_role("button", name=f"Reject all {n}").click()
+    until(lambda: len(log.decisions()) == n)
+    settle(page)
+    page.reload()       # filter and verdicts outlive the session
+    page.get_by_text(f"{n} in this filter").wait_for()
+    assert len(log.decisions()) == n
+    open_at(page, url, "/history")
+    page.get_by_text(f"{len(log.history())} of {len(log.history())} actions").wait_for()
+    box = page.locator("[data-testid=stDataFrame]").bounding_box()
+    page.mouse.click(box["x"] + 17, box["y"] + 33 * 1.5)
+    page.get_by_role("button", name="back").wait_for()
+    settle(page)
+    page.get_by_role("button", name="back").click()
+    until(lambda: not log.decisions())
+    inert(page)
+
+
+def test_rows_like_a_row_come_with_it_at_the_top(page: Any, url: str, store: Empty) -> None:
+    open_at(page, url, "/browse?row=30&check=response.mojibake")
+    page.get_by_role("button", name="Similar").click()
+    page.get_by_text("row 30 and what is most like it").wait_for()
+    settle(page)
+    assert "among=" in page.url and "row=30" in page.url and "check=" not in page.url
+    page.get_by_text("1 of ").first.wait_for()
+    page.get_by_role("button", name="Show all rows").click()
+    page.get_by_text("60 rows").wait_for()
