@@ -24,7 +24,7 @@ $(STAMP)-run: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "[install] torch, then the rest (about 2 minutes)"
 	@$(PIP) install -c constraints.txt torch
 	@$(PIP) install -c constraints.txt -e '.[app,train]'
-	@$(BIN)/python -c "from curation import likeness, sketch, words; sketch.warm(); words.warm(); likeness.warm()"
+	@$(BIN)/python -c "from curation import likeness, sketch, wording, words; [x.warm() for x in (sketch, wording, words, likeness)]"
 	@touch $@
 
 $(STAMP)-test: $(STAMP)-run

@@ -640,3 +640,7 @@ def warm() -> None:
         near_pairs(columns, threshold=0.5, threads=1)
     exact_pairs([texts], threshold=0.5, threads=1)
     minhash_signatures(texts, 64, unit="char", threads=1)
+    few = pa.array([" ".join(map(str, row)) for row in np.random.default_rng(0).integers(0, 30, (600, 40)).tolist()])
+    near_pairs([few], threshold=0.8, ngram=1, threads=1)    # full buckets of unlike rows
+    nothing = np.empty(0, np.int64)
+    lead(nothing, nothing, np.empty(0), np.zeros(1, np.bool_))

@@ -451,3 +451,11 @@ def overlaps(one: Words, two: Words, left: np.ndarray, right: np.ndarray) -> np.
     out = np.empty(len(left), np.int64)
     _overlaps(left, right, one.flat, one.start, one.count, two.flat, two.start, two.count, 0, len(left), out)
     return out
+
+
+def warm() -> None:
+    """Compile every kernel into the on-disk cache (seconds once, nothing afterwards)."""
+    texts, zero, one = pa.array(["one two three", "one four three"]), np.zeros(1, np.int64), np.ones(1, np.int64)
+    apart([texts, texts], texts, zero, one, telling=1, threads=1)
+    said = words_of([texts], stem=True, threads=1)
+    overlaps(said, said, zero, one)

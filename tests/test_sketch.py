@@ -2,6 +2,8 @@
 
 import random
 import re
+import subprocess
+import sys
 
 import datasketch
 import numpy as np
@@ -348,3 +350,36 @@ def test_going_on_is_a_whole_run(seed, cuts, kind):
             again, sketch.find([c.slice(0, end) for c in texts], s)))
         for name in ("left", "right", "score", "fields"):
             assert np.array_equal(getattr(one, name), getattr(two, name)), name
+
+
+#: What a first call compiles; run on its own, because other tests compile too.
+AFTER_WARMING = """
+import random
+import pyarrow as pa
+from curation import kernels, sketch, wording
+
+def compiled():
+    return {(m.__name__, k): len(f.signatures) for m in (kernels, wording) for k, f in vars(m).items()
+            if hasattr(f, "signatures")}
+
+sketch.warm(), wording.warm()
+before = compiled()
+rng = random.Random(0)
+texts = [" ".join(rng.choices([f"w{i}" for i in range(30)], k=40)) for _ in range(1500)] + ["", "a b c", "a b c"]
+t, cut = pa.array(texts), pa.chunked_array([texts[:700], texts[700:]])
+s = sketch.search(ngram=1, num_perm=128)
+found = sketch.find([t], s, sketch.find([t.slice(0, 1400)], s))
+pairs = sketch.pairs_of([t], found, s)
+sketch.near_pairs([cut, t.cast(pa.large_string()), t, t], unit="char", threshold=0.7, num_perm=128)
+sketch.exact_pairs([t, cut], threshold=0.9)
+sketch.lead(pairs.left, pairs.right, pairs.score, sketch.rethreshold(pairs, 0.8) < 0)
+wording.apart([t, cut], t, pairs.left, pairs.right, telling=8)
+after = compiled()
+assert after == before, {k: (before[k], n) for k, n in after.items() if n != before[k]}
+assert max(after.values()) == 1, after
+"""
+
+
+def test_nothing_is_compiled_after_warming_and_every_kernel_once():
+    done = subprocess.run([sys.executable, "-c", AFTER_WARMING], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
