@@ -240,7 +240,8 @@ export default function ({ data, parentElement, setStateValue }) {
   function top(g) {
     const box = node("div", "cp-top");
     const place = s.pos < s.total ? `${count(s.pos + 1)} of ${count(s.total)}` : "end of the queue";
-    const what = !g ? "" : g.n > 2 ? ` · a group of ${count(g.n)} rows, joined from ${g.weakest} on` : " · a pair";
+    const what = !g ? "" : g.n > 2 ? ` · a group of ${count(g.n)} rows, joined from ${g.weakest} on`
+      : ` · a pair${data.kind === "conflicts" ? "" : `, joined at ${g.weakest}`}`;
     box.append(node("span", "cp-place", place + what), node("span", "cp-saved", s.log.length ? `saving ${s.log.length} …` : acked ? "all saved" : ""));
     return box;
   }

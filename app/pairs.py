@@ -352,7 +352,7 @@ def _alike(index: state.Index, pairs: Sequence[tuple[int, int]]) -> dict[tuple[i
     texts = [texts_at(index.rows[f], rows) for f in FIELDS]
     one, two = (np.searchsorted(rows, np.array([p[k] for p in pairs])) for k in (0, 1))
     whole, fields = similarity(texts, one, two, unit="char", threads=1)
-    return {pair: f"{whole[k]:.2f} alike (" + ", ".join(f"{f} {fields[k, c]:.2f}" for c, f in enumerate(FIELDS)) + ")"
+    return {pair: f"letters {whole[k]:.2f} alike (" + ", ".join(f"{f} {fields[k, c]:.2f}" for c, f in enumerate(FIELDS)) + ")"
             for k, pair in enumerate(pairs)}
 
 

@@ -193,7 +193,7 @@ def test_the_page_counts_and_filters(open_app: Any, store: Store) -> None:
     at.slider(key="dup_at_copies").set_value(0.6).run()
     assert "**5 groups** of 11 rows" in words(at) and not at.exception
     at = open_app(store.path, "duplicates", dup_kind="Conflicts")
-    assert "**1 prompts** whose answers clash, 3 rows" in words(at)
+    assert "**1 prompt** whose answers clash, 3 rows" in words(at)
 
 
 def test_one_of_each_group_is_kept_with_one_undo(open_app: Any, store: Store) -> None:

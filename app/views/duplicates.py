@@ -95,7 +95,8 @@ def _desk() -> None:
     if sitting.queue:
         _pairs(key, sitting)
     else:
-        st.info("No group is open. Choose *all* to look at those that are decided, or move the threshold.")
+        st.info("No group is open. Choose *all groups* to look at those that are decided." if len(groups) else
+                "No rows are joined at this threshold. Move the slider to the left.")
 
 
 def _kind(key: state.Key) -> str:
@@ -127,8 +128,10 @@ def _none(key: state.Key, kind: str) -> None:
             progress.offer(Path(key.folder), ["check", key.folder], "Run the checks", key="dup-check")
             return
         st.markdown("**No conflict was found.**" if kind == "conflicts" else "**No copies were found.**")
-        st.caption("Checks that looked: " + ", ".join(pairs.KINDS[kind]) + ". Rows that ask for the same in other words are "
-                   "found on request, because every prompt must be embedded:")
+        st.caption("Checks that looked: " + ", ".join(pairs.KINDS[kind]) + ".")
+        if kind != "copies":
+            return
+        st.caption("Rows that ask for the same in other words are found on request, because every prompt must be embedded:")
         st.code(f"curation check {key.folder} --set dup.semantic.on=true", language=None, wrap_lines=True)
 
 
@@ -145,12 +148,18 @@ def _threshold(kind: str, links: pairs.Links) -> float:
                      "Counted from the pairs that the last check kept: each flagged row with the row it resembles most.")
 
 
+def _number(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def _count(kind: str, groups: pairs.Groups, open_: int, threshold: float) -> None:
+    rows = _number(len(groups.rows), "row")
     if kind == "conflicts":
-        st.markdown(f"**{len(groups):,} prompts** whose answers clash, {len(groups.rows):,} rows; **{open_:,} open**.")
+        st.markdown(f"**{_number(len(groups), 'prompt')}** whose answers clash, {rows}; **{open_:,} open**.")
         return
-    st.markdown(f"At **{threshold:.2f}**: **{len(groups):,} groups** of {len(groups.rows):,} rows, **{open_:,} open**. "
-                f"One of each kept, **{groups.left_out:,} rows go** and {groups.n - groups.left_out:,} of {groups.n:,} stay.")
+    go = f"{_number(groups.left_out, 'row')} {'goes' if groups.left_out == 1 else 'go'}"
+    st.markdown(f"At **{threshold:.2f}**: **{_number(len(groups), 'group')}** of {rows}, **{open_:,} open**. "
+                f"One of each kept, **{go}** and {groups.n - groups.left_out:,} of {groups.n:,} stay.")
 
 
 def _about_threshold(kind: str, threshold: float, links: pairs.Links) -> None:
@@ -183,8 +192,11 @@ def _whole(key: state.Key, kind: str, groups: pairs.Groups, open_: np.ndarray, t
     """Offer what one can do with every group at this threshold."""
     from . import browse
 
-    words = f"in {len(groups):,} groups of {LABELS[kind].lower()}" + (f" from {threshold:.2f} on" if kind != "conflicts" else "")
-    if st.button("Open in Browse", key="dup_browse", icon=":material/table_rows:", help=f"The {len(groups.rows):,} rows {words}"):
+    words = f"in {_number(len(groups), 'group')} of {LABELS[kind].lower()}"
+    if kind != "conflicts":
+        words += f" from {threshold:.2f} on"
+    if st.button("Open in Browse", key="dup_browse", icon=":material/table_rows:", disabled=not len(groups),
+                 help=f"The {len(groups.rows):,} rows {words}"):
         st.switch_page(browse.as_page(), query_params={"among": state.keep(key, groups.rows, words)})
     with st.popover("All", icon=":material/select_all:", disabled=kind == "conflicts" or not open_.any(),
                     help="Decide on every open group at once"):
