@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 PLACES = {"overview": "/", "browse": "/browse?severity={severity}&order=worst+flag+first&row={row}",
           "review": "/review?queue={severity}s", "gate": "/gate",
           "duplicates": "/duplicates", "map": "/map?map_colour=cluster&cluster=0"}
+
+#: the same for pages that need trained runs; of these the sample set gets two short ones
+TRAINED = {"train": "/train", "behaviour": "/behaviour?slice=refusal&behaviour=refusal&probe=refusal-00",
+           "behaviour-against": "/behaviour?b_view=Run+against+run", "behaviour-blind": "/behaviour?b_view=Blind+choice"}
 
 
 def curation(*argv: str) -> None:
@@ -51,6 +55,13 @@ def make_set(folder: Path, pairs: Path, spec: Path | None) -> None:
     curation("map", str(folder))
 
 
+def train_on(folder: Path) -> None:
+    """Let the policy decide, export, and train and ask two short runs."""
+    curation("review", str(folder), "--apply-policy")
+    curation("export", str(folder), "--override", "for the pictures")
+    curation("train", str(folder / "vetted" / "1"), "--seeds", "0-1", "--steps", "300", "--eval")
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Yield the address of a workbench on `folder`."""
@@ -70,14 +81,14 @@ def served(folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
-def take(url: str, name: str, row: int, severity: str, schemes: Sequence[str]) -> None:
+def take(url: str, name: str, row: int, severity: str, schemes: Sequence[str], places: Mapping[str, str]) -> None:
     """Save one picture of each place and colour scheme."""
     path = next((p for p in (os.environ.get("CHROMIUM"), "/usr/bin/chromium") if p and Path(p).exists()), None)
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=path, args=list(FLAGS))
         for scheme in schemes:
             tab = browser.new_context(viewport={"width": 1280, "height": 860}, color_scheme=scheme).new_page()
-            for place, where in PLACES.items():
+            for place, where in places.items():
                 tab.goto(url + where.format(row=row, severity=severity))
                 settle(tab)
                 file = IMAGES / f"{name}-{place}-{scheme}.png"
@@ -119,7 +130,10 @@ def main(also: tuple[str, ...]) -> None:
             folder = Path(name)
             make_set(folder, pairs, spec)
             with served(folder) as url:
-                take(url, name, *first_flagged(folder), schemes)
+                take(url, name, *first_flagged(folder), schemes, PLACES)
+                if spec is not None:
+                    train_on(folder)
+                    take(url, name, 0, "", schemes, TRAINED)
 
 
 if __name__ == "__main__":
