@@ -14,8 +14,8 @@ recall       of pairs: share of true pairs in one cluster. Tools that give no cl
              cluster) that are dropped
 precision    share of the dropped (flagged) rows that have a true partner
 
-Memory: the most that was resident above what was resident when the timing began (the texts included); what the reader
-of the rows has freed by then may be used again without being seen.
+Memory: the most that was resident above what was resident when the timing began (the texts included), after memory that the
+reader of the rows had freed was given back. `--stages` adds time and memory of the stages of ours.
 
 Writes results/NAME.json and results/NAME.md.
 """
@@ -141,26 +141,70 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def measure(tool: str, data: Path, truth: Path) -> dict[str, Any]:
-    """Run one tool once in this process; return time, memory and quality."""
-    from curation.sketch import components
+def given_back() -> None:
+    """Give memory that was freed back to the system, so that what is used from now on is seen."""
+    import ctypes
 
-    run, n = work(tool, data)
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def watched(run: Callable[[], Any]) -> tuple[Any, float, float, float]:
+    """Return (result, CPU seconds, wall seconds, MB resident at most above the start) of a call."""
     peak, done = [resident()], threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.02):
+        while not done.wait(0.01):
             peak.append(max(peak[-1], resident()))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     before, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    answer, kind = run()
+    result = run()
     wall = time.perf_counter() - wall
     after = resource.getrusage(resource.RUSAGE_SELF)
     done.set()
     watcher.join()
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return result, cpu, wall, (max(peak[-1], resident()) - peak[0]) / 2**20
+
+
+def staged(data: Path) -> dict[str, Any]:
+    """Return CPU seconds and MB above the text of the stages of `ours`, one after the other; what a stage gives is held."""
+    from curation import sketch
+
+    sketch.warm()
+    text = joined(pq.read_table(data, columns=list(FIELDS)))
+    given_back()
+    base, s = resident(), sketch.search(threshold=THRESHOLD)
+    kept: dict[str, Any] = {}
+
+    def bands() -> None:
+        kept["use"] = sketch.copies(kept["sketches"].identity)[0]
+        kept["packed"], _ = sketch.candidates(kept["sketches"].keys, kept["sketches"].glimpse, kept["use"], s)
+
+    stages: dict[str, Callable[[], Any]] = {
+        "sketch": lambda: kept.update(sketches=sketch.sketch_rows([text], s)), "copies, candidates": bands,
+        "verify": lambda: sketch.verify(sketch.texts_of([text]), kept["packed"], s, room=kept["sketches"].count),
+        "everything": lambda: sketch.rethreshold(sketch.pairs_of([text], sketch.find([text], s), s), THRESHOLD)}
+    out: dict[str, Any] = {"text_mb": text.nbytes / 2**20, "stages": []}
+    for name, run in stages.items():
+        if name == "everything":
+            kept.clear()
+            given_back()
+        start = resident() - base
+        _, cpu, _, above = watched(run)
+        out["stages"].append({"stage": name, "cpu": cpu, "above_text_mb": start / 2**20 + above})
+    return out
+
+
+def measure(tool: str, data: Path, truth: Path) -> dict[str, Any]:
+    """Run one tool once in this process; return time, memory and quality."""
+    from curation.sketch import components
+
+    run, n = work(tool, data)
+    given_back()
+    (answer, kind), cpu, wall, above = watched(run)
     pairs = np.load(truth)
     left, right = pairs["left"], pairs["right"]
     partner = np.zeros(n, bool)
@@ -168,7 +212,7 @@ def measure(tool: str, data: Path, truth: Path) -> dict[str, Any]:
     dropped = answer != np.arange(n) if kind == "pairs" else answer
     recall = {"pairs": lambda: answer[left] == answer[right], "members": lambda: answer[partner],
               "drops": lambda: answer[components(left, right, n) != np.arange(n)]}[kind]()
-    return {"tool": tool, "rows": n, "cpu": cpu, "wall": wall, "above_start_mb": (peak[-1] - peak[0]) / 2**20,
+    return {"tool": tool, "rows": n, "cpu": cpu, "wall": wall, "above_start_mb": above,
             "kind": kind, "recall": float(recall.mean()), "dropped": int(dropped.sum()),
             "precision": float(partner[dropped].mean()) if dropped.any() else 1.0}
 
@@ -248,6 +292,10 @@ def report(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
     if "started" in about:
         lines += ["", f"Start-up, CPU s of the whole process: {about['started']['first']:.1f} with nothing compiled yet, "
                   f"{about['started']['later']:.2f} later."]
+    if about.get("stages"):
+        lines += ["", f"Stages of ours, {about['stages']['text_mb']:.0f} MB of text:", "",
+                  "| stage | CPU s | at most above the text, MB |", "| --- | ---: | ---: |"]
+        lines += [f"| {x['stage']} | {x['cpu']:.2f} | {x['above_text_mb']:.0f} |" for x in about["stages"]["stages"]]
     if about.get("grown"):
         lines += ["", "| shape | rows | CPU s | CPU s of 4 x | growth |", "| --- | ---: | ---: | ---: | ---: |"]
         lines += [f"| {g['shape']} | {g['rows']:,} | {g['cpu']:.2f} | {g['cpu_4']:.2f} | {g['growth']:.2f} x |"
@@ -263,6 +311,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tools", default=",".join((*OURS, *PEERS)))
     parser.add_argument("--grow", type=int, default=0, help="also measure this many rows and 4 x as many, of several shapes")
+    parser.add_argument("--stages", action="store_true", help="also measure the stages of ours one by one")
     parser.add_argument("--out", default="dedup")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -270,6 +319,9 @@ def main() -> None:
     slow = ("datasketch", "c_ours", "c_rensa_inline")
     if a.one:
         part = "small" if a.one in slow else "all"
+        if a.one == "stages":
+            print(json.dumps(staged(a.folder / "all.parquet")))
+            return
         unit = "char" if a.one.startswith("c_") else "word"
         print(json.dumps(measure(a.one, a.folder / f"{part}.parquet", a.folder / f"{part}-{unit}.npz")))
         return
@@ -283,6 +335,9 @@ def main() -> None:
         prepare(Path(folder), a.rows, a.source, about["small"])
         text = joined(pq.read_table(Path(folder) / "all.parquet", columns=list(FIELDS)))
         about["chars"] = pc.sum(pc.utf8_length(text)).as_py()
+        if a.stages:
+            command = [sys.executable, __file__, "--one", "stages", "--folder", folder]
+            about["stages"] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         for _ in range(a.rounds):
             for tool in a.tools.split(","):
                 command = [sys.executable, __file__, "--one", tool, "--folder", folder]
