@@ -12,6 +12,7 @@ from scipy import sparse
 from .heads import FOLDER
 
 READ = 1000  # characters of a text that count
+RIDGE = 10.0  # weight of what is usual beside what the rows of a set say; flat between 3 and 30
 _KNOWN = 200_000  # words whose pieces are remembered
 _WORD = re.compile(r"[^\W_]+")
 _LONGEST = 24  # characters of a word that are looked at
@@ -63,24 +64,19 @@ class Words:
 class Pairing:
     """How prompts and responses go together in a set: a linear map from one to the other, learnt from the set itself.
 
-    Vectors are taken from their means. The map is ridge regression drawn towards plain likeness, so that few rows change
+    Vectors are taken from their means. The map is ridge regression drawn towards a `usual` map, so that few rows change
     little. Rows with a fold 0 to 4 were learnt from and are judged by the map of the other folds, rows with -1 by that of all.
     """
 
     FOLDS = 5
-    _RIDGE = 3.0  # flat between 1 and 10
 
-    def __init__(self, prompts: np.ndarray, responses: np.ndarray, fold: np.ndarray) -> None:
+    def __init__(self, prompts: np.ndarray, responses: np.ndarray, fold: np.ndarray, usual: np.ndarray) -> None:
         self._means = prompts.mean(axis=0), responses.mean(axis=0)
         a, b = self._centred(prompts, responses)
         parts = [(a[fold == k].T @ a[fold == k], a[fold == k].T @ b[fold == k]) for k in range(self.FOLDS)]
         both = sum(p[0] for p in parts), sum(p[1] for p in parts)
-        self._maps = [self._map(both[0] - own, both[1] - cross) for own, cross in parts] + [self._map(*both)]
-
-    def _map(self, own: np.ndarray, cross: np.ndarray) -> np.ndarray:
-        plain = self._RIDGE * np.eye(len(own))
-        slope = np.trace(cross) / max(float(np.trace(own)), 1e-9)
-        return np.linalg.solve(own + plain, cross + slope * plain)
+        self._maps = [regression(both[0] - own, both[1] - cross, usual) for own, cross in parts]
+        self._maps.append(regression(*both, usual))
 
     def _centred(self, prompts: np.ndarray, responses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return unit(prompts - self._means[0]), unit(responses - self._means[1])
@@ -92,6 +88,11 @@ class Pairing:
         for k in range(-1, self.FOLDS):
             out[fold == k] = a[fold == k] @ self._maps[k]
         return unit(out), b
+
+
+def regression(own: np.ndarray, cross: np.ndarray, towards: np.ndarray, weight: float = RIDGE) -> np.ndarray:
+    """Return the linear map with the products `own` = A'A and `cross` = A'B, drawn towards another with a weight in rows."""
+    return np.asarray(np.linalg.solve(own + weight * np.eye(len(own)), cross + weight * towards))
 
 
 def strangeness(expected: np.ndarray, said: np.ndarray, others: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -119,8 +120,16 @@ def unit(x: np.ndarray) -> np.ndarray:
 def words() -> Words:
     """Return the table shipped as `coefficients/words.npz`, which benchmarks/words.py writes.
 
-    Arrays: pieces (one text, a line each, UTF-8 bytes), weight (pieces, dim) int8, scale (pieces,) float16.
+    Arrays: pieces (one text, a line each, UTF-8 bytes), weight (pieces, dim) int8, scale (pieces,) float16, and the map of
+    `usual` (dim, dim) float16.
     """
     with np.load(FOLDER / "words.npz", allow_pickle=False) as f:
         pieces = f["pieces"].tobytes().decode("utf-8").split("\n")
         return Words(pieces, f["weight"].astype(np.float32) * f["scale"].astype(np.float32)[:, None])
+
+
+@lru_cache(maxsize=1)
+def usual() -> np.ndarray:
+    """Return the (dim, dim) float32 map from prompts to the responses that they usually have."""
+    with np.load(FOLDER / "words.npz", allow_pickle=False) as f:
+        return np.asarray(f["map"].astype(np.float32))

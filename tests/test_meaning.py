@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.meaning import Pairing, Words, strangeness, unit, words
+from curation.meaning import Pairing, Words, regression, strangeness, unit, usual, words
 
 
 def test_words_are_cut_into_the_longest_pieces():
@@ -29,6 +29,13 @@ def test_any_text_has_a_vector_of_length_1_or_0(texts):
     assert x.shape == (len(texts), 128) and np.all(np.isclose(length, 1, atol=1e-3) | (length == 0))
 
 
+def test_regression_is_drawn_towards_another_map():
+    towards = np.array([[0.0, 1.0], [1.0, 0.0]])
+    assert regression(np.zeros((2, 2)), np.zeros((2, 2)), towards) == pytest.approx(towards)
+    assert regression(1e9 * np.eye(2), 2e9 * np.eye(2), towards) == pytest.approx(2 * np.eye(2), abs=1e-6)
+    assert usual().shape == (128, 128)
+
+
 def test_strange_is_the_row_whose_response_follows_another_rule():
     rng = np.random.default_rng(0)
     turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
@@ -36,8 +43,8 @@ def test_strange_is_the_row_whose_response_follows_another_rule():
     responses = unit(prompts @ turn + 0.05 * rng.normal(size=(400, 8)))
     responses[[7, 250]] = responses[[250, 7]]
     fold = np.arange(400) % Pairing.FOLDS
-    pairing = Pairing(prompts, responses, fold)
+    pairing = Pairing(prompts, responses, fold, np.eye(8))
     pairs = pairing.of(prompts, responses, fold)
     value = strangeness(*pairs, (pairs[0][:100], pairs[1][:100]))
     sound = np.delete(np.arange(400), [7, 250])
-    assert value[[7, 250]].min() > 0.1 > np.quantile(value[sound], 0.99) and np.all((value > 0) & (value <= 1))
+    assert value[[7, 250]].min() > np.quantile(value[sound], 0.99) and np.all((value > 0) & (value <= 1))

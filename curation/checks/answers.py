@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..contents import hashes, joined, worn
-from ..meaning import Pairing, strangeness, words
+from ..meaning import Pairing, strangeness, usual, words
 from ..text import fold, shorten
 from ..verifiers import content_words
 from .base import Findings, Past, check, texts
@@ -96,17 +96,17 @@ def _strangeness(rows: pa.Table, at: np.ndarray, min_words: int) -> tuple[np.nda
         return None
     table = words()
     asked, said = table.of(_prompts(drawn)), table.of(texts(drawn, "response"))
-    pairing = Pairing(asked, said, fold[learnt])
+    pairing = Pairing(asked, said, fold[learnt], usual())
     others = pairing.of(asked[long], said[long], fold[learnt][long])
     plain = strangeness(*pairing.of(asked[sharing], said[sharing], fold[learnt][sharing]), others)
     seen = np.where(np.isin(at, learnt), fold[at], -1)
     value = strangeness(*pairing.of(table.of(_prompts(some)), table.of(texts(some, "response")), seen), others)
-    usual = float(np.quantile(plain, 0.95))
-    return (value, usual) if usual < _NARROW else None
+    most = float(np.quantile(plain, 0.95))
+    return (value, most) if most < _NARROW else None
 
 
 @check("response.mismatch", reads=("instruction", "input", "response"), severity="warning", action="review", scope="dataset",
-       version=3)
+       version=4)
 def mismatch(
     rows: pa.Table, vectors: Vectors, past: Past, *, threshold: float = 0.07, many: float = 0.01, min_words: int = 5,
     embed: bool = False,
@@ -115,9 +115,9 @@ def mismatch(
 
     Looked at are rows whose response has at least `min_words` content words and none of the prompt's (4 to 7 % of a set), and
     whose prompt is a question or a task with a definite answer. How well the response fits is judged by a table of word
-    vectors shipped with the package and a map from prompts to responses learnt from the set itself. Flagged is a row when
-    about `threshold` of other rows' responses or more fit its prompt as well (the strangeness, in (0, 1]), and more than
-    for 95 % of the rows that do share a word.
+    vectors shipped with the package and a map from prompts to responses, learnt from answered prompts in general and from
+    the set itself. Flagged is a row when about `threshold` of other rows' responses or more fit its prompt as well (the
+    strangeness, in (0, 1]), and more than for 95 % of the rows that do share a word.
 
     In a clean set up to 1 row in 80 looks strange: lists of bare names above all. So flags are infos, unless `many` of all
     rows or more have a strangeness of 0.3: then answers have been swapped, and all flags are warnings.
@@ -138,8 +138,8 @@ def mismatch(
     if not len(at):
         return found.table()
     judged = _strangeness(rows, at, min_words)
-    strange, usual = judged or (np.full(len(at), 0.5), 0.0)
-    least = max(threshold, usual)
+    strange, sound = judged or (np.full(len(at), 0.5), 0.0)
+    least = max(threshold, sound)
     at, strange = at[strange >= least], strange[strange >= least]
     swapped = judged is not None and int((strange >= _STRONG).sum()) >= max(3, many * rows.num_rows)
     severity = None if swapped else "info"
