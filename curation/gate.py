@@ -17,7 +17,7 @@ from .checks import CHECKS
 from .engine import run_table
 from .errors import CurationError
 from .model import FLAGS
-from .sketch import components
+from .sketch import components, distinct
 from .spec import CheckSettings, Spec
 from .store import Decision, Entry, Store
 
@@ -424,17 +424,12 @@ def evaluate(store: Store, spec: Spec, state: Effective | None = None) -> GateRe
     state = state or effective(store, spec)
     kept = ~state.rejected
     n = int(kept.sum())
-    found = open_flags(state, spec).select(["row", "check", "severity"]).to_pydict()
-    by = {
-        key: {row for row, k in zip(found["row"], found[key_column], strict=True) if k == key}
-        for key_column in ("check", "severity")
-        for key in set(found[key_column])
-    }
-    errors, warnings = by.get("error", set()), by.get("warning", set())
+    found = open_flags(state, spec)
+    severities, counts = _rows_by(found, "severity"), _rows_by(found, "check")
     policy = spec.gate
     lines = [
-        _rate("max_error_rate", len(errors), n, policy.max_error_rate, "an open error flag"),
-        _rate("max_warning_rate", len(warnings), n, policy.max_warning_rate, "an open warning flag"),
+        _rate("max_error_rate", severities.get("error", 0), n, policy.max_error_rate, "an open error flag"),
+        _rate("max_warning_rate", severities.get("warning", 0), n, policy.max_warning_rate, "an open warning flag"),
         GateLine(
             "min_rows",
             n,
@@ -465,7 +460,6 @@ def evaluate(store: Store, spec: Spec, state: Effective | None = None) -> GateRe
     for uid in state.rows["uid"].filter(pa.array(state.rejected)).to_pylist():
         d = state.decisions[uid]
         rejected[d.check_id or d.kind] += 1
-    counts = {check: len(by[check]) for check in set(found["check"])}
     return GateResult(
         all(x.met for x in lines),
         tuple(lines),
@@ -475,6 +469,13 @@ def evaluate(store: Store, spec: Spec, state: Effective | None = None) -> GateRe
         dict(sorted(counts.items())),
         tuple(cover),
     )
+
+
+def _rows_by(flags: pa.Table, column: str) -> dict[str, int]:
+    """Return {value of a column: rows that have such a flag}."""
+    rows = flags["row"].to_numpy()
+    code, names = coded(flags[column])
+    return {name: len(distinct(rows[code == k])) for k, name in enumerate(names)}
 
 
 def open_flags(state: Effective, spec: Spec) -> pa.Table:
