@@ -32,7 +32,7 @@ PLACES = {"overview": "/", "browse": "/browse?severity={severity}&order=worst+fl
           "duplicates": "/duplicates", "map": "/map?map_colour=cluster&cluster=0"}
 
 #: the same for pages that need trained runs; of these the sample set gets two short ones
-TRAINED = {"train": "/train", "behaviour": "/behaviour?slice=refusal&behaviour=refusal&probe=refusal-00",
+TRAINED = {"train": "/train", "history": "/history", "behaviour": "/behaviour?slice=refusal&behaviour=refusal&probe=refusal-00",
            "behaviour-against": "/behaviour?b_view=Run+against+run", "behaviour-blind": "/behaviour?b_view=Blind+choice"}
 
 
