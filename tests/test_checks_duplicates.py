@@ -174,6 +174,17 @@ def test_bad_options(options, text):
         near(table(("a", "", "b"), ("c", "", "d")), **options)
 
 
+@pytest.mark.parametrize(("check", "options", "text"), [
+    (conflict, {"threshold": 0.0}, "dup.conflict: threshold 0.0"), (conflict, {"threshold": float("nan")}, "threshold nan"),
+    (conflict, {"overlap": 1.5}, "overlap 1.5"), (conflict, {"num_perm": 0}, "num_perm 0"),
+    (boilerplate, {"min_rows": 1}, "min_rows 1"), (boilerplate, {"min_words": 0}, "min_words 0")])
+def test_bad_options_of_other_kinds(check, options, text):
+    rows = table(("a", "", "b"), ("c", "", "d"))
+    with pytest.raises(CurationError, match=text) as error:
+        check(rows, refusals(rows), **options)
+    assert error.value.hint
+
+
 def test_fields_that_are_left_out_may_differ():
     other = "Take the bus to the old harbour, walk along the pier and ask for the white boat with the two red sails."
     rows = table(("How do I cook pasta?", "", LONG), ("How do I cook pasta?", "", other),

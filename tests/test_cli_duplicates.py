@@ -98,3 +98,23 @@ def test_before_a_check_of_near_duplicates_it_says_so(tmp_path: Path) -> None:
     assert [m["row"] for m in listed(store)[0]["rows"]] == [0, 3]
     with pytest.raises(CurationError, match=r"dup\.near has not been run"):
         cli.main(["duplicates", str(tmp_path), "--threshold", "0.9"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ("dup.near.threshold=1.5", "threshold 1.5 is not a similarity"), ("dup.near.threshold=0", "threshold 0"),
+    ("dup.near.threshold=much", "threshold"), ("dup.near.ngram=0", "ngram 0 is out of range"),
+    ("dup.near.fields=[output]", "fields output"), ("dup.near.treshold=0.9", "treshold"),
+    ("contamination.reference=none.jsonl", "no such file"), ("contamination.ngram.ngram=0", "ngram 0"),
+    ("contamination.semantic.threshold=0", "threshold 0")])
+def test_a_bad_option_is_named_and_leaves_what_was_there(store: Store, given: str, says: str) -> None:
+    def there() -> dict[str, bytes]:
+        return {str(p.relative_to(store.path)): p.read_bytes() for p in store.path.rglob("*") if p.is_file()}
+
+    before = there()
+    name = given.partition("=")[0].rpartition(".")[0]
+    done = CliRunner().invoke(cli, ["check", str(store.path), "--checks", name if "." in name else "contamination.ngram", "--set",
+                                    given])
+    assert isinstance(done.exception, CurationError) and says in done.exception.what and done.exception.hint
+    after = there()
+    assert {p: after.pop(p) for p in before} == before
+    assert not [p for p in after if p.startswith("flags/")], "a check that did not finish left something"

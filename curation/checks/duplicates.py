@@ -487,6 +487,8 @@ def conflict(
     if not 0.0 < threshold <= 1.0:
         raise CurationError(f"dup.conflict: threshold {threshold} is not a similarity",
                             "set it above 0 and at most 1, such as 0.9")
+    if not 0.0 <= overlap <= 1.0:
+        raise CurationError(f"dup.conflict: overlap {overlap} is not a share of words", "set it from 0 to 1, such as 0.15")
     from ..wording import SAME
 
     columns, memory = _columns(rows), _Memory(past, rows.num_rows)
