@@ -22,6 +22,7 @@ WHOLE = 4_000               # characters of a turn on the card; spans beyond are
 LIMIT = 5_000               # rows taken into a queue at a time
 HANDED = 100                # rows like a row that Browse gets
 LAST = 8                    # verdicts listed to be taken back
+NAME = 60                   # characters of a reader's name
 ANY = "any check"
 
 
@@ -66,9 +67,16 @@ def _choice(key: state.Key) -> tuple[str, str, bool]:
     """Draw who reads and which queue, and return (queue, check, whether it shall be filled anew)."""
     desk = state.desk()
     usual = os.environ.get("CURATION_ACTOR") or getpass.getuser()
-    said = st.text_input("Reader", key="reader", bind="query-params", max_chars=60, placeholder=usual,
-                         help="Verdicts are stored under this name. Empty: the login name.")
-    desk.actor = (said or "").strip() or usual
+    if "reader" not in st.session_state:        # the name holds on every page, and in the address
+        st.session_state["reader"] = st.query_params.get("reader", "" if desk.actor == usual else desk.actor)[:NAME]
+    said = (st.text_input("Reader", key="reader", max_chars=NAME, placeholder=usual,
+                          help="Verdicts are stored under this name. Empty: the login name.") or "").strip()
+    desk.actor = said or usual
+    if said != st.query_params.get("reader", ""):
+        if said:
+            st.query_params["reader"] = said
+        else:
+            del st.query_params["reader"]
     if "queue" not in st.session_state:
         st.session_state["queue"] = _named(st.query_params.get("queue", ""))
     name = st.selectbox("Queue", list(queues.QUEUES), key="queue", format_func=queues.TITLES.__getitem__)
