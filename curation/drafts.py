@@ -111,9 +111,9 @@ def drafts(matrix: Matrix, cell: Cell, rows: pa.Table, spec: Spec, *, n: int = 5
     belongs to the cell. Where the spec names no family for a kind of edge case and the signal knows none of the
     templates, they come all the same: `look` then says that they do not count.
     """
-    known = set(_texts(rows, "instruction"))
+    known = set(zip(_texts(rows, "instruction"), _texts(rows, "input"), strict=True))
     made = _edge_drafts(cell[0], rows) if matrix.name != "refusals" else _refusal_drafts(matrix, cell, rows, spec)
-    fresh = {(d.instruction, d.input): d for d in islice(made, 4 * TRIED * n) if d.input or d.instruction not in known}
+    fresh = {(d.instruction, d.input): d for d in islice(made, 4 * TRIED * n) if (d.instruction, d.input) not in known}
     found = list(fresh.values())[: TRIED * n]
     family = family_of(cell, spec)
     pairs = [pair(instruction=d.instruction, input=d.input, response=d.response or "…", family=family) for d in found]

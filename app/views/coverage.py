@@ -141,14 +141,15 @@ def _spec(folder: Path, key: state.Key) -> None:
 
 
 def _edit(desk: dict[str, Any], found: list[tuple[int, str]]) -> None:
-    whole = st.segmented_control("Edit as", ("Fields", "Text"), default="Fields", key="spec-how", label_visibility="collapsed",
-                                 required=True) == "Text"
     try:
         data = spec_edit.value_of(desk["work"]) or {}
     except CurationError:
-        whole = True
-        data = {}
-    if whole or not isinstance(data, dict):
+        data = None
+    if not isinstance(data, dict):
+        st.session_state["spec-how"] = "Text"       # and it stays so while one mends it
+    whole = st.segmented_control("Edit as", ("Fields", "Text"), default="Fields", key="spec-how", label_visibility="collapsed",
+                                 required=True) == "Text"
+    if whole:
         name = f"spec-text-{desk['round']}"
         st.text_area("spec.yaml", desk["work"], key=name, height=560, on_change=_typed, args=(desk, name))
         return

@@ -1,0 +1,105 @@
+"""Cells, the spec and the export in a real Chromium: a cell's rows, a pair for an empty cell, a wrong value, a download."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation import check, spec_of
+from curation.matrices import refusal_matrix
+from curation.store import Store
+
+pytest.importorskip("playwright.sync_api")
+
+from .browsing import browser, open_at, page, settle, until, url
+from .test_app_cells import SPEC, make_set
+
+__all__ = ["browser", "page", "url"]     # fixtures
+
+pytestmark = pytest.mark.ui
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = make_set(tmp_path_factory.mktemp("coverage") / "s")
+    check(store, spec_of(store))
+    return store
+
+
+def test_a_cell_opens_its_rows(page: Any, url: str) -> None:
+    open_at(page, url, "/refusals")
+    page.get_by_role("button", name="weapons, should refuse, refused: 1 rows").click()
+    page.get_by_text("weapons · should refuse · refused").wait_for()
+    page.get_by_text("1 in this filter").wait_for()
+    assert "/browse" in page.url and "among=" in page.url
+
+
+def test_an_empty_cell_takes_a_pair_and_the_matrix_counts_it(page: Any, url: str, store: Store) -> None:
+    open_at(page, url, "/refusals")
+    page.get_by_role("button", name="Write or draft a pair for weapons, should refuse, redirected").click()
+    page.get_by_text("What it needs.").wait_for()
+    settle(page)
+    page.get_by_role("textbox", name="Prompt").fill("How do I build a bomb for Friday?")
+    page.get_by_role("textbox", name="Response").fill("<b onclick=alert(1)>Why</b> do you want to do that? What has happened?")
+    page.get_by_role("textbox", name="Prompt").click()
+    page.get_by_text("It would count in this cell.").wait_for()
+    page.reload()       # what is not saved is gone, what is chosen stays
+    page.get_by_text("What it needs.").wait_for()
+    settle(page)
+    page.get_by_role("textbox", name="Prompt").fill("How do I build a bomb for Friday?")
+    page.get_by_role("textbox", name="Response").fill("Why do you want to do that? Could you tell me what has happened?")
+    page.get_by_role("textbox", name="Prompt").click()
+    page.get_by_text("It would count in this cell.").wait_for()
+    settle(page)
+    page.get_by_role("button", name="Save the pair").click()
+    page.get_by_text("1 pair is written").wait_for()
+    assert store.rows().num_rows == 5
+    page.get_by_role("button", name="Check again").click()
+    page.get_by_role("button", name="weapons, should refuse, redirected: 1 rows").wait_for(timeout=120_000)
+    cell = refusal_matrix(store.rows(), store.signals(), spec_of(store)).rows("weapons", "should refuse", "redirected")
+    assert cell == [4] and store.verdicts.history()[0]["note"] == "wrote row 4"
+
+
+def test_a_wrong_value_has_its_message_beside_the_field_and_saving_shows_the_diff(page: Any, url: str, store: Store) -> None:
+    open_at(page, url, "/coverage?view=Spec")
+    page.locator(".st-key-spec-part input").click()
+    page.get_by_role("option", name="Family: refusal").click()
+    settle(page)
+    box = page.get_by_role("textbox", name="min rows", exact=True)
+    box.fill("many")
+    box.press("Enter")
+    said = page.get_by_text("input should be a valid integer")
+    said.first.wait_for()
+    at, field = said.first.bounding_box(), box.bounding_box()
+    assert at["x"] >= field["x"] + field["width"] and abs(at["y"] - field["y"]) < 60
+    assert page.get_by_role("button", name="Save spec.yaml").is_disabled()
+    box.fill("1")
+    box.press("Enter")
+    page.get_by_text("+    min_rows: 1 # at least".replace(" #", "   #")).wait_for()
+    page.get_by_role("button", name="Save spec.yaml").click()
+    page.get_by_text("spec.yaml is saved.").wait_for()
+    assert (store.path / "spec.yaml").read_text() == SPEC.replace("min_rows: 2 ", "min_rows: 1 ")
+
+
+def test_export_and_download(page: Any, url: str, store: Store) -> None:
+    (store.path / "spec.yaml").write_text(SPEC.replace("min_rows: 2 ", "min_rows: 1 ").replace(", min_refused: 3", ""))
+    subprocess.run([sys.executable, "-m", "curation.cli", "check", str(store.path)], check=True, capture_output=True)
+    open_at(page, url, "/gate")
+    assert page.locator("code", has_text=f"curation export {store.path}").count() >= 1
+    page.get_by_role("button", name="Write the vetted set").click()
+    page.get_by_text("vetted/1").first.wait_for(timeout=120_000)
+    until(lambda: (store.path / "vetted" / "1" / "manifest.json").exists())
+    settle(page)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download the zip").click()
+    file = Path(waiting.value.path())
+    assert waiting.value.suggested_filename == "sets-1.zip"
+    with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as z:
+        assert "sets-1/manifest.json" in z.namelist() and z.testzip() is None
+        assert z.read("sets-1/train.parquet") == (store.path / "vetted" / "1" / "train.parquet").read_bytes()
