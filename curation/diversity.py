@@ -17,7 +17,7 @@ from .asking import verb_noun
 from .checks.families import family as family_signal
 from .clustering import Clusters, cluster, rand_index
 from .errors import CurationError
-from .families import accuracy, given_of
+from .families import accuracy, given_of, judges_answers
 from .manner import edge_text, edge_words, space
 from .spec import Spec
 from .store import Store
@@ -263,7 +263,7 @@ def families_of(store: Store, spec: Spec, *, threshold: float = 0.15) -> Familie
     family = np.array(found["family"].to_pylist(), dtype=object)
     score = np.asarray(found["family_score"]).copy()
     family[given != ""], score[given != ""] = given[given != ""], 1.0
-    judged = accuracy(rows, np.where(taught, given, "").tolist())
+    judged = accuracy(rows, np.where(taught, given, "").tolist(), blind=judges_answers(spec))
     lines = [_family_line(f.id, f.bounds, family == f.id, given, reviewed, score, judged, rows) for f in spec.families]
     rest = _family_line("", None, family == "", given, reviewed, score, None, rows)
     n_taught = int(taught.sum())

@@ -83,6 +83,11 @@ def given_of(rows: pa.Table) -> list[str | None]:
     return column.to_pylist()
 
 
+def judges_answers(spec: Spec) -> bool:
+    """Return whether the spec says of any family how it is answered; then the answers must not choose the family."""
+    return bool(spec.edge_cases) or any(f.response != ResponseStandard() for f in spec.families)
+
+
 class Model:
     """Which family a row belongs to: the nearest by how it asks, and a head learnt from rows whose family is known.
 
@@ -98,7 +103,7 @@ class Model:
         from sklearn.feature_extraction.text import TfidfTransformer
 
         self.ids = [f.id for f in spec.families]
-        self.blind = bool(spec.edge_cases) or any(f.response != ResponseStandard() for f in spec.families)
+        self.blind = judges_answers(spec)
         number = {id: k for k, id in enumerate(self.ids)}
         at = _drawn([i for i, v in enumerate(assigned) if v], _HEAD_LIMIT)
         owner = np.array([number[assigned[i]] for i in at], dtype=np.int64)
@@ -204,12 +209,12 @@ def _centroids(x: sparse.csr_matrix, owner: np.ndarray, n: int) -> sparse.csr_ma
     return sparse.csr_matrix(normalize(pick @ x))
 
 
-def accuracy(rows: pa.Table, known: Sequence[str], folds: int = 5) -> dict[str, Any] | None:
+def accuracy(rows: pa.Table, known: Sequence[str], folds: int = 5, *, blind: bool = False) -> dict[str, Any] | None:
     """Return how often the head is right on rows it has not seen, or None when no two families have 5 known rows each.
 
-    `known`: family of each row, "" where it is not known. {"rows", "folds", "accuracy", "low", "high" (95 % interval over
-    rows), "commonest" (what always naming the commonest family would get), "families": {id: share found}}. Families
-    with fewer than `folds` rows are left out.
+    `known`: family of each row, "" where it is not known; `blind`: by the prompts alone (`judges_answers`). The result:
+    {"rows", "folds", "accuracy", "low", "high" (95 % interval over rows), "commonest" (what always naming the commonest
+    family would get), "families": {id: share found}}. Families with fewer than `folds` rows are left out.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -220,7 +225,8 @@ def accuracy(rows: pa.Table, known: Sequence[str], folds: int = 5) -> dict[str, 
     at = _drawn([i for i, v in enumerate(known) if v in usable], _HEAD_LIMIT)
     ids = sorted(usable)
     y = np.array([ids.index(known[i]) for i in at])
-    texts = _columns(rows.take(pa.array(at, pa.int64())))
+    asks, given, responses = _columns(rows.take(pa.array(at, pa.int64())))
+    texts = asks, given, [""] * len(asks) if blind else responses
     x = Space(*texts).of(*texts)
     right = np.zeros(len(y), bool)
     for learn, judge in StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y):

@@ -68,7 +68,7 @@ def build(store: Store, state: Effective, result: GateResult, spec: Spec) -> dic
         "quiet": sorted(set(current.get("flags", {})) - {c["check"] for c in checks}),
         "calibrations": calibrate.read(store),
         "matrices": [_matrix(m) for m in (refusal_matrix(rows, signals, spec), edge_matrix(rows, signals, spec))],
-        "people": _people(rows, signals),
+        "people": _people(rows, signals, spec),
         "review": progress(store, state),
         "rows_hash": store.rows_hash(),
         "spec_hash": spec.hash,
@@ -142,6 +142,8 @@ def _matrix(matrix: Matrix) -> dict[str, Any]:
     return matrix.as_dict(rows=5)
 
 
-def _people(rows: pa.Table, signals: pa.Table) -> dict[str, Any] | None:
+def _people(rows: pa.Table, signals: pa.Table, spec: Spec) -> dict[str, Any] | None:
     """Return the tables on groups of people; None when the set was checked before the signal `identity` existed."""
-    return bias.screen(rows, signals["identity"]) if "identity" in signals.column_names else None
+    if "identity" not in signals.column_names:
+        return None
+    return {**bias.screen(rows, signals["identity"]), "swaps": bias.exchanged(rows, signals["identity"], spec)}

@@ -208,7 +208,22 @@ def _people(people: dict[str, Any] | None) -> list[str]:
     silent = [a for a, groups in named.items() if not groups]
     if silent:
         parts.append(f"<p class=small>No group of these axes is named: {inert(', '.join(silent))}.</p>")
-    return parts
+    return [*parts, *_swaps(people["swaps"])]
+
+
+def _swaps(axes: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what the signals say otherwise when groups are exchanged."""
+    if not axes:
+        return []
+    return [
+        "<h3>Groups exchanged</h3><p>The same rows with a group exchanged for its counterpart (women and men, Muslim and "
+        "Christian ...), judged again by the signals of this tool. What moves here is the tool's own reading: a filter built on "
+        "such a signal would tilt the set.</p><div class=wide><table><tr><th>axis<th class=n>rows exchanged"
+        "<th class=n>refusal class changes<th class=n>harm moves by<th class=n>tone moves by",
+        *(f"<tr><td>{inert(axis)}<td class=n>{x['rows']:,}<td class=n>{_role(x['refusal'])}<td class=n>{_tone(x['harm'])}"
+          f"<td class=n>{_tone(x['tone'])}" for axis, x in axes.items()),
+        "</table></div>",
+    ]
 
 
 def _tone(x: dict[str, Any]) -> str:

@@ -145,3 +145,11 @@ def test_the_map_of_these_rows_is_in_the_report(tmp_path: Path) -> None:
     write(store, spec, out)
     page = (out / "report.html").read_text()
     assert page.count("src='data:image/png;base64,iVBORw0K'") == 1 and "img-src data:" in page
+
+
+def test_groups_exchanged_are_shown_with_rows_and_interval(made):
+    value, html = made
+    gender = value["people"]["swaps"]["gender"]
+    assert gender["rows"] == 40 and gender["refusal"] == {"n": 40, "value": 0.0, "low": 0.0, "high": 0.0}
+    assert gender["harm"]["n"] == 40 and gender["tone"]["value"] == 0.0
+    assert "<h3>Groups exchanged</h3>" in html and "<td>gender<td class=n>40" in html

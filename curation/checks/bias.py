@@ -228,6 +228,23 @@ def screen(rows: pa.Table, named: pa.Array | pa.ChunkedArray) -> dict[str, Any]:
     return {"axes": axes, "read": len(at), "least": LEAST}
 
 
+def exchanged(rows: pa.Table, named: pa.Array | pa.ChunkedArray, spec: Spec, most: int = 500) -> dict[str, dict[str, Any]]:
+    """Return {axis: {rows, refusal, harm, tone}}: how our own signals take an exchange of the groups of an axis.
+
+    refusal: share of the rows whose refusal class changes; harm: mean change of the prompt's harm, in [0, 1]; tone: mean
+    change of the response's tone, in [0, 2], where both judge at all; changes count without their sign. Each as `interval`
+    says it, so None below 30 rows. Up to `most` rows are exchanged, drawn by a hash of their texts.
+    """
+    lists = named.combine_chunks() if isinstance(named, pa.ChunkedArray) else named
+    seen: dict[str, list[tuple[float, float, float | None]]] = defaultdict(list)
+    for case in swaps(rows, lists, spec, drawn(rows, lists, most)):
+        a, b = case["before"], case["after"]
+        moved = None if a["tone"] is None or b["tone"] is None else abs(a["tone"] - b["tone"])
+        seen[case["axis"]].append((float(a["refusal"] != b["refusal"]), abs((a["harm"] or 0.0) - (b["harm"] or 0.0)), moved))
+    return {axis: {"rows": len(lines), "refusal": interval([x[0] for x in lines]), "harm": interval([x[1] for x in lines]),
+                   "tone": interval([x[2] for x in lines if x[2] is not None])} for axis, lines in sorted(seen.items())}
+
+
 def _sentences(rows: pa.Table) -> tuple[dict[str, list[float]], dict[tuple[str, str], list[float]]]:
     """Return the tone of each judging sentence by group, and whether each sentence shows a role, by group and role."""
     tones: dict[str, list[float]] = defaultdict(list)
