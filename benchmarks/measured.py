@@ -9,6 +9,7 @@ tables of contamination.json. Writes curation/measured.json. Nothing in that fil
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,37 @@ def entries(value: Any) -> list[dict[str, Any]]:
     return (list(own) if isinstance(own, list) else []) + [e for v in value.values() for e in entries(v)]
 
 
+def wilson(hits: float, n: int) -> dict[str, Any]:
+    """Return a share with its 95 % interval (Wilson)."""
+    share, z = hits / n, 1.96
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return {"value": round(share, 4), "low": round((middle - half) / (1 + z * z / n), 4),
+            "high": round((middle + half) / (1 + z * z / n), 4), "n": n}
+
+
 def contamination(result: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the entries of contamination.json, whose tables hold [value, low, high]."""
-    reworded = result["reworded"]
-    n, some = reworded["n"], reworded["reworded"]
-
     def interval(x: list[float], of: int) -> dict[str, Any]:
         return {"value": x[0], "low": x[1], "high": x[2], "n": of}
 
-    best = reworded["at default"]
-    return [{"check": "contamination.semantic", "data": "reworded GSM8K questions and others of the same domain",
-             "what": "the row is a rewording of a reference", "n": n, "precision": interval(best["precision"], some),
-             "recall": interval(best["recall"], some)}]
+    out = []
+    tiers = {"reworded GSM8K questions and others of the same domain": result,
+             "the same, with embed: true": result.get("with embeddings", {})}
+    for data, tier in tiers.items():
+        if "reworded" in tier:
+            best, some = tier["reworded"]["at default"], tier["reworded"]["reworded"]
+            out.append({"check": "contamination.semantic", "data": data, "what": "the row is a rewording of a reference",
+                        "n": tier["reworded"]["n"], "precision": interval(best["precision"], some),
+                        "recall": interval(best["recall"], some)})
+    for kind, share in result["copies found by contamination.ngram"].items():
+        out.append({"check": "contamination.ngram", "data": f"1,000 references copied: {kind}",
+                    "what": "the row repeats a reference", "n": 1000, "precision": None, "recall": wilson(1000 * share, 1000)})
+    if "dup.semantic" in result:
+        pairs = result["dup.semantic"]
+        out.append({"check": "dup.semantic", "data": "labelled pairs of instruction rows", "n": pairs["n"], "recall": None,
+                    "what": "the rows are duplicates or nearly", "precision": wilson(pairs["of these duplicate or near"],
+                                                                                      pairs["flagged"])})
+    return out
 
 
 def collect(folder: Path) -> dict[str, list[dict[str, Any]]]:
