@@ -29,6 +29,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 #: name of the picture -> place in the workbench
 PLACES = {"overview": "/", "browse": "/browse?severity={severity}&order=worst+flag+first&row={row}",
           "review": "/review?queue={severity}s", "gate": "/gate",
+          "refusals": "/refusals?cell=weapons|should+refuse|redirected", "coverage": "/coverage", "spec": "/coverage?view=Spec",
           "duplicates": "/duplicates", "map": "/map?map_colour=cluster&cluster=0"}
 
 #: the same for pages that need trained runs; of these the sample set gets two short ones

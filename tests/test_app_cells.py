@@ -272,7 +272,7 @@ def test_what_changed_and_the_sets_are_listed(open_app: Callable[..., AppTest], 
     assert "**0** added · **1** removed · **0** edited" in words(at) and f"curation diff {store.path} vetted/1" in words(at)
     tables = {frozenset(d.value.columns): d.value for d in at.dataframe}
     line = tables[frozenset({"", "row", "prompt", "why", "by"})].iloc[0]
-    assert (line[""], line["row"], line["prompt"], line["why"], line["by"]) == ("− removed", 3, "Name three trees.", "dull", "bob")
+    assert [line[c] for c in ("", "row", "prompt", "why", "by")] == ["− removed", 3, "Name three trees.", "dull", "bob"]
     sets = next(v for k, v in tables.items() if "written" in k)
     assert sets["set"].tolist() == ["vetted/1"] and sets["train"].tolist()[0] + sets["validation"].tolist()[0] == 4
     assert at.get_by_key("download-zip") is not None
