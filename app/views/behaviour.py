@@ -34,6 +34,7 @@ def page() -> None:
     if not found:
         _nothing(folder)
         return
+    _stored(folder)
     view = st.segmented_control("View", VIEWS, key="b_view", bind="query-params", default=VIEWS[0], label_visibility="collapsed")
     {VIEWS[1]: _against, VIEWS[2]: _blind}.get(view or VIEWS[0], _results)(folder)
     if view in (None, VIEWS[0]):
@@ -279,22 +280,28 @@ def _blind(folder: Path) -> None:
     pairing = _pairing(*(_stamped([found[n]])[0] for n in sorted((one, other))))
     actor = state.desk().actor
     events = votes.read(folder, pairing)
-    held = votes.standing(events, actor)
     if not pairing.pairs:
         st.info(f"Both runs gave the same answer to all {pairing.same:,} probes: there is nothing to choose.")
     elif votes.revealed(events, actor):
         _outcome(pairing, events, actor)
     else:
-        _choose(folder, pairing, actor, len(held))
+        _choose(folder, pairing, actor)
 
 
-def _choose(folder: Path, pairing: votes.Pairing, actor: str, done: int) -> None:
-    """Take what the browser has chosen and not yet been told of, then send it the window around its place."""
-    sitting = st.session_state.get("sitting_blind")
+def _stored(folder: Path) -> blind.Sitting | None:
+    """Store what the browser has chosen in this session's sitting, also when another choice was made since; return it."""
+    sitting: blind.Sitting | None = st.session_state.get("sitting_blind")
+    if sitting is not None and not votes.revealed(votes.read(folder, sitting.pairing), sitting.actor):
+        sitting.take(folder, blind.told(DESK, sitting))
+    return sitting
+
+
+def _choose(folder: Path, pairing: votes.Pairing, actor: str) -> None:
+    """Store what the browser has chosen, then send it the window around its place."""
+    sitting = _stored(folder)
     if sitting is None or (sitting.pairing.id, sitting.actor) != (pairing.id, actor):
         sitting = st.session_state["sitting_blind"] = blind.sit(folder, pairing, actor)
-    if sitting.take(folder, blind.told(DESK, sitting)):
-        done = len(votes.standing(votes.read(folder, pairing), actor))
+    done = len(votes.standing(votes.read(folder, pairing), actor))
     left, right = st.columns([14, 4], gap="large")
     with left:
         blind.show(sitting, key=DESK)

@@ -262,6 +262,9 @@ def _curve(run: Path) -> None:
 
 def _act(folder: Path, run: Path, now: str) -> None:
     """Offer what can be done with a run in its state."""
+    if now == "running":
+        st.caption("It goes on without this page. In a terminal:")
+        st.code(jobs.command(["runs", "attach", str(run)]), language=None)
     with st.container(horizontal=True):
         if now == "running" and st.button("Stop after a checkpoint", key="run_stop", icon=":material/stop:"):
             jobs.start(folder, ["runs", "stop", str(run)])
