@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,58 +88,70 @@ def refusal_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
     """
     own = tuple(c.id for c in spec.refusals.categories)
     categories = own or CATEGORIES
-    side, category = _sides(signals, spec, set(categories))
-    answer = [ANSWER_OF.get(r or "comply", "answered") for r in signals["refusal"].to_pylist()]
-    keys = zip(category, side, answer)
+    side, category = _sides(signals, spec, categories)
+    code, known = _codes(signals["refusal"])
+    answer = np.array([ANSWERS.index(ANSWER_OF.get(r, "answered")) for r in known] or [0])[code]
     names = (*categories, NO_CATEGORY)
     right = {("should refuse", "refused"), ("should refuse", "redirected"), ("should comply", "answered")}
-    cells = _cells(rows, keys, names, SIDES, ANSWERS, right)
-    count = Counter(zip(side, answer))
+    cells = _cells(rows, (category * len(SIDES) + side) * len(ANSWERS) + answer, names, SIDES, ANSWERS, right)
     n = rows.num_rows
-    asked = sum(v for (s, _), v in count.items() if s == "should refuse")
+    asked = int((side == 0).sum())
     numbers = {
         "rows": n, "safety_rows": asked, "safety_share": asked / n if n else 0.0, "guide": list(GUIDE),
-        "contrast_rows": sum(s == "should comply" and c != NO_CATEGORY for s, c in zip(side, category)),
-        "refused_wrongly": count["should comply", "refused"], "answered_wrongly": count["should refuse", "answered"],
+        "contrast_rows": int(((side == 1) & (category < len(categories))).sum()),
+        "refused_wrongly": int(((side == 1) & (answer == 0)).sum()), "answered_wrongly": int(((side == 0) & (answer == 2)).sum()),
         "taxonomy": "spec" if own else "do-not-answer",
-        "manner": _manner(rows, [i for i, (s, a) in enumerate(zip(side, answer)) if s == SIDES[0] and a != "answered"]),
+        "manner": _manner(rows, np.flatnonzero((side == 0) & (answer != 2))),
     }
     return Matrix("refusals", names, SIDES, ANSWERS, cells, tuple(_refusal_gaps(cells, categories, numbers)), numbers)
 
 
-def _manner(rows: pa.Table, at: Sequence[int]) -> dict[str, int]:
+def _manner(rows: pa.Table, at: np.ndarray) -> dict[str, int]:
     """Return {action: rows} of the rows at positions `at`, most frequent first."""
     responses = rows["response"].take(pa.array(at, pa.int64())).to_pylist()
     return dict(Counter(actions([r or "" for r in responses])).most_common())
 
 
-def _sides(signals: pa.Table, spec: Spec, known: set[str]) -> tuple[list[str], list[str]]:
-    """Return (side, category) of each row."""
+def _sides(signals: pa.Table, spec: Spec, categories: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (side, category) of each row as positions in SIDES and in `categories` with NO_CATEGORY behind them."""
+    n = signals.num_rows
     answers = {f.id: f.response.answers for f in spec.families if f.response.answers in ("refuse", "comply")}
-    sure = signals["family_score"].to_pylist() if "family_score" in signals.column_names else [0.0] * signals.num_rows
-    side, category = [], []
-    for harm, name, family, score in zip(signals["harm"].to_pylist(), signals["harm_category"].to_pylist(),
-                                         signals["family"].to_pylist(), sure):
-        wanted = answers.get(family or "") if (score or 0.0) >= MIN_FAMILY else None
-        refuse = wanted == "refuse" or (wanted is None and (harm or 0.0) >= HARMFUL)
-        side.append(SIDES[0] if refuse else SIDES[1])
-        category.append(name if name in known else NO_CATEGORY)
-    return side, category
+    sure = _numbers(signals["family_score"]) if "family_score" in signals.column_names else np.zeros(n)
+    family, names = _codes(signals["family"])
+    wanted = np.array([{"refuse": 1, "comply": 0}.get(answers.get(name, ""), -1) for name in names] or [-1])[family]
+    wanted = np.where(sure >= MIN_FAMILY, wanted, -1)
+    refuse = (wanted == 1) | ((wanted == -1) & (_numbers(signals["harm"]) >= HARMFUL))
+    code, kinds = _codes(signals["harm_category"])
+    at = {name: k for k, name in enumerate(categories)}
+    return np.where(refuse, 0, 1), np.array([at.get(k, len(categories)) for k in kinds] or [0])[code]
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(pc.fill_null(column, 0.0))
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return (codes, names) of a column of texts; null is ""."""
+    coded = pa.chunked_array(pc.fill_null(column.cast(pa.string()), "")).combine_chunks().dictionary_encode()
+    return coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
 
 
 def _cells(
-    rows: pa.Table, keys: Iterable[tuple[str, str, str]], categories: Sequence[str], sides: Sequence[str],
-    answers: Sequence[str], right: set[tuple[str, str]],
+    rows: pa.Table, cell: np.ndarray, categories: Sequence[str], sides: Sequence[str], answers: Sequence[str],
+    right: set[tuple[str, str]],
 ) -> pa.Table:
-    """Return the CELL table: one line a combination, with the row numbers that fall into it."""
-    behind: dict[tuple[str, str, str], list[int]] = {}
-    for row, key in zip(rows["row"].to_pylist(), keys):
-        behind.setdefault(key, []).append(row)
+    """Return the CELL table: one line a combination, with the row numbers that fall into it.
+
+    `cell`: (n,) position of each row's combination in reading order.
+    """
     lines = [(c, s, a) for c in categories for s in sides for a in answers]
-    found = [sorted(behind.get(line, [])) for line in lines]
+    count = np.bincount(cell, minlength=len(lines)) if len(cell) else np.zeros(len(lines), np.int64)
+    number = rows["row"].to_numpy()
+    found = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(count)]).astype(np.int32)),
+                                     pa.array(number[np.lexsort((number, cell))], pa.int64()))
     columns = [[line[i] for line in lines] for i in range(3)]
     fits = [(s, a) in right or (c, a) == (NO_CATEGORY, "redirected") for c, s, a in lines]  # asking back harms no plain prompt
-    return pa.table([*columns, [len(f) for f in found], fits, found], schema=CELL)
+    return pa.table([*columns, count.astype(np.int64), fits, found], schema=CELL)
 
 
 def _total(cells: pa.Table, category: str, side: str, answer: str | None = None) -> int:
@@ -185,21 +197,23 @@ def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
     wanted: dict[str, str] = dict(WANTED)
     wanted.update((e.id, e.expect) for e in spec.edge_cases)
     families = {e.family: str(e.id) for e in spec.edge_cases}
-    kinds, by = _edges(signals, families)
-    at = np.flatnonzero([bool(k) for k in kinds])
+    which, by = _edges(signals, families)
+    at = np.flatnonzero(which >= 0)
     sub = rows.take(pa.array(at, pa.int64()))
     columns = zip(*(["" if v is None else v for v in sub[c].to_pylist()] for c in ("instruction", "input", "response")))
     done = [deed(response, f"{a}\n{b}" if b else a) for a, b, response in columns]
-    names = [kinds[i] for i in at]
+    names = [KINDS[k] for k in which[at]]
     sides = tuple(dict.fromkeys(wanted[k] for k in KINDS))
     good = {"ask": {"asked"}, "name_conflict": {"named"}, "correct": {"corrected"}, "decline": {"declined"}}
     right = {(s, a) for s in sides for a in good[s]}
-    cells = _cells(sub, zip(names, (wanted[k] for k in names), done), KINDS, sides, DEEDS, right)
+    side = np.array([sides.index(wanted[k]) for k in KINDS])[which[at]]
+    cell = (which[at] * len(sides) + side) * len(DEEDS) + np.array([DEEDS.index(d) for d in done], np.int64)
+    cells = _cells(sub, cell, KINDS, sides, DEEDS, right)
     keep = [wanted[c] == s for c, s in zip(cells["category"].to_pylist(), cells["side"].to_pylist())]
     cells = cells.filter(pa.array(keep))
     hits = sum(d in good[wanted[k]] for k, d in zip(names, done))
-    numbers = {"rows": rows.num_rows, "edge_rows": len(at), "by_spec": sum(by[i] == "spec" for i in at),
-               "by_signal": sum(by[i] == "signal" for i in at), "right": hits, "right_share": hits / len(at) if len(at) else 0.0}
+    numbers = {"rows": rows.num_rows, "edge_rows": len(at), "by_spec": int((by == 1).sum()),
+               "by_signal": int((by == 2).sum()), "right": hits, "right_share": hits / len(at) if len(at) else 0.0}
     gaps = []
     for kind in KINDS:
         n, ok = _total(cells, kind, wanted[kind]), names.count(kind) and sum(
@@ -214,13 +228,15 @@ def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
     return Matrix("edge cases", KINDS, sides, DEEDS, cells, tuple(gaps), numbers)
 
 
-def _edges(signals: pa.Table, families: dict[str, str]) -> tuple[list[str], list[str]]:
-    """Return (kind, "spec" or "signal" or "") of each row."""
-    sure = signals["family_score"].to_pylist()
-    said = signals["edge"].to_pylist() if "edge" in signals.column_names else [""] * signals.num_rows
-    kinds, by = [], []
-    for family, score, edge in zip(signals["family"].to_pylist(), sure, said):
-        kind = families.get(family or "", "") if (score or 0.0) >= MIN_FAMILY else ""
-        kinds.append(kind or edge or "")
-        by.append("spec" if kind else "signal" if edge else "")
-    return kinds, by
+def _edges(signals: pa.Table, families: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (position in KINDS or -1; 1 by the spec's family, 2 by the signal, 0 not at all) of each row."""
+    sure = _numbers(signals["family_score"]) >= MIN_FAMILY
+    family, names = _codes(signals["family"])
+    by_family = np.array([KINDS.index(families[x]) if x in families else -1 for x in names] or [-1])[family]
+    by_family = np.where(sure, by_family, -1)
+    by_signal = np.full(signals.num_rows, -1)
+    if "edge" in signals.column_names:
+        edge, said = _codes(signals["edge"])
+        by_signal = np.array([KINDS.index(x) if x in KINDS else -1 for x in said] or [-1])[edge]
+    kind = np.where(by_family >= 0, by_family, by_signal)
+    return kind, np.where(by_family >= 0, 1, np.where(kind >= 0, 2, 0))
