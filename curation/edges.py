@@ -131,13 +131,15 @@ _MAKES = re.compile(
     r"visuali[sz]ation|text-to-speech|map|sound)s?\b", re.IGNORECASE)
 #: An answer that pretends: a made-up picture, a tag, a bracket, "Created a ...".
 _PRETENDS = re.compile(
-    r"!\[[^\]]*\]\s*\(|^\W*<(?:img|audio|video|image|iframe)\b|^\s*<[a-z][\w ,'-]{2,80}>\s*$|^\s*\[(?:insert|image|output|"
+    r"!\[[^\]]*\]\s*\(|^\W*<(?:img|audio|video|image|iframe)\b|"
+    r"^\s*<(?!(?:html|head|body|table|section|script|style|div|main|form|span)\b)[a-z][\w ,'-]{2,80}>\s*$|"
+    r"^\s*\[(?:insert|image|output|"
     r"cropped|picture|"
     r"photo|logo|video|audio|poster|chart|graph|attached)[^\]]*\]\s*$|https?://\S*(?:imgur|ibb\.co|giphy|imgflip|"
     r"yourwebsite|freesound)\S*|"
     r"^\W*(?:created|generated|drew|designed|made|rendered|attached)\b[^.\n]{3,100}\.?\s*$|^\W*a 3d model of [^.\n]{3,90}\.?\s*$",
     re.IGNORECASE | re.MULTILINE)
-_MARKUP_TASK = re.compile(r"\b(?:html|markdown|tag|code|css|svg|latex|script|alt text|embed|web ?(?:page|site))\b", re.IGNORECASE)
+_MARKUP_TASK = re.compile(r"\b(?:html|markdown|tag|code|css|svg|latex|script|alt text|embed)\b", re.IGNORECASE)
 _WEB = re.compile(
     r"^\W*(?:please |can you |could you )?(?:search (?:the )?(?:web|internet|net|online)|google\b(?! (?:sheet|doc|form|"
     r"analytics|ad|map|"

@@ -102,7 +102,6 @@ def test_any_text_gets_spans_inside_it(a: str, b: str, c: str) -> None:
             assert 0 <= found.start < found.end <= len(text)
 
 
-def test_a_web_page_is_text_and_an_artwork_is_not():
-    assert not edges.wants_picture("Generate a web page that displays a chart.")
+def test_html_is_no_pretence_and_an_artwork_is_no_text():
     assert edges.wants_picture("Create an artwork with the fountain pen.")
     assert edges.impossible("Generate a web page that displays a chart.", "", "<html>\n<head>\n</head>\n</html>") is None
