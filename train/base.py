@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Iterator
@@ -64,8 +63,6 @@ def load_model(recipe: Recipe, tokenizer: Any, *, seed: int) -> Any:
 def _four_bits(dtype: torch.dtype) -> Any:
     """Return the settings of QLoRA (Dettmers et al. 2023): NF4 weights, quantised twice, products in `dtype`."""
     needs("bitsandbytes", "qlora")
-    # On a CPU it warns about a faster kernel that would come from a hub.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

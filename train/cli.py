@@ -16,7 +16,7 @@ from curation.store import atomic
 
 from . import launch, runs
 from .runs import Recipe
-from .say import compiled, speaker
+from .say import compiled, shown, speaker
 
 STOPPED = 130  # exit code of a run that a signal ended; its checkpoint is kept
 
@@ -175,7 +175,8 @@ def _train(run_dirs: list[Path], devices: int, *, resume: bool) -> list[dict[str
         return launch.run(run_dirs, devices)
     from . import sft
 
-    return sft.train_runs(run_dirs, resume=resume, say=speaker())
+    with speaker() as say:
+        return sft.train_runs(run_dirs, resume=resume, say=say)
 
 
 def _detach(run_dirs: list[Path], devices: int) -> int:
@@ -272,7 +273,7 @@ def _show_plan(prepared: Any, plan: dict[str, Any]) -> None:
             first = next(entry for entry in prepared.left_out if entry.split == split and entry.reason == reason)
             click.echo(f"  {split}, {reason}: for instance row {first.row}: {first.detail}")
     for name, entry in plan["settings"].items():
-        click.echo(f"  {name:<22} {entry['value']!s:<8} {entry['reason']}")
+        click.echo(f"  {name:<22} {shown(entry['value']):<8} {entry['reason']}")
     click.echo(
         f"{plan['steps']} steps, about {plan['epochs']:.1f} epochs, {plan['tokens']:,} tokens; "
         f"about {plan['seconds']:.0f} s and {plan['memory_gb']:.1f} GB here (estimates)"

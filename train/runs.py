@@ -16,6 +16,7 @@ state.json        running | done | stopped | failed
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -83,6 +84,7 @@ def prepare_environment(*, threads: int, base: str = TINY) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on a CPU it warns of a kernel that a hub would have
     local = base == TINY or Path(base).exists()
     if "HF_HUB_OFFLINE" not in os.environ and (local or not _hub_answers()):
         os.environ["HF_HUB_OFFLINE"] = "1"

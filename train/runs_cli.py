@@ -12,7 +12,7 @@ import click
 from curation.errors import CurationError
 
 from . import launch, runs
-from .say import step_line
+from .say import speaker
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
@@ -60,14 +60,15 @@ def attach(run: Path, interval: float) -> int:
     runs.read_recipe(run)
     shown = 0
     try:
-        while True:
-            state = runs.read_state(run)
-            for line in runs.read_metrics(run)[shown:]:
-                shown += 1
-                click.echo(step_line({**line, "steps": state["steps"]}))
-            if state["state"] not in ("running", "new"):
-                break
-            time.sleep(interval)
+        with speaker(gap=1) as say:
+            while True:
+                state = runs.read_state(run)
+                for line in runs.read_metrics(run)[shown:]:
+                    shown += 1
+                    say({"event": "step", "run": run.name, "steps": state["steps"], **line})
+                if state["state"] not in ("running", "new"):
+                    break
+                time.sleep(interval)
     except KeyboardInterrupt:
         click.echo(f"{run} goes on without this terminal; stop it with: curation runs stop {run}", err=True)
         return 0

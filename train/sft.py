@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -177,24 +177,28 @@ def _only(batch: list[dict[str, Any]]) -> dict[str, Any]:
     return batch[0]
 
 
+#: What the writers of torch and safetensors say on a full disk, and the bytes below which a disk is full whatever they say.
+FULL = ("no space left", "disk quota", "file write failed", "os error 28", "enforce fail at inline_container")
+NOTHING = 1 << 20
+
+
 @contextmanager
 def disk_errors(run_dir: Path, what: str, *partial: Path) -> Iterator[None]:
     """Turn a full disk into a CurationError and remove what was half written; other faults pass through."""
     try:
         yield
     except Exception as error:
+        left = shutil.disk_usage(run_dir).free
         for path in partial:
             shutil.rmtree(path, ignore_errors=True)
-        # torch and safetensors wrap the system's error in types of their own and keep its words
+        # torch and safetensors wrap the system's error in types of their own; some keep its words, some have their own
         said = str(error).lower()
-        full = getattr(error, "errno", None) in (28, 122) or any(
-            words in said for words in ("no space left", "disk quota", "file write failed", "os error 28")
-        )
-        if not full:
+        told = any(words in said for words in FULL) or getattr(error, "errno", None) in (28, 122)
+        if not told and not (left < NOTHING and isinstance(error, (OSError, RuntimeError))):
             raise
         free = shutil.disk_usage(run_dir).free
         raise CurationError(
-            f"{what} could not be written: the disk of {run_dir} is full ({free / 1e6:.0f} MB free)",
+            f"{what} could not be written: the disk of {run_dir} is full ({free / 1e6:.0f} MB free without it)",
             "make room, then go on with --resume: earlier checkpoints are intact",
         ) from error
 
@@ -286,7 +290,7 @@ class Watch(TrainerCallback):
                         self.board.add_scalar(name, line[name], step)
                 self.board.flush()
             if self.say:
-                self.say({"event": "step", "steps": steps, **line})
+                self.say({"event": "step", "run": self.run_dir.name, "steps": steps, **line})
         since = (step - 1) // self.recipe.log_every * self.recipe.log_every
         self.meter.judge(range(since, step), self.plan, len(self.prepared.tokenizer))
         world.wait()
@@ -363,7 +367,8 @@ def noted(run_dir: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         state = runs.read_state(run_dir)
-        runs.write_state(run_dir, "failed", step=state["step"], steps=state["steps"], why=f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # a full disk is what the error says; the state then reads as killed
+            runs.write_state(run_dir, "failed", step=state["step"], steps=state["steps"], why=f"{type(error).__name__}: {error}")
         raise
 
 
@@ -653,7 +658,8 @@ def _save_model(run_dir: Path, recipe: Recipe, tokenizer: Any, model: Any) -> No
 def main(arguments: list[str]) -> int:
     """Train the run folders named on the command line (made by `curation train`), resuming where they stand."""
     try:
-        cards = train_runs([Path(argument) for argument in arguments], resume=True, say=speaker() if world.first() else None)
+        with speaker() as say:
+            cards = train_runs([Path(argument) for argument in arguments], resume=True, say=say if world.first() else None)
     except CurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
