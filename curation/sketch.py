@@ -64,7 +64,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 CHAIN = 8               # earlier members of a bucket that a row is compared with, all of them
-FEW = 2                 # and the last of them where there are more: a chain that joins what is alike
+FEW = 1                 # and the last one where there are more: a chain that joins what is alike
 STEPS = 128             # earlier members of a bucket whose glimpse is looked at
 DOUBT = 6.0             # standard deviations below the floor at which minima rule a pair out (about 1 in 10^9)
 HOT_RUN = 256           # a shingle held by more members of over-full buckets than this is common there
@@ -72,7 +72,7 @@ BITS = 1024             # minima, one bit each, by which rows that share common 
 DENSE_WORK = 2_000_000_000      # comparisons of such bits a search may spend, a similarity counted as 64: about 10 s
 DENSE_ROW = 20_000      # but each row this many, however many rows there are: about 0.1 ms
 PARTNERS = 16           # rows of its own cluster that a row of a dense bucket is held against beyond its chain
-BLOCK = 16_000_000      # shingles in memory while pairs are verified (8 bytes each)
+BLOCK = 32_000_000      # shingles in memory while pairs are verified (8 bytes each)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Pairs:
 
     Rows with the very same shingles are held as a star around the first of them (score 1): a hundred thousand copies
     are a hundred thousand pairs, not five thousand million. In a bucket of more than 8 earlier rows a row is compared
-    with the 2 before it: these chains hold the bucket together where they hold, and where one does not, its rows are
+    with the one before it: this chain holds the bucket together where it holds, and where it does not, its rows are
     compared with every one that they share a rare shingle with, or that common shingles alone may make alike. So big
     clusters come out whole without every pair inside them being listed.
     """
