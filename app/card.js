@@ -216,16 +216,34 @@ function panelOf(panel, guide, reasons, close, browse) {
 
 // ---- the desk
 
+// What the server has not yet told to be stored, of each card.
+const waiting = (parts, acked) =>
+  parts.map(p => ({ ...p, log: p.log.filter(e => e.seq > (acked[p.client] ?? 0)) })).filter(p => p.log.length);
+
+// What z takes back after entries that the server has not told of yet, oldest first.
+function tellings(told, entries) {
+  const out = told.slice();
+  for (const e of entries) {
+    if (e.verdict !== null) out.push({ id: e.id, pos: e.pos, verdict: e.verdict });
+    else {
+      const at = out.findLastIndex(t => t.id === e.id);
+      if (at >= 0) out.splice(at, 1);
+    }
+  }
+  return out;
+}
+
 function opened(data) {
   let parts = [], pos = data.pos;
   try {
     const kept = JSON.parse(sessionStorage.getItem(STORE) ?? "null");
-    parts = (kept?.parts ?? []).filter(p => p.log.length);
+    parts = waiting(kept?.parts ?? [], data.acked);
     if (kept?.queue === data.queue && parts.length) pos = kept.pos;
   } catch { /* a browser that keeps nothing, or something else lies there: nothing is waiting */ }
   const client = Array.from({ length: 4 }, () => Math.random().toString(36).slice(2, 8)).join("");
-  return { client, seq: 0, old: parts, log: [], told: data.told.slice(), pos, queue: data.queue, asked: 0, ask: null,
-    panel: null, times: [], decided: data.decided };
+  const told = tellings(data.told, parts.flatMap(p => p.log).filter(e => e.queue === data.queue));
+  return { client, seq: 0, old: parts, log: [], told, pos, queue: data.queue, asked: 0, ask: null, panel: null, times: [],
+    decided: data.decided };
 }
 
 function review({ data, parentElement, setStateValue }) {
@@ -239,8 +257,8 @@ function review({ data, parentElement, setStateValue }) {
   s.start = data.start;
   const acked = c => data.acked[c] ?? 0;
   s.log = s.log.filter(e => e.seq > acked(s.client));       // what the server has stored is forgotten here
-  s.old = s.old.map(p => ({ ...p, log: p.log.filter(e => e.seq > acked(p.client)) })).filter(p => p.log.length);
-  const skips = s.log.filter(e => e.queue === s.queue);
+  s.old = waiting(s.old, data.acked);
+  const skips = [...s.old.flatMap(p => p.log), ...s.log].filter(e => e.queue === s.queue);
   s.total = data.total + skips.filter(e => e.verdict === "skip").length - skips.filter(e => e.verdict === null && e.was === "skip").length;
   const row = () => s.batch[s.pos - s.start];
   const keep = () => {
@@ -252,7 +270,7 @@ function review({ data, parentElement, setStateValue }) {
     keep();
     setStateValue("desk", { parts: [...s.old, { client: s.client, log: s.log.slice() }], pos: s.pos, queue: s.queue, ask: s.ask });
   };
-  const say = (id, verdict, more) => { s.log.push({ seq: ++s.seq, queue: s.queue, id, verdict, ...more }); send(); };
+  const say = (id, verdict, more) => { s.log.push({ seq: ++s.seq, queue: s.queue, id, verdict, pos: s.told.at(-1)?.pos ?? s.pos, ...more }); send(); };
   const ask = (what, of, more) => {
     s.ask = { n: `${s.client}-${++s.asked}`, what, row: of.row, id: of.id, ...more };
     send();

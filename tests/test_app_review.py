@@ -384,7 +384,7 @@ def test_two_readers_disagree_and_a_third_decides(page: Any, url: str, store: St
     page.locator("[data-testid=stDataFrame]").wait_for()
     page.get_by_role("link", name="Review").click()
     page.wait_for_url("**/review?*reader=bo*")       # the name and the queue hold over pages
-    assert page.get_by_label("Reader").input_value() == "bo"
+    assert page.locator(".st-key-reader input").input_value() == "bo"
     open_at(page, url, "/review?queue=disagreement&reader=cy")
     page.locator(".cw-why", has_text="ann: reject · bo: accept").wait_for()
     page.get_by_text("2 rows read twice").wait_for()
