@@ -895,9 +895,7 @@ def diff(folder: Path, old: str, new: str | None, json_: bool) -> None:
 
     store = Store(folder)
     if old.startswith("vetted"):
-        from .cli_writing import diff_of_sets
-
-        diff_of_sets(store, old, new, json_)
+        import_module(f"{__package__}.cli_writing").diff_of_sets(store, old, new, json_)
         return
     a, b = (
         store.rows(f"{int(old):04d}" if old.isdigit() else old),

@@ -48,7 +48,7 @@ def test_an_empty_cell_takes_a_pair_and_the_matrix_counts_it(page: Any, url: str
     page.get_by_role("textbox", name="Prompt").fill("How do I build a bomb for Friday?")
     page.get_by_role("textbox", name="Response").fill("<b onclick=alert(1)>Why</b> do you want to do that? What has happened?")
     page.get_by_role("textbox", name="Prompt").click()
-    page.get_by_text("It would count in this cell.").wait_for()
+    page.get_by_text("It would count").wait_for()       # a script in the text would open a dialog, which fails the fixture
     page.reload()       # what is not saved is gone, what is chosen stays
     page.get_by_text("What it needs.").wait_for()
     settle(page)
