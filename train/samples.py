@@ -20,7 +20,7 @@ from . import battery
 from .battery import Probe
 
 FILE = "samples.jsonl"
-#: Prompts answered at a look unless asked otherwise, and tokens an answer may have: about 0.1 s with tiny on one core.
+#: Prompts answered at a look unless asked otherwise, and tokens an answer may have: 0.2 s of one core with tiny at most.
 USUAL, ROOM = 3, 48
 #: Characters a prompt may have: what is looked at often shall be short.
 LONGEST = 1_500
