@@ -225,6 +225,10 @@ def test_launcher_texts(set_dir: Path, tmp_path: Path) -> None:
     subprocess.run(["bash", "-n"], input=batch, text=True, check=True)
     task = yaml.safe_load(launch.emit("skypilot", run_dir, recipe)["train.sky.yaml"])
     assert task["resources"]["accelerators"] == "H100:4" and task["file_mounts"] == {"/set": str(set_dir)}
+    assert "/base" not in task["file_mounts"] and task["resources"]["use_spot"] is False
+    local = yaml.safe_load(launch.emit("skypilot", run_dir, Recipe(set=str(set_dir), base=str(tmp_path)))["train.sky.yaml"])
+    assert local["file_mounts"]["/base"] == str(tmp_path) and "--base /base" in local["run"]
+    assert "--no-compile" in launch._flags(Recipe(set=str(set_dir), base="org/model", compile=False))
     flags = task["run"].split()
     assert flags[flags.index("--devices") + 1] == "4" and "--lora" in flags and flags[flags.index("--seed") + 1] == "7"
     parsed = cli.train.make_context("train", [str(set_dir), *launch._flags(recipe)])

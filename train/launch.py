@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,20 @@ srun {_ours(run_dir, recipe)}
 
 
 def _skypilot(run_dir: Path, recipe: Recipe) -> dict[str, str]:
+    mounts = {"/set": recipe.set}
+    if Path(recipe.base).is_dir():  # a base on this machine goes along
+        mounts["/base"] = recipe.base
+        recipe = replace(recipe, base="/base")
+    extra = "train,qlora" if recipe.qlora else "train"
     task = {
         "name": f"curation-{run_dir.name}".lower(),
-        "resources": {"accelerators": f"H100:{recipe.devices}", "use_spot": True},
-        "file_mounts": {"/set": recipe.set},
-        "workdir": ".",
-        "setup": "pip install 'curation-workbench[train]'",
+        "resources": {"accelerators": f"H100:{recipe.devices}", "use_spot": False},
+        "file_mounts": mounts,
+        "setup": f"pip install 'curation-workbench[{extra}]'",
         "run": f"curation train /set --out ~/run {shlex.join(_flags(recipe))} --resume",
     }
-    return {"train.sky.yaml": _yaml(task)}
+    note = "# Mount a bucket at ~/run before use_spot is set: a lost machine then goes on from its newest checkpoint.\n"
+    return {"train.sky.yaml": note + _yaml(task)}
 
 
 def _ours(run_dir: Path, recipe: Recipe) -> str:
