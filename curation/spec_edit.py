@@ -278,7 +278,8 @@ class _Dumper(yaml.SafeDumper):
     """Writes texts of several lines (of any line end) in double quotes, so that they stay on one."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if len(data.splitlines()) > 1 or data != data.strip() else None)
+        quoted = len(data.splitlines()) > 1 or data != data.strip()
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if quoted else None)
 
 
 _Dumper.add_representer(str, _Dumper.represent_str)
