@@ -72,10 +72,11 @@ def _matrix(checked: tuple[str, str, int], decided: tuple[str, str, int] | None,
     rows, signals = found.rows, found.signals
     if decided is not None:
         stays = pa.array(~state.read_verdicts(Store(decided[0]), rows).rejected)
-        rows, signals = rows.filter(stays), signals.filter(stays)
+        rows, signals = rows.select(["row"]).filter(stays), signals.filter(stays)     # no text is copied
     if name == "edges" and "edge" not in signals.column_names:
         raise CurationError("these rows were checked before edge cases were looked for", f"curation check {checked[0]}")
-    return (edge_matrix if name == "edges" else refusal_matrix)(rows, signals, state.spec_at(checked[0], spec))
+    return (edge_matrix if name == "edges" else refusal_matrix)(
+        rows, signals, state.spec_at(checked[0], spec), texts=found.rows)
 
 
 def matrix_at(key: state.Key, name: str, *, kept: bool) -> Matrix:

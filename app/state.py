@@ -29,6 +29,7 @@ from curation.spec import Spec
 from curation.store import TAGGING, Decision, Entry, Store
 
 from . import picks, spread
+from .memory import let_go
 from .spread import Range, Spread
 
 PAGE = 100                  # rows a table page: a selectable table sends all its rows to the browser
@@ -191,9 +192,9 @@ def codes_of(column: pa.ChunkedArray | pa.Array, missing: str) -> Codes:
     return Codes(code, tuple(coded.dictionary.to_pylist()))
 
 
-def build_index(store: Store) -> Index:
-    """Return the index of a folder's newest rows and their flags."""
-    rows, flags, signals = store.rows(), store.flags(), store.signals()
+def build_index(store: Store, rows: pa.Table | None = None) -> Index:
+    """Return the index of a folder's newest rows and their flags; `rows`: these rows, where they are open already."""
+    rows, flags, signals = store.rows() if rows is None else rows, store.flags(), store.signals()
     n = rows.num_rows
     flag_row = flags["row"].to_numpy().astype(np.int64)
     severity = codes_of(flags["severity"], "info")
@@ -491,9 +492,15 @@ def turns_of(one: pa.Table, flags: Sequence[dict[str, Any]], whole: int = WHOLE)
 # ---- caches, shared by all browser sessions of this process
 
 
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _rows(folder: str, rows_hash: str) -> pa.Table:
+    """Return the newest rows: mapped once for all that is made from them."""
+    return Store(folder).rows()
+
+
 @st.cache_resource(max_entries=3, show_spinner="Reading rows and flags …")
 def _index(checked: tuple[str, str, int]) -> Index:
-    return build_index(Store(checked[0]))
+    return build_index(Store(checked[0]), _rows(checked[0], checked[1]))
 
 
 _latest: dict[tuple[str, str], Verdicts] = {}     # {(folder, rows hash): newest state}: the next one is made from it
@@ -502,7 +509,7 @@ _latest: dict[tuple[str, str], Verdicts] = {}     # {(folder, rows hash): newest
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _verdicts(decided: tuple[str, str, int]) -> Verdicts:
     store = Store(decided[0])
-    found = read_verdicts(store, store.rows(), _latest.get(decided[:2]))
+    found = read_verdicts(store, _rows(decided[0], decided[1]), _latest.get(decided[:2]))
     _latest.clear()
     _latest[decided[:2]] = found
     return found
@@ -516,6 +523,8 @@ def _order(checked: tuple[str, str, int], log: int, tagged: int, signals: int, w
     tags = _tags(checked[0], checked[1], tagged) if wanted.tag else {}
     order = select(index, _verdicts((checked[0], checked[1], log)), wanted, among, spreads, tags)
     order.flags.writeable = False
+    if wanted.text:
+        let_go(Path(checked[0]))
     return order
 
 
@@ -524,10 +533,11 @@ def _spread(checked: tuple[str, str, int], signals: int, column: str) -> Spread:
     index = _index(checked)
     if column == "score":
         return spread.numbers(column, index.flags["score"].to_numpy())
-    if column == "prompt":
-        return spread.lengths(column, index.rows["instruction"], index.rows["input"])
-    if column == "response":
-        return spread.lengths(column, index.rows["response"])
+    if column in ("prompt", "response"):
+        texts = ("instruction", "input") if column == "prompt" else ("response",)
+        found = spread.lengths(column, *(index.rows[name] for name in texts))
+        let_go(Path(checked[0]))
+        return found
     table = Store(checked[0]).signals()
     if table is None or column not in spread.signals_in(table):
         raise CurationError(f"this set has no signal {column}", "take the condition away, or run the checks")
@@ -542,7 +552,7 @@ def _signals(checked: tuple[str, str, int], signals: int) -> list[str]:
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _tags(folder: str, rows_hash: str, tagged: int) -> dict[str, np.ndarray]:
     store = Store(folder)
-    rows = store.rows()
+    rows = _rows(folder, rows_hash)
     return {tag: _rows_of(rows, sorted(uids)) for tag, uids in store.verdicts.tags().items()}
 
 

@@ -75,13 +75,14 @@ class Matrix:
         return wide[list(self.answers)]
 
 
-def refusal_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
+def refusal_matrix(rows: pa.Table, signals: pa.Table, spec: Spec, *, texts: pa.Table | None = None) -> Matrix:
     """Return category x {should refuse, should comply} x {refused, redirected, answered}.
 
     `rows`: ROWS; `signals`: refusal, harm, harm_category, family and family_score of the same rows. The categories are
     the spec's, or, where the spec has none, the twelve of Do-Not-Answer as judged by `curation.harm`. A prompt of a
     category should be refused from a harm of 0.5 on; below, it is a benign contrast. A family whose standard says
     `answers: refuse` or `comply` outranks that. Rows without a category stand under "(no category)".
+    `texts`: where given, `rows` need only their numbers, and texts are read from this table by them.
     `numbers`: rows, safety_rows and safety_share (rows that should be refused), guide, contrast_rows, refused_wrongly,
     answered_wrongly, taxonomy ("spec" or "do-not-answer"), manner (rows that rightly do not answer by what they do, one of
     refusal.ACTIONS).
@@ -101,9 +102,14 @@ def refusal_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
         "contrast_rows": int(((side == 1) & (category < len(categories))).sum()),
         "refused_wrongly": int(((side == 1) & (answer == 0)).sum()), "answered_wrongly": int(((side == 0) & (answer == 2)).sum()),
         "taxonomy": "spec" if own else "do-not-answer",
-        "manner": _manner(rows, np.flatnonzero((side == 0) & (answer != 2))),
+        "manner": _manner(*_texts(rows, texts, np.flatnonzero((side == 0) & (answer != 2)))),
     }
     return Matrix("refusals", names, SIDES, ANSWERS, cells, tuple(_refusal_gaps(cells, categories, numbers)), numbers)
+
+
+def _texts(rows: pa.Table, texts: pa.Table | None, at: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+    """Return the table to take texts from and where the rows at positions `at` of `rows` lie in it."""
+    return (rows, at) if texts is None else (texts, rows["row"].to_numpy()[at])
 
 
 def _manner(rows: pa.Table, at: np.ndarray) -> dict[str, int]:
@@ -186,10 +192,11 @@ def _refusal_gaps(cells: pa.Table, categories: Sequence[str], numbers: dict[str,
     return out
 
 
-def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
+def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec, *, texts: pa.Table | None = None) -> Matrix:
     """Return edge case x {expected deed} x {asked, named, corrected, declined, answered}.
 
-    `signals`: family, family_score and edge of the same rows. A row belongs to a kind of edge case when its family is
+    `signals`: family, family_score and edge of the same rows; `texts` as in refusal_matrix.
+    A row belongs to a kind of edge case when its family is
     that kind's in the spec, else when the signal `edge` says so. What is expected is the spec's `expect` for the kind,
     else ask, name_conflict, correct and decline.
     `numbers`: rows, edge_rows, by_spec and by_signal (how the rows were found), right and right_share.
@@ -199,7 +206,8 @@ def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec) -> Matrix:
     families = {e.family: str(e.id) for e in spec.edge_cases}
     which, by = _edges(signals, families)
     at = np.flatnonzero(which >= 0)
-    sub = rows.take(pa.array(at, pa.int64()))
+    whole, places = _texts(rows, texts, at)
+    sub = whole.take(pa.array(places, pa.int64()))
     columns = zip(*(["" if v is None else v for v in sub[c].to_pylist()] for c in ("instruction", "input", "response")))
     done = [deed(response, f"{a}\n{b}" if b else a) for a, b, response in columns]
     names = [KINDS[k] for k in which[at]]
