@@ -19,6 +19,7 @@ from curation.spec import Spec
 from curation.store import Store, read_arrow
 
 from . import state
+from .memory import let_go
 
 Cell = drafts.Cell
 
@@ -75,8 +76,10 @@ def _matrix(checked: tuple[str, str, int], decided: tuple[str, str, int] | None,
         rows, signals = rows.select(["row"]).filter(stays), signals.filter(stays)     # no text is copied
     if name == "edges" and "edge" not in signals.column_names:
         raise CurationError("these rows were checked before edge cases were looked for", f"curation check {checked[0]}")
-    return (edge_matrix if name == "edges" else refusal_matrix)(
+    matrix = (edge_matrix if name == "edges" else refusal_matrix)(
         rows, signals, state.spec_at(checked[0], spec), texts=found.rows)
+    let_go(Path(checked[0]))
+    return matrix
 
 
 def matrix_at(key: state.Key, name: str, *, kept: bool) -> Matrix:

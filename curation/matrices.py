@@ -114,7 +114,9 @@ def _texts(rows: pa.Table, texts: pa.Table | None, at: np.ndarray) -> tuple[pa.T
 
 def _manner(rows: pa.Table, at: np.ndarray) -> dict[str, int]:
     """Return {action: rows} of the rows at positions `at`, most frequent first."""
-    responses = rows["response"].take(pa.array(at, pa.int64())).to_pylist()
+    mask = np.zeros(rows.num_rows, bool)
+    mask[at] = True
+    responses = rows["response"].filter(pa.array(mask)).to_pylist()     # take() would first join all chunks into one copy
     return dict(Counter(actions([r or "" for r in responses])).most_common())
 
 
