@@ -36,6 +36,7 @@ ELSEWHERE = {
     "judge": "cli_judge",
     "map": "cli_selection",
     "matrix": "cli_matrices",
+    "preferences": "cli_preferences",
     "select": "cli_selection",
     "write": "cli_writing",
 }

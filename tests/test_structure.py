@@ -67,6 +67,8 @@ FLOORS = {
     "writing": 6,
     "fit": 7,
     "changes": 7,
+    "preferences": 7,
+    "cli_preferences": 9,
     "drafts": 7,
     "export": 7,
     "report": 7,
