@@ -556,9 +556,15 @@ def _tags(folder: str, rows_hash: str, tagged: int) -> dict[str, np.ndarray]:
     return {tag: _rows_of(rows, sorted(uids)) for tag, uids in store.verdicts.tags().items()}
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _tagged(folder: str, log: int) -> int:
+    """Return the number of the newest action on tags: what was decided since leaves them as they are."""
+    return last_action(Store(folder).verdicts.path, TAGGING)
+
+
 def tags_of(key: Key) -> dict[str, np.ndarray]:
     """Return {tag: (n,) bool, the rows that carry it}, in alphabetical order."""
-    return _tags(key.folder, key.rows_hash, last_action(Store(key.folder).verdicts.path, TAGGING))
+    return _tags(key.folder, key.rows_hash, _tagged(key.folder, key.log))
 
 
 def signals_of(key: Key) -> list[str]:
@@ -600,7 +606,7 @@ def order_of(key: Key, wanted: Filter) -> np.ndarray:
 def _marks_of(key: Key, wanted: Filter) -> tuple[int, int]:
     """Return the states of the log and of the tags that a filter hangs on, 0 where it does not."""
     log = key.log if wanted.state or wanted.text else 0
-    return log, last_action(Store(key.folder).verdicts.path, TAGGING) if wanted.tag else 0
+    return log, _tagged(key.folder, key.log) if wanted.tag else 0
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
