@@ -24,6 +24,18 @@ HANDED = 100                # rows like a row that Browse gets
 LAST = 8                    # verdicts listed to be taken back
 NAME = 60                   # characters of a reader's name
 ANY = "any check"
+#: Why a queue is empty, where the reason is another than that its flags are decided.
+EMPTY = {
+    "conflicts": "No two open rows answer one prompt differently.", "fixes": "No open flag carries a repair.",
+    "dropped": "The policy has rejected no row.", "random": "Every row is decided.",
+    "failed": "No run has failed probes with rows near them: a run asked the battery on the Train page fills this queue.",
+    "hard": "No run has left losses of its rows: training on the Train page fills this queue.",
+    "second": "Nothing waits for a second reading by this reader: rows come here once somebody else has decided some, "
+              "drawn by chance.",
+    "disagreement": "No two readers disagree on a row.",
+}
+ELSEWHERE = ("What the checks miss is found under “Random rows, for what is missed”, what the policy judged wrongly under "
+             "“Dropped by the policy”.")
 
 
 def as_page() -> Any:
@@ -58,7 +70,7 @@ def _desk() -> None:
         if held.rows:
             _card(key, way, held)
         else:
-            st.info("This queue is empty. Choose another one.")
+            st.info(EMPTY.get(name, "No undecided row has such a flag.") + " " + ELSEWHERE)
     with right:
         _beside(key, held)
 
