@@ -50,7 +50,8 @@ def test_two_rows_side_by_side_with_what_differs(page: Any, url: str, store: Sto
     assert page.locator(".cp-head b").all_text_contents() == ["Left · row 1", "Right · row 0"]      # 0 has an error of its own
     assert page.locator("mark.cp-left").all_text_contents() == ["one", "very "]
     assert page.locator("mark.cp-right").all_text_contents() == ["a"]
-    assert page.locator(".cp-alike").inner_text().startswith("letters 0.") and "response 0." in page.locator(".cp-alike").inner_text()
+    alike = page.locator(".cp-alike").inner_text()
+    assert alike.startswith("letters 0.") and "response 0." in alike
 
 
 def test_a_merge_is_one_action_and_one_undo(page: Any, url: str, store: Store) -> None:
