@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 DIM = 256           # principal components kept; 384 is not better on labelled pairs
-RECIPE = "1"        # part of the hash: a change of how the table is made makes another table
+RECIPE = "2"        # part of the hash: a change of how the table is made makes another table
 READ = 2000         # characters of a text that count: the full model reads 256 tokens, about 1,300 characters
 _AT_ONCE = 512      # tokens the model sees at once while the table is made
 _CHUNK = 4096       # texts between two reports of progress
@@ -102,7 +102,7 @@ def distilled(encoder: Any, progress: Progress | None = None) -> Distilled:
     path = cache_folder() / f"static-{mark}.npy"
     name, why = f"static:{encoder.model}", f"a table of {DIM} numbers a token, distilled from {encoder.model}"
     if not path.exists():
-        log.info("distilling %s into %s: about 20 s on one core, once", encoder.model, path)
+        log.warning("making %s from %s: about 20 s on one core, once on this machine", path, encoder.model)
         _save(path, distil(encoder.load(), progress).astype(np.float16))
     try:
         table = np.load(path).astype(np.float32)
@@ -124,7 +124,10 @@ def cache_folder() -> Path:
 
 
 def distil(model: Any, progress: Progress | None = None) -> np.ndarray:
-    """Return the weighted token vectors of a sentence-transformers model, (tokens, up to 256) float64."""
+    """Return the weighted token vectors of a sentence-transformers model, (tokens, up to 256) float64.
+
+    The largest entry of each axis is positive, so that what was learnt from one machine's table holds on another.
+    """
     import torch
 
     tokenizer = model.tokenizer
@@ -141,7 +144,9 @@ def distil(model: Any, progress: Progress | None = None) -> np.ndarray:
     x = np.concatenate(parts).astype(np.float64)
     x -= x.mean(axis=0)
     _, axes = np.linalg.eigh(x.T @ x)
-    return x @ axes[:, ::-1][:, :DIM] * np.log1p(np.arange(count))[:, None]
+    axes = axes[:, ::-1][:, :DIM]
+    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1, 1)
+    return x @ axes * np.log1p(np.arange(count))[:, None]
 
 
 def _save(path: Path, table: np.ndarray) -> None:

@@ -34,7 +34,7 @@ from .references import reference_file, references_of
 from .spec import CheckSettings, Spec, load, options_of
 from .store import Store, read_arrow, write_arrow
 from .text import nearest
-from .vectors import Vectors
+from .vectors import Vectors, at_hand
 
 log = logging.getLogger(__name__)
 
@@ -140,9 +140,11 @@ def severity_of(unit: Unit, spec: Spec) -> str | None:
 
 
 def _resource_hash(need: str, options: BaseModel, spec: Spec, folder: Path | None) -> str:
-    """Return what a resource adds to the key of a result: the part of the spec that checks read, the references' file."""
+    """Return what a resource adds to the key of a result: the part of the spec that checks read, the references' file, the model."""
     if need == "spec":
         return _content_hash(spec)
+    if need == "vectors":
+        return f"vectors of {at_hand()}"
     if need != "references":
         return need
     path, battery = reference_file(getattr(options, "reference", ""), spec, folder)

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -150,16 +151,38 @@ def _made(model: str, why: str, folder: Path) -> Encoder:
 
 
 def _sha256(path: Path) -> str:
+    about = path.stat()
+    return _sha256_of(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
+    """Return the hash of a file's bytes, read once while size and time of change stay the same."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def at_hand() -> str:
+    """Return in a few words which default model can be used without the network, "none" where there is none.
+
+    Part of the key of results: it changes when a model is installed. Nothing is loaded and no file is read.
+    """
+    cached = None if _package_folder() else _cached_folder()
+    where = "the package" if _package_folder() else f"the cache, revision {cached.name}" if cached else "none"
+    loads = importlib.util.find_spec("sentence_transformers") is not None
+    return where if loads or where == "none" else f"{where}, without sentence-transformers"
+
+
+def _package_folder() -> Path | None:
+    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    return Path(spec.submodule_search_locations[0]) / "model" if spec and spec.submodule_search_locations else None
+
+
 def _packaged() -> Encoder | None:
     """Return the model shipped in the package: its folder alone is read, its code is not run."""
-    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
-    if spec is None or not spec.submodule_search_locations:
+    folder = _package_folder()
+    if folder is None:
         return None
-    folder = Path(spec.submodule_search_locations[0]) / "model"
     weights = folder / "model.safetensors"
     found = _sha256(weights) if weights.is_file() else "no file"
     if found != PACKAGE_SHA256:
@@ -171,15 +194,18 @@ def _packaged() -> Encoder | None:
 
 
 def _cached_model() -> Encoder | None:
+    folder = _cached_folder()
+    return _made(DEFAULT, "the hub's local cache", folder) if folder else None
+
+
+def _cached_folder() -> Path | None:
     if importlib.util.find_spec("huggingface_hub") is None:
         return None
     from huggingface_hub import try_to_load_from_cache
 
     files = [try_to_load_from_cache(DEFAULT, name) for name in ("modules.json", "config.json", "model.safetensors")]
     paths = [Path(file) for file in files if isinstance(file, str)]
-    if len(paths) < len(files):
-        return None
-    return _made(DEFAULT, "the hub's local cache", paths[0].parent)
+    return paths[0].parent if len(paths) == len(files) else None
 
 
 def _fetched() -> Encoder | None:
@@ -321,6 +347,21 @@ class Vectors:
         if self.folder is None:
             return self.used.encode(texts, self.progress)
         return cached(self.folder, uids, texts, self.used, self.progress)
+
+    def table(self) -> Encodes | None:
+        """Return the table distilled from the default model, None where it cannot be had without the network.
+
+        In the latter case `why` says why. Making it, once on a machine, takes about 20 s.
+        """
+        try:
+            full = _packaged() or _cached_model()
+            if full is None:
+                raise CurationError(f"{PACKAGE} is not installed and {DEFAULT} is not in the local cache")
+            self.why = ""
+            return distilled(full, self.progress)
+        except CurationError as error:
+            self.why = error.what
+            return None
 
     def _chosen(self, uids: Sequence[str], texts: Sequence[str], model: str) -> tuple[Encodes, str]:
         full = encoder(model if model not in ("", "full", "static") else None)

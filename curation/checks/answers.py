@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..contents import hashes, joined, worn
-from ..meaning import Pairing, strangeness, usual, words
+from ..meaning import Pairing, strangeness, usual
 from ..text import fold, shorten
 from ..verifiers import content_words
 from .base import Findings, Past, check, texts
@@ -38,19 +39,35 @@ _FEWEST = 50  # rows below which there is nothing to hold against
 _STRONG = 0.3  # strangeness of the rows whose number says whether answers were swapped at all
 _NARROW = 0.2  # strangeness of rows that share words from which on the set is too narrow to tell
 _FAR = 0.2  # cosine of the full model below which prompt and response are far apart
+_AT_ONCE = 4096  # rows judged at once: 40 MB
+_STRANGER, _ASKED = 1, 2  # the response shares no content word with its prompt; the prompt is a question or definite task too
+
+
+class Encodes(Protocol):
+    """Turns texts into vectors."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (n, dim) float32 vectors of unit length."""
+        ...
 
 
 class Vectors(Protocol):
     """Gives texts their vectors."""
 
+    why: str
+
     def of(self, uids: Sequence[str], texts: Sequence[str], model: str = "") -> np.ndarray:
         """Return (n, dim) float32 vectors of unit length."""
         ...
 
+    def table(self) -> Encodes | None:
+        """Return the table of token vectors, None where none can be had offline: then `why` says why."""
+        ...
+
 
 def _strangers(rows: pa.Table, min_words: int) -> np.ndarray:
-    """Return (n,) bool: the response shares no content word with the prompt, where both have enough to share."""
-    out = np.zeros(rows.num_rows, np.bool_)
+    """Return (n,) uint8: whether the response shares no content word with the prompt, where both have enough to share."""
+    out = np.zeros(rows.num_rows, np.uint8)
     fields = zip(texts(rows, "instruction"), texts(rows, "input"), texts(rows, "response"))
     for i, (instruction, given, response) in enumerate(fields):
         if len(response) < 5 * min_words or not instruction.isascii() or not response[:_READ].replace("’", "'").strip():
@@ -58,55 +75,114 @@ def _strangers(rows: pa.Table, min_words: int) -> np.ndarray:
         asked = content_words(f"{instruction} {given}"[:2000])
         if asked and not any(w in response.lower() for w in asked):
             said = content_words(response)
-            out[i] = len(said) >= min_words and not asked & said
+            if len(said) >= min_words and not asked & said:
+                prompt = f"{instruction} {given}".strip()
+                definite = (_ASKS.match(prompt) or "?" in prompt[:_READ]) and not _TRANSLATES.search(prompt)
+                out[i] = _ASKED if definite else _STRANGER
     return out
 
 
 def _known_strangers(rows: pa.Table, min_words: int, past: Past) -> np.ndarray:
-    """Return the rows whose response shares no word with the prompt; what was known of earlier rows is not read again."""
+    """Return (n,) uint8 as `_strangers`; what was known of earlier rows is not read again."""
     earlier, old = past.earlier, past.load()
     fresh = np.flatnonzero(earlier < 0)
-    out = np.zeros(rows.num_rows, np.bool_)
+    out = np.zeros(rows.num_rows, np.uint8)
     if old is not None:
         out[earlier >= 0] = old["stranger"][earlier[earlier >= 0]]
     out[fresh] = _strangers(rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh)), min_words)
-    if worn(past):
-        past.save({"stranger": out})
-    return np.flatnonzero(out)
+    return out
 
 
 def _prompts(rows: pa.Table) -> list[str]:
     return [f"{a} {b}".strip() for a, b in zip(texts(rows, "instruction"), texts(rows, "input"))]
 
 
-def _strangeness(rows: pa.Table, at: np.ndarray, min_words: int) -> tuple[np.ndarray, float] | None:
-    """Return ((len(at),) how badly the responses fit their prompts beside other rows' responses, its 95 % point elsewhere).
+def _drawn(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Return (positions, keys) of the rows that are learnt from: those of the lowest keys among the first rows.
 
-    Elsewhere: among rows whose response shares a word with the prompt. None where too few rows have a longer answer, or
-    where even sound answers fit no better than others do, as in a set of one topic. Which rows are learnt from and held
-    against follows from their uids, so that added rows hardly change it.
+    A key is a hash of the uid. The first rows are a number on a ladder whose steps are a tenth apart: rows added behind
+    leave what was learnt as it was until the set has grown by a tenth, whether it is checked at once or from the start.
     """
-    key = hashes(rows["uid"])
-    learnt = np.argsort(key, kind="stable")[:_LEARNT]
-    drawn, some = rows.take(pa.array(learnt)), rows.take(pa.array(at))
+    first = _FEWEST
+    while first * 11 // 10 <= rows.num_rows:
+        first = first * 11 // 10
+    key = hashes(rows["uid"].slice(0, first))
+    at = np.argsort(key, kind="stable")[:_LEARNT]
+    return at, key[at]
+
+
+def _learnt(
+    rows: pa.Table, stranger: np.ndarray, at: np.ndarray, key: np.ndarray, min_words: int, vectors: Vectors
+) -> dict[str, np.ndarray]:
+    """Return what the rows at `at` tell, as arrays: the map from prompts to responses, and rows to hold others against.
+
+    `sound`: the 95 % point of the strangeness of rows whose response shares a word with the prompt; infinite where too few
+    rows have a longer answer, or where even sound answers fit no better than others do, as in a set of one topic.
+    """
+    drawn = rows.take(pa.array(at))
+    said = texts(drawn, "response")
+    long = np.fromiter(islice((k for k, r in enumerate(said) if len(content_words(r[:2000])) >= min_words), _OTHERS), np.int64)
+    sharing = long[stranger[at[long]] == 0]
+    out = {"at": at, "key": key, "sound": np.array([np.inf])}
+    table = vectors.table() if len(sharing) >= _FEWEST else None
+    if table is None:
+        return out
+    asked_, said_ = table.encode(_prompts(drawn)), table.encode(said)
     fold = (key % np.uint64(Pairing.FOLDS)).astype(np.int64)
-    long = np.array([k for k, r in enumerate(texts(drawn, "response")) if len(content_words(r[:2000])) >= min_words][:_OTHERS])
-    sharing = long[~np.isin(learnt[long], at)] if len(long) else long
-    if len(sharing) < _FEWEST:
-        return None
-    table = words()
-    asked, said = table.of(_prompts(drawn)), table.of(texts(drawn, "response"))
-    pairing = Pairing(asked, said, fold[learnt], usual())
-    others = pairing.of(asked[long], said[long], fold[learnt][long])
-    plain = strangeness(*pairing.of(asked[sharing], said[sharing], fold[learnt][sharing]), others)
-    seen = np.where(np.isin(at, learnt), fold[at], -1)
-    value = strangeness(*pairing.of(table.of(_prompts(some)), table.of(texts(some, "response")), seen), others)
-    most = float(np.quantile(plain, 0.95))
-    return (value, most) if most < _NARROW else None
+    pairing = Pairing.learnt(asked_, said_, fold, usual())
+    expected, meant = pairing.of(asked_[long], said_[long], fold[long])
+    among = np.isin(long, sharing)
+    sound = float(np.quantile(strangeness(expected[among], meant[among], (expected, meant)), 0.95))
+    return out | {"sound": np.array([sound if sound < _NARROW else np.inf]), "means": pairing.means, "maps": pairing.maps,
+                  "expected": expected, "said": meant}
+
+
+def _judged(rows: pa.Table, at: np.ndarray, learnt: dict[str, np.ndarray], table: Encodes) -> np.ndarray:
+    """Return (len(at),) the strangeness of the responses at `at` beside other rows' responses."""
+    fold = np.full(rows.num_rows, -1)
+    fold[learnt["at"]] = learnt["key"] % np.uint64(Pairing.FOLDS)
+    pairing = Pairing(learnt["means"], learnt["maps"])
+    out = np.empty(len(at))
+    for k in range(0, len(at), _AT_ONCE):
+        part = at[k : k + _AT_ONCE]
+        some = rows.take(pa.array(part))
+        pairs = pairing.of(table.encode(_prompts(some)), table.encode(texts(some, "response")), fold[part])
+        out[k : k + len(part)] = strangeness(*pairs, (learnt["expected"], learnt["said"]))
+    return out
+
+
+def _strangeness(
+    rows: pa.Table, stranger: np.ndarray, min_words: int, vectors: Vectors, past: Past
+) -> tuple[np.ndarray, float]:
+    """Return ((n,) the strangeness of the rows that are asked strangers, else NaN; that of sound rows, infinite if unknown).
+
+    What was learnt is kept, and so is the strangeness of rows, until a row that was learnt from is gone or changed, or the
+    draw is another one.
+    """
+    earlier, old = past.earlier, past.load()
+    value, sound, again = np.full(rows.num_rows, np.nan), np.inf, worn(past)
+    learnt: dict[str, np.ndarray] = {}
+    if (stranger == _ASKED).any():
+        at, key = _drawn(rows)
+        if old is not None and "at" in old and np.array_equal(old["at"], earlier[at]) and np.array_equal(old["key"], key):
+            learnt = {name: old[name] for name in old if name not in ("stranger", "value")} | {"at": at}
+            value[earlier >= 0] = old["value"][earlier[earlier >= 0]]
+        else:
+            learnt, again = _learnt(rows, stranger, at, key, min_words, vectors), True
+        sound = float(learnt["sound"][0])
+    todo = np.flatnonzero((stranger == _ASKED) & np.isnan(value)) if sound < np.inf else np.zeros(0, np.int64)
+    table = vectors.table() if len(todo) else None
+    if table is not None:
+        value[todo] = _judged(rows, todo, learnt, table)
+    elif len(todo):
+        sound = np.inf
+    if again:
+        past.save({"stranger": stranger, "value": value, **({} if vectors.why else learnt)})
+    return value, sound
 
 
 @check("response.mismatch", reads=("instruction", "input", "response"), severity="warning", action="review", scope="dataset",
-       version=4)
+       version=5)
 def mismatch(
     rows: pa.Table, vectors: Vectors, past: Past, *, threshold: float = 0.07, many: float = 0.01, min_words: int = 5,
     embed: bool = False,
@@ -114,13 +190,17 @@ def mismatch(
     """The response answers another prompt: it shares no word with its own, and other rows' responses fit better.
 
     Looked at are rows whose response has at least `min_words` content words and none of the prompt's (4 to 7 % of a set), and
-    whose prompt is a question or a task with a definite answer. How well the response fits is judged by a table of word
-    vectors shipped with the package and a map from prompts to responses, learnt from answered prompts in general and from
-    the set itself. Flagged is a row when about `threshold` of other rows' responses or more fit its prompt as well (the
-    strangeness, in (0, 1]), and more than for 95 % of the rows that do share a word.
+    whose prompt is a question or a task with a definite answer. How well the response fits is judged by a table of token
+    vectors, which is made from the sentence encoder once on a machine (about 20 s; package sentence-transformers), and a map
+    from prompts to responses, learnt from answered prompts in general and from up to 8,000 rows of the set. Flagged is a row
+    when about `threshold` of other rows' responses or more fit its prompt as well (the strangeness, in (0, 1]), and more than
+    for 95 % of the rows that do share a word. Where no model is at hand offline, all such rows are flagged, and the flags say so.
 
     In a clean set up to 1 row in 80 looks strange: lists of bare names above all. So flags are infos, unless `many` of all
     rows or more have a strangeness of 0.3: then answers have been swapped, and all flags are warnings.
+
+    Which rows are learnt from follows from the rows alone. So rows added behind get the flags of a full check and cost their
+    own time only; the map is learnt anew when the set has grown by a tenth, or when a row it was learnt from goes or changes.
 
     `embed: true` asks a second eye (package sentence-transformers): flagged rows are embedded, about 35 texts a second on
     one core, those near in meaning are let go, and the rest are warnings.
@@ -132,27 +212,26 @@ def mismatch(
     Source: CHECKS 29; benchmarks/quality_responses.py has the numbers.
     """
     found = Findings(rows)
-    at = _known_strangers(rows, min_words, past)
-    prompts = _prompts(rows.take(pa.array(at, pa.int64())))
-    at = at[[(bool(_ASKS.match(p)) or "?" in p[:_READ]) and not _TRANSLATES.search(p) for p in prompts]] if len(at) else at
-    if not len(at):
-        return found.table()
-    judged = _strangeness(rows, at, min_words)
-    strange, sound = judged or (np.full(len(at), 0.5), 0.0)
-    least = max(threshold, sound)
+    stranger = _known_strangers(rows, min_words, past)
+    value, sound = _strangeness(rows, stranger, min_words, vectors, past)
+    at = np.flatnonzero(stranger == _ASKED)
+    judged = sound < np.inf
+    strange = value[at] if judged else np.full(len(at), 0.5)
+    least = max(threshold, sound if judged else 0.0)
     at, strange = at[strange >= least], strange[strange >= least]
-    swapped = judged is not None and int((strange >= _STRONG).sum()) >= max(3, many * rows.num_rows)
+    swapped = judged and int((strange >= _STRONG).sum()) >= max(3, many * rows.num_rows)
     severity = None if swapped else "info"
     sub = rows.take(pa.array(at))
+    more = f" Nothing judged it by meaning: {vectors.why}." if vectors.why and not judged else ""
     if embed and len(at):
         uids = [str(u) for u in sub["uid"].to_pylist()]
         said = [p[:_READ] for p in _prompts(sub)] + [r[:_READ] for r in texts(sub, "response")]
         both = vectors.of([f"{u}/prompt" for u in uids] + [f"{u}/response" for u in uids], said, "full")
         far = np.einsum("ij,ij->i", both[: len(at)], both[len(at) :]) < _FAR
-        at, strange, sub, severity = at[far], strange[far], sub.filter(pa.array(far)), None
+        at, strange, sub, severity, more = at[far], strange[far], sub.filter(pa.array(far)), None, ""
     for i, how, response in zip(at.tolist(), strange.tolist(), texts(sub, "response")):
-        more = f", and by meaning it fits no better than {how:.0%} of the answers to other prompts" if judged else ""
-        found.add(i, f"The response shares no word with its prompt{more}.", span=(0, len(response)),
+        fits = f", and by meaning it fits no better than {how:.0%} of the answers to other prompts" if judged else ""
+        found.add(i, f"The response shares no word with its prompt{fits}.{more}", span=(0, len(response)),
                   score=round(how, 3), severity=severity)
     return found.table()
 
