@@ -48,8 +48,9 @@ check: $(STAMP)-test
 	@$(BIN)/ruff check .
 	@PATH="$(abspath $(BIN)):$$PATH" bash .ci/wheel
 
+# A file's tests stay in one process: they share a folder, a run or a browser.
 test: check
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache
