@@ -469,6 +469,8 @@ def _near_refused(
     mine = np.flatnonzero((answered & (count >= 2))[owner])
     place = np.minimum(np.searchsorted(key, word[mine]), len(key) - 1) if len(key) else np.zeros(0, np.int64)
     hit = key[place] == word[mine] if len(key) else np.zeros(len(mine), np.bool_)
+    enough = np.bincount(owner[mine[hit]], minlength=len(count)) >= least * count - 1e-9  # fewer shared: no pair can be near
+    hit &= enough[owner[mine]]
     row, place = owner[mine[hit]], place[hit]
     cost = np.cumsum(many[place])
     out = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
