@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from .checks import CHECKS, SIGNAL_UNITS
 from .checks.base import RESOURCES, Unit
-from .contents import hashes, joined, same_rows
+from .contents import hashes, joined, same_rows, some
 from .errors import CurationError
 from .model import FLAGS, SIGNALS
 from .past import NoPast, Past
@@ -140,7 +140,7 @@ def severity_of(unit: Unit, spec: Spec) -> str | None:
 
 
 def _resource_hash(need: str, options: BaseModel, spec: Spec, folder: Path | None) -> str:
-    """Return what a resource adds to the key of a result: the part of the spec that checks read, the references' file, the model."""
+    """Return what a resource adds to the key of a result: the spec as checks read it, the references' file, the model at hand."""
     if need == "spec":
         return _content_hash(spec)
     if need == "vectors":
@@ -633,13 +633,6 @@ def _table(unit: Unit, result: Any, rows: pa.Table) -> pa.Table:
     for name, array in result.items():
         table = table.append_column(name, array)
     return table
-
-
-def some(table: Any, at: np.ndarray) -> Any:
-    """Return the rows at ascending positions of a table or column, without a copy when they follow each other."""
-    if len(at) and at[-1] - at[0] + 1 == len(at):
-        return table.slice(int(at[0]), len(at))
-    return table.take(pa.array(at, pa.int64()))
 
 
 _folder: Path | None = None

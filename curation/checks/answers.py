@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import hashes, joined, worn
+from ..contents import hashes, joined, some, worn
 from ..meaning import Pairing, strangeness, usual
 from ..text import fold, shorten
 from ..verifiers import content_words
@@ -89,7 +89,7 @@ def _known_strangers(rows: pa.Table, min_words: int, past: Past) -> np.ndarray:
     out = np.zeros(rows.num_rows, np.uint8)
     if old is not None:
         out[earlier >= 0] = old["stranger"][earlier[earlier >= 0]]
-    out[fresh] = _strangers(rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh)), min_words)
+    out[fresh] = _strangers(some(rows, fresh), min_words)
     return out
 
 
@@ -145,8 +145,8 @@ def _judged(rows: pa.Table, at: np.ndarray, learnt: dict[str, np.ndarray], table
     out = np.empty(len(at))
     for k in range(0, len(at), _AT_ONCE):
         part = at[k : k + _AT_ONCE]
-        some = rows.take(pa.array(part))
-        pairs = pairing.of(table.encode(_prompts(some)), table.encode(texts(some, "response")), fold[part])
+        these = rows.take(pa.array(part))
+        pairs = pairing.of(table.encode(_prompts(these)), table.encode(texts(these, "response")), fold[part])
         out[k : k + len(part)] = strangeness(*pairs, (learnt["expected"], learnt["said"]))
     return out
 
@@ -272,7 +272,7 @@ def _asked_again(rows: pa.Table, past: Past, least: int) -> list[list[int]]:
     earlier, old = past.earlier, past.load()
     fresh = np.flatnonzero(earlier < 0)
     key = np.empty(rows.num_rows, np.uint64)
-    part = rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh))
+    part = some(rows, fresh)
     key[fresh] = joined([_folded(part[c]) for c in ("instruction", "input")], len(fresh))
     if old is not None:
         key[earlier >= 0] = old["key"][earlier[earlier >= 0]]

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import worn
+from ..contents import some, worn
 from ..spec import ResponseStandard, Spec, ToneGuide
 from ..text import fold, sentences, shorten
 from ..verifiers import guess_language
@@ -522,12 +522,12 @@ def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, 
     whole = [("the set", "", np.arange(rows.num_rows))]
     for kind, variants in _VARIANTS.items():
         uses, stands = ({v: (said[f"{kind} {v}"] & bit) > 0 for v in variants} for bit in (_USES, _STANDS))
-        some = np.logical_or.reduce(list(uses.values()))
+        used = np.logical_or.reduce(list(uses.values()))
         left = np.ones(rows.num_rows, dtype=bool)
         for shown, name, at in [*parts, *whole]:
             at = at[left[at]]
             wanted = getattr(standard_of(spec, name).tone, kind)
-            if wanted == "any" and int(some[at].sum()) < least:
+            if wanted == "any" and int(used[at].sum()) < least:
                 continue
             left[at] = False
             _variants(found, rows, at, kind, uses, stands, shown, wanted, majority)
@@ -541,7 +541,7 @@ def _said(rows: pa.Table, past: Past) -> dict[str, np.ndarray]:
     """Return {"kind variant": (n,) uint8 of _USES and _STANDS}, that of earlier rows as it was; code is left out."""
     earlier, old = past.earlier, past.load()
     fresh = np.flatnonzero(earlier < 0)
-    part = rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh))
+    part = some(rows, fresh)
     response, instruction, given = (pc.fill_null(part[c], "") for c in ("response", "instruction", "input"))
     apart = np.asarray(pc.match_substring_regex(response, "```"))
     out = {}

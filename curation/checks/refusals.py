@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import hashes, lists_of_all, worn
+from ..contents import hashes, lists_of_all, some, worn
 from ..edges import wants_picture
 from ..harm import judge
 from ..model import SIGNALS
@@ -494,7 +494,7 @@ def _near_refused(
 
 def _words_of(rows: pa.Table, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (hashes of the content words of the prompts of rows, how many each has)."""
-    part = rows if len(at) == rows.num_rows else rows.take(pa.array(at))
+    part = some(rows, at)
     words = [content_words(f"{a}\n{b}" if b else a) for a, b in zip(texts(part, "instruction"), texts(part, "input"))]
     every = pa.array([w for row in words for w in row], pa.string())
     return hashes(every), np.array([len(w) for w in words], np.int64)
