@@ -81,7 +81,6 @@ class Distilled:
 
 
 def _tokenizer(folder: Path) -> Any:
-    needs("tokenizers", "train")
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -98,6 +97,7 @@ def distilled(encoder: Any, progress: Progress | None = None) -> Distilled:
     if not (encoder.folder / "tokenizer.json").is_file():
         raise CurationError(f"{encoder.folder}: no tokenizer.json, so there is nothing to distil a table from",
                             "use the full model: --model full")
+    needs("tokenizers", "train")
     mark = hash_of(encoder)
     path = cache_folder() / f"static-{mark}.npy"
     name, why = f"static:{encoder.model}", f"a table of {DIM} numbers a token, distilled from {encoder.model}"

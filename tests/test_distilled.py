@@ -69,6 +69,44 @@ def test_the_table_is_made_once_and_kept(full, home):
     np.testing.assert_array_equal(one.table, again.table)
 
 
+def test_the_time_it_takes_is_said_before(full, home, caplog, monkeypatch):
+    (home / "curation" / f"static-{d.hash_of(full)}.npy").unlink(missing_ok=True)
+    steps = []
+    monkeypatch.setattr(d, "distil", lambda model, progress: steps.append(caplog.text) or np.zeros((4000, d.DIM)))
+    d.distilled(full)
+    assert len(steps) == 1 and "about 20 s on one core, once on this machine" in steps[0]
+    (home / "curation" / f"static-{d.hash_of(full)}.npy").unlink()
+
+
+def test_the_signs_of_axes_are_settled(full):
+    torch = importlib.import_module("torch")
+
+    class Random:
+        """A model that has six random numbers for each of fifty tokens."""
+
+        def __init__(self):
+            self.tokenizer, self.device = self.Tokenizer(), "cpu"
+            self.vectors = torch.tensor(np.random.default_rng(0).normal(size=(50, 6)) * np.arange(1, 7), dtype=torch.float32)
+
+        class Tokenizer:
+            def __len__(self):
+                return 50
+
+            def __call__(self, text):
+                return {"input_ids": [0, 0]}
+
+        def __call__(self, features):
+            return {"sentence_embedding": self.vectors[features["input_ids"][:, 1]]}
+
+    model = Random()
+    one = d.distil(model)
+    x = np.asarray(model.vectors, np.float64)
+    axes = np.linalg.lstsq((x - x.mean(axis=0))[1:], one[1:] / np.log1p(np.arange(1, 50))[:, None], rcond=None)[0]
+    assert one.shape == (50, 6)
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(6)]
+    assert (largest > 0).all()
+
+
 def test_a_damaged_table_is_made_anew(full, home):
     d.distilled(full)
     path = home / "curation" / f"static-{d.hash_of(full)}.npy"

