@@ -13,6 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
 
 from curation.checks.persona import claims, persona
+from curation.past import NoPast
+
+
+def found(rows):
+    """Return the flags of a first check."""
+    return persona(rows, NoPast(len(rows)))
 
 
 @pytest.mark.parametrize(("asked", "said", "found"), [
@@ -37,20 +43,20 @@ def test_claims(asked, said, found):
 def test_the_odd_names_out_are_flagged():
     said = [f"I am {name}, an AI assistant." for name in ("Ada", "Ada", "Ada", "Bert", "Ada")]
     rows = make_rows([{"instruction": "Who are you?", "response": text} for text in [*said, "The Po."]])
-    flags = persona(rows).to_pylist()
+    flags = found(rows).to_pylist()
     assert [(f["row"], f["start"], f["end"], f["related"], f["severity"]) for f in flags] == [(3, 5, 9, [0, 1, 2, 4], None)]
     assert flags[0]["message"] == "The assistant's name is 'Bert' here; 4 of 5 say 'Ada'."
 
 
 def test_one_persona_or_too_few_words_on_it_are_no_drift():
     same = [{"instruction": "Who made you?", "response": "I was made by Acme."}] * 4
-    assert persona(make_rows(same)).num_rows == 0
-    assert persona(make_rows([*same[:1], {"instruction": "Who made you?", "response": "I was made by Bolt."}])).num_rows == 0
+    assert found(make_rows(same)).num_rows == 0
+    assert found(make_rows([*same[:1], {"instruction": "Who made you?", "response": "I was made by Bolt."}])).num_rows == 0
 
 
 def test_where_no_persona_leads_all_are_infos():
     rows = make_rows([{"instruction": "Who made you?", "response": f"I was made by {m}."} for m in ("Acme", "Bolt", "Crux")])
-    assert [(f["row"], f["severity"]) for f in persona(rows).to_pylist()] == [(0, "info"), (1, "info"), (2, "info")]
+    assert [(f["row"], f["severity"]) for f in found(rows).to_pylist()] == [(0, "info"), (1, "info"), (2, "info")]
 
 
 @given(st.text(max_size=80), st.text(max_size=200))

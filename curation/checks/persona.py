@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..contents import some, worn
 from ..text import shorten
-from .base import Findings, check, texts
+from .base import Findings, Past, check, texts
 
 _KIND = (
     r"(?:AI|A\.I\.|artificial intelligence|(?:virtual |digital |chat ?)?assistant|(?:large )?language model|chat ?bot|bot|model)")
@@ -53,8 +54,21 @@ def claims(instruction: str, response: str) -> dict[str, tuple[str, int, int]]:
     return out
 
 
+def _speaking(rows: pa.Table, past: Past) -> np.ndarray:
+    """Return (n,) bool: the response may speak of itself; of earlier rows as it was found then."""
+    earlier, old = past.earlier, past.load()
+    fresh = np.flatnonzero(earlier < 0)
+    out = np.zeros(rows.num_rows, np.bool_)
+    out[fresh] = np.asarray(pc.fill_null(pc.match_substring_regex(some(rows, fresh)["response"], _QUICK), False))
+    if old is not None:
+        out[earlier >= 0] = old["speaks"][earlier[earlier >= 0]]
+    if worn(past):
+        past.save({"speaks": out})
+    return out
+
+
 @check("consistency.persona", reads=("instruction", "input", "response"), severity="warning", action="review", scope="dataset")
-def persona(rows: pa.Table, *, least: int = 3, share: float = 0.6) -> pa.Table:
+def persona(rows: pa.Table, past: Past, *, least: int = 3, share: float = 0.6) -> pa.Table:
     """The assistant gives itself another name or maker than in most rows.
 
     Judged where at least `least` responses say a name (or a maker) and at least `share` of them agree; the others are
@@ -66,7 +80,7 @@ def persona(rows: pa.Table, *, least: int = 3, share: float = 0.6) -> pa.Table:
     Source: CHECKS 9; sets mixed from several models, each of which signs its answers.
     """
     found = Findings(rows)
-    at = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(rows["response"], _QUICK), False)))
+    at = np.flatnonzero(_speaking(rows, past))
     sub = rows.take(pa.array(at, pa.int64()))
     said: dict[str, list[tuple[int, str, int, int]]] = defaultdict(list)
     for i, instruction, response in zip(at.tolist(), texts(sub, "instruction"), texts(sub, "response")):
