@@ -17,7 +17,7 @@ from curation.spec_edit import data_at, value_of, with_item, with_value, without
 
 Place = tuple[str | int, ...]
 LONG = 60       # characters from which a field is drawn with several lines
-LISTS = {"families": Family, "edge_cases": EdgeCase}
+LISTS: dict[str, type[BaseModel]] = {"families": Family, "edge_cases": EdgeCase}
 #: What a field means, where its name does not say it.
 HELP = {
     "target": "Share of the vetted set: 0.1, or the least and the most: [0.08, 0.2]",
