@@ -172,7 +172,10 @@ def next_step(folder: Path, result: GateResult, effective: Effective, spec: Spec
     undecided = sum(n for check, n in result.open_flags.items() if action_of(check, spec) in ("drop", "fix"))
     by_policy = any(d.kind == "policy" for d in effective.decisions.values())
     if result.passed:
-        return "The gate is open: write the vetted set.", ["export", str(folder)]
+        newest = max((int(p.parent.name) for p in folder.glob("vetted/*/manifest.json") if p.parent.name.isdigit()), default=0)
+        return ("The gate is open: write the vetted set." if not newest else
+                f"The gate is open. vetted/{newest} waits on the Train page; after a change here, write the set anew.",
+                ["export", str(folder)])
     if undecided and not by_policy:
         return (f"{undecided:,} flags can be decided by the spec's policy (drop or fix). It is one action and can be undone.",
                 ["review", str(folder), "--apply-policy"])
