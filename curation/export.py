@@ -89,7 +89,8 @@ def _next(store: Store, hash: str) -> Path:
     last = newest(store)
     if last is None:
         return store.path / "vetted" / "1"
-    return last if _read(last)["hash"] == hash else last.with_name(str(int(last.name) + 1))
+    same = (last / "manifest.json").exists() and _read(last)["hash"] == hash    # a folder without one is no set of ours
+    return last if same else last.with_name(str(int(last.name) + 1))
 
 
 def _raw(store: Store) -> Effective:

@@ -201,6 +201,14 @@ def test_a_crash_leaves_no_half_set(tmp_path: Path, spec: Spec, monkeypatch: pyt
     assert list((tmp_path / "vetted").iterdir()) == []
 
 
+def test_a_folder_without_a_manifest_is_passed_over(tmp_path: Path, spec: Spec) -> None:
+    store = ready(tmp_path, spec)
+    (store.path / "vetted" / "4").mkdir(parents=True)
+    done = export.export(store, spec)
+    assert Path(done["path"]).name == "5" and done["written"]
+    assert not export.export(store, spec)["written"]
+
+
 def test_edited_text_is_what_leaves(tmp_path: Path, spec: Spec) -> None:
     from curation.store import Entry
 
