@@ -86,6 +86,7 @@ def test_one_click_from_the_vetted_set_to_a_finished_battery(page: Any, url: str
     page.get_by_role("button", name="Its behaviour").click()
     page.get_by_text("of 4 probes passed").wait_for()
     settle(page)
+    page.locator(".st-key-b_run").wait_for()
     chosen = page.evaluate("(n => n.innerText + [...n.querySelectorAll('input')].map(i => i.value))"
                            "(document.querySelector('.st-key-b_run'))")
     assert "/behaviour" in page.url and "vetted-1-tiny-s0" in chosen

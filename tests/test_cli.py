@@ -192,6 +192,7 @@ def test_an_interrupt_of_check_leaves_a_usable_folder(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "curation.cli", "check", str(tmp_path / "set")], stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),    # a shell's background job is born deaf to it
     )
     for _ in range(600):    # wait until the first result is there, whatever the machine's speed
         if any((tmp_path / "set").glob("flags/*.arrow")) or any((tmp_path / "set").glob("signals/*.arrow")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -215,7 +216,8 @@ def test_an_interrupt_ends_a_cluster_of_ones_own(tmp_path: Path) -> None:
             "main()\n")
     with tempfile.TemporaryDirectory(prefix="r") as place:      # short: Ray puts sockets there
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
-                              env={**os.environ, "RAY_TMPDIR": place})
+                              env={**os.environ, "RAY_TMPDIR": place},
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
     raylets = [p for p in Path("/proc").glob("[0-9]*/cmdline") if place.encode() in _read(p)]
     assert not raylets, "Ray's processes are gone"
