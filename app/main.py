@@ -16,7 +16,11 @@ from curation.errors import CurationError
 
 
 def admitted() -> bool:
-    """Return whether this browser session may see the data: always, unless a token is set and not yet given."""
+    """Return whether this browser session may see the data: always, unless a token or a login is asked for and not yet given."""
+    if os.environ.get("CURATION_APP_LOGIN") == "oidc" and not st.user.get("is_logged_in"):
+        st.title("Curation workbench")
+        st.button("Log in", key="login", on_click=st.login, help="By the provider in .streamlit/secrets.toml")
+        return False
     token = os.environ.get("CURATION_APP_TOKEN")
     if not token or st.session_state.get("admitted"):
         return True

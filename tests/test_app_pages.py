@@ -309,3 +309,11 @@ def test_a_saved_view_brings_its_filter_back_and_leaves_out_what_is_gone(open_ap
                                                      "range": ["response~0~1"]}
     at.button(key="unview-mine").click().run()
     assert [v.name for v in saved.listed(tmp_path / "s")] == ["empty ones"]
+
+
+def test_a_login_by_the_provider_comes_before_every_page(open_app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "s")
+    monkeypatch.setenv("CURATION_APP_LOGIN", "oidc")
+    at = open_app(tmp_path / "s")
+    assert at.button(key="login").label == "Log in"
+    assert len(at.button) == 1 and not at.error and not at.dataframe
