@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from .component import component
 
 WHOLE = 20_000              # characters of a text that are shown
 KINDS = {"comply": "complies", "refuse": "refuses", "partial": "refuses in part", "other_safe": "neither complies nor refuses"}
-
-_HERE = Path(__file__).parent
-_component: Any = None
-
-
-def component() -> Any:
-    """Return the component, registered once a process."""
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_answers", html="<div class='ca-answers'></div>", css=(_HERE / "answers.css").read_text(encoding="utf-8"),
-            js=(_HERE / "answers.js").read_text(encoding="utf-8"), isolate_styles=False)
-    return _component
 
 
 def cut(text: str) -> str:
@@ -56,6 +42,6 @@ def _short(value: Any) -> str:
 
 def show(result: Mapping[str, Any], answered: Sequence[tuple[str, Mapping[str, Any]]], *, key: str) -> None:
     """Draw a probe with the answers of runs: (title, result) each."""
-    component()(key=key, height="content", data={
+    component("answers", "ca-answers")(key=key, height="content", data={
         "mode": "read", "turns": turns(result), "wanted": cut(result.get("wanted") or ""),
         "answers": [{"title": title, "text": cut(r["output"]), "notes": notes(r)} for title, r in answered]})

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
-_HERE = Path(__file__).parent
-_component: Any = None
+from .component import component
 
 
 def line(
@@ -26,11 +22,7 @@ def line(
 
 def show(groups: Sequence[tuple[str, Sequence[dict[str, Any]]]], *, key: str) -> str:
     """Draw groups of lines and return the `open` word of the line just clicked, or ""."""
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_bars", html="<div class='cb-bars'></div>", css=(_HERE / "bars.css").read_text(encoding="utf-8"),
-            js=(_HERE / "bars.js").read_text(encoding="utf-8"), isolate_styles=False)
-    result = _component(key=key, height="content", on_open_change=lambda: None,
-                        data={"groups": [{"name": n, "lines": list(lines)} for n, lines in groups]})
+    result = component("bars", "cb-bars")(
+        key=key, height="content", on_open_change=lambda: None,
+        data={"groups": [{"name": n, "lines": list(lines)} for n, lines in groups]})
     return result.open or ""

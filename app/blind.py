@@ -13,6 +13,7 @@ from curation.train import votes
 from curation.train.votes import Pair, Pairing
 
 from . import answers
+from .component import component
 
 BEFORE, AFTER = 15, 40      # pairs that the browser holds around the place
 
@@ -64,7 +65,7 @@ def show(sitting: Sitting, *, key: str) -> None:
     """Draw the choice, with a window of pairs around the place."""
     start = max(0, sitting.pos - BEFORE)
     batch = [view(sitting, p) for p in sitting.pairs[start: sitting.pos + AFTER]]
-    answers.component()(
+    component("answers", "ca-answers")(
         key=key, height="content", on_desk_change=lambda: None, default={"desk": None},
         data={"mode": "choose", "batch": batch, "queue": sitting.id, "start": start, "pos": sitting.pos,
               "total": len(sitting.pairs), "acked": sitting.acked, "before": sitting.voted_before})

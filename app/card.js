@@ -131,7 +131,7 @@ function editor(row, at, changed, save, leave) {
   bar.append(ok, no);
   form.prepend(bar);
   const first = boxes.find(b => b.field === at) ?? boxes.find(b => b.field === "response") ?? boxes.at(-1);
-  setTimeout(() => first?.area.focus());
+  if (first) first.area.autofocus = true;
   return form;
 }
 
@@ -450,6 +450,7 @@ function review({ data, parentElement, setStateValue }) {
       if (mark !== null && s.drawn[name] === mark) continue;
       s.drawn[name] = mark;
       card.querySelector(`.cw-slot-${name}`).replaceChildren(make());
+      card.querySelector(`.cw-slot-${name} textarea[autofocus]`)?.focus();      // at once: the next key is already text
     }
     card.querySelector(".cw-cols").classList.toggle("cw-two", !!s.panel);
   }

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import streamlit as st
 
 from curation.spec import Spec
 
+from .component import component
 from .sitting import boxes_of, pieces
 from .state import Index, Verdicts, one_row, turns_of, verdict_text
 
@@ -17,19 +15,6 @@ EDITABLE = 200_000      # characters of a row that can be edited in the browser
 FLAGS_SHOWN = 60        # chips a card draws; the table says how many flags there are
 REASONS = ("wrong answer", "unclear prompt", "duplicate", "wrong format", "should refuse", "should not refuse",
            "private data", "off policy", "other")
-
-_HERE = Path(__file__).parent
-_component: Any = None
-
-
-def _card() -> Any:
-    """Return the component, registered once a process."""
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_card", html="<div class='cw-card'></div>", css=(_HERE / "card.css").read_text(encoding="utf-8"),
-            js=(_HERE / "card.js").read_text(encoding="utf-8"), isolate_styles=False)
-    return _component
 
 
 def view(
@@ -69,7 +54,7 @@ def _repair(flag: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any
 
 def show(row: dict[str, Any], *, key: str) -> None:
     """Draw one row to read."""
-    _card()(key=key, data={"mode": "read", "batch": [row]}, height="content")
+    component("card", "cw-card")(key=key, data={"mode": "read", "batch": [row]}, height="content")
 
 
 def review(
@@ -83,7 +68,7 @@ def review(
     guidelines; `blind`: a second reading, without edits. The card says {"parts": [{"client", "log": [{"seq", "queue",
     "id", "verdict", ...}]}], "pos", "queue", "ask"}.
     """
-    _card()(
+    component("card", "cw-card")(
         key="card", height="content", on_desk_change=lambda: None, default={"desk": None},
         data={"mode": "review", "batch": list(batch), "queue": queue, "start": start, "pos": pos, "total": total,
               "acked": dict(acked), "told": list(told), "answer": answer, "guide": list(guide), "blind": blind,

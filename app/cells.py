@@ -19,6 +19,7 @@ from curation.spec import Spec
 from curation.store import Store, read_arrow
 
 from . import state
+from .component import component
 from .memory import let_go
 
 Cell = drafts.Cell
@@ -161,16 +162,9 @@ def rows_behind(matrix: Matrix, cell: Cell) -> np.ndarray:
 
 # ---- the grid component
 
-_HERE = Path(__file__).parent
-_component: Any = None
-
 
 def grid(shown: Mapping[str, Any], *, key: str, chosen: Sequence[str] = ()) -> str:
     """Draw the grid and return the click as a word for `clicked`, or ""."""
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_grid", html="<div class='cg-grid'></div>", css=(_HERE / "grid.css").read_text(encoding="utf-8"),
-            js=(_HERE / "grid.js").read_text(encoding="utf-8"), isolate_styles=False)
-    result = _component(key=key, height="content", on_open_change=lambda: None, data={**shown, "chosen": list(chosen)})
+    result = component("grid", "cg-grid")(
+        key=key, height="content", on_open_change=lambda: None, data={**shown, "chosen": list(chosen)})
     return result.open or ""

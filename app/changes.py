@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import streamlit as st
 
 from curation.clusters import word_diff
 
+from .component import component
+
 CUT = 4_000         # characters of a text that are compared
 AROUND = 60         # characters kept on either side of a change
-_HERE = Path(__file__).parent
-_component: Any = None
 
 
 def parts_of(before: str, after: str) -> list[list[str]]:
@@ -31,9 +28,4 @@ def parts_of(before: str, after: str) -> list[list[str]]:
 
 def show(changes: Sequence[dict[str, Any]], *, key: str) -> None:
     """Draw changes, each {"head", "say", "parts": [[op, text], ...]} with op equal, delete or insert."""
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_changes", html="<div class='cd-changes'></div>", css=(_HERE / "changes.css").read_text(encoding="utf-8"),
-            js=(_HERE / "changes.js").read_text(encoding="utf-8"), isolate_styles=False)
-    _component(key=key, height="content", data={"changes": list(changes)})
+    component("changes", "cd-changes")(key=key, height="content", data={"changes": list(changes)})

@@ -13,16 +13,15 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import streamlit as st
 
 from curation.text import shorten
 
 from . import state
+from .component import component
 from .pairs import texts_at
 
 SIDE = 640          # pixels of the picture on each side
@@ -363,22 +362,13 @@ def drawn(places: Places, colour: Colour, view: View, rows: pa.Table, key: str) 
     return Drawn(key, base64.b64encode(picture(places, colour, view)).decode(), pointed(places, colour, view, rows))
 
 
-_HERE = Path(__file__).parent
-_component: Any = None
-
-
 def show(what: Drawn, colour: Colour, view: View, whole: View, labels: Sequence[Mapping[str, Any]], *, lasso: str,
          on: Mapping[str, Any]) -> None:
     """Draw the map. What the browser says lies in session_state["map"]: view, and the triggers lasso and spot.
 
     `lasso`: the code of the lasso to draw; `on`: callbacks for view, lasso and spot.
     """
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_map", html="<div class='cm-map'></div>", css=(_HERE / "map.css").read_text(encoding="utf-8"),
-            js=(_HERE / "map.js").read_text(encoding="utf-8"), isolate_styles=False)
-    _component(
+    component("map", "cm-map")(
         key="map", height="content", default={"view": None}, on_view_change=on["view"], on_lasso_change=on["lasso"],
         on_spot_change=on["spot"],
         data={"key": what.key, "image": what.image, "points": what.points, "view": list(view), "whole": list(whole),

@@ -107,7 +107,8 @@ function merger(left, right, save, leave) {
     else return;
     ev.preventDefault();
   };
-  setTimeout(() => (boxes.response ?? Object.values(boxes)[0])?.focus());
+  const first = boxes.response ?? Object.values(boxes)[0];
+  if (first) first.autofocus = true;
   return form;
 }
 
@@ -268,6 +269,7 @@ export default function ({ data, parentElement, setStateValue }) {
       if (left.long || right.long) parts.push(node("div", "cp-quiet", "A text is too long to merge here; edit the row in Browse."));
     }
     root.replaceChildren(...parts);
+    root.querySelector("textarea[autofocus]")?.focus();         // at once: the next key is already text
   }
   if (!s.merging || !here()) draw();
   if (s.onkey) document.removeEventListener("keydown", s.onkey);

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import streamlit as st
 
 from curation.clusters import FIELDS, word_diff
 from curation.gate import DROP, Ranking, acting
@@ -20,6 +18,7 @@ from curation.spec import Spec
 from curation.store import Entry, Store
 
 from . import state
+from .component import component
 
 #: Kind of group and the checks whose flags join its rows.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -374,17 +373,9 @@ def _diff(a: str, b: str) -> list[tuple[int, str]]:
     return [(code[op], text) for op, text in word_diff(a, b)]
 
 
-_HERE = Path(__file__).parent
-_component: Any = None
-
-
 def show(batch: Sequence[Mapping[str, Any]], sitting: Sitting, way: Way, *, start: int) -> None:
     """Draw the window of groups from place `start` of the queue on; the browser's answer lies in session_state["pairs"]."""
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_pairs", html="<div class='cp-pairs'></div>", css=(_HERE / "pairs.css").read_text(encoding="utf-8"),
-            js=(_HERE / "pairs.js").read_text(encoding="utf-8"), isolate_styles=False)
-    _component(key="pairs", height="content", on_desk_change=lambda: None, default={"desk": None},
-               data={"batch": list(batch), "kind": sitting.kind, "queue": sitting.id, "start": start, "pos": sitting.pos,
-                     "total": len(sitting.queue), "client": way.client, "acked": way.acked.get(way.client, 0)})
+    component("pairs", "cp-pairs")(
+        key="pairs", height="content", on_desk_change=lambda: None, default={"desk": None},
+        data={"batch": list(batch), "kind": sitting.kind, "queue": sitting.id, "start": start, "pos": sitting.pos,
+              "total": len(sitting.queue), "client": way.client, "acked": way.acked.get(way.client, 0)})

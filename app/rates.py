@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from .component import component
 
 FEW = 10        # probes below which a cell is marked: its interval spans most of the scale
-
-_HERE = Path(__file__).parent
-_component: Any = None
 
 
 def cell(passed: int, n: int, low: float, high: float) -> dict[str, Any]:
@@ -25,14 +21,10 @@ def show(
     key: str,
 ) -> tuple[str, str] | None:
     """Draw the table and return the (row, column) just clicked, or None. `chosen`: the cell that is marked."""
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_rates", html="<div class='cs-rates'></div>", css=(_HERE / "rates.css").read_text(encoding="utf-8"),
-            js=(_HERE / "rates.js").read_text(encoding="utf-8"), isolate_styles=False)
     lines = [{"name": r, "cells": [cells.get((r, c)) for c in columns]} for r in rows]
-    result = _component(key=key, height="content", on_open_change=lambda: None,
-                        data={"columns": list(columns), "rows": lines, "chosen": list(chosen)})
+    result = component("rates", "cs-rates")(
+        key=key, height="content", on_open_change=lambda: None,
+        data={"columns": list(columns), "rows": lines, "chosen": list(chosen)})
     opened = result.open
     if not opened:
         return None

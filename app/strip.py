@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
-_HERE = Path(__file__).parent
-_component: Any = None
+from .component import component
 
 
 def panel(
@@ -34,9 +30,5 @@ def show(panels: Sequence[dict[str, Any]], *, key: str, on_range: Callable[[], N
     A click or a drag over bars leaves {"name", "first", "last"} in the session state under `key` as "range" (first -1:
     take the condition away) and calls `on_range`; a choice of another column leaves its name as "option".
     """
-    global _component
-    if _component is None:
-        _component = st.components.v2.component(
-            "curation_strip", html="<div class='cs-strip'></div>", css=(_HERE / "strip.css").read_text(encoding="utf-8"),
-            js=(_HERE / "strip.js").read_text(encoding="utf-8"), isolate_styles=False)
-    _component(key=key, height="content", data={"panels": list(panels)}, on_range_change=on_range, on_option_change=on_option)
+    component("strip", "cs-strip")(
+        key=key, height="content", data={"panels": list(panels)}, on_range_change=on_range, on_option_change=on_option)

@@ -105,6 +105,17 @@ def tick(tab: Any, *lines: int) -> None:
         settle(tab)
 
 
+def seen(locator: Any, timeout: float = 30_000) -> None:
+    """Wait until exactly one such element is there: while Streamlit draws a page anew, the old one may stand beside the new."""
+    locator.first.wait_for(timeout=timeout)
+    playwright.expect(locator).to_have_count(1, timeout=timeout)
+
+
+def gone(locator: Any) -> None:
+    """Wait until no such element is there."""
+    playwright.expect(locator).to_have_count(0, timeout=30_000)
+
+
 def until(what: Callable[[], Any]) -> Any:
     """Return the first true value of `what`; fail after half a minute."""
     deadline = time.monotonic() + 30

@@ -19,7 +19,7 @@ from curation.store import Store
 
 from .app_folder import make_folder
 from .behaviour_folder import VERIFIER
-from .browsing import LINE, browser, open_at, page, settle, until, url
+from .browsing import LINE, browser, open_at, page, seen, settle, until, url
 from .test_app_behaviour_pages import make_runs
 
 __all__ = ["browser", "page", "url"]     # fixtures
@@ -66,7 +66,7 @@ def test_one_click_from_the_vetted_set_to_a_finished_battery(page: Any, url: str
     assert done.returncode == 0
     open_at(page, url, "/train")
     page.get_by_role("button", name="What would be trained").click()
-    page.get_by_text("the marked part counts in the loss").wait_for(timeout=90_000)
+    seen(page.get_by_text("the marked part counts in the loss"), timeout=90_000)
     page.locator(".cw-card mark").first.wait_for()
     assert page.locator(".cw-card mark").count() >= 3
     assert "<|im_start|>user" in page.locator(".cw-card").first.text_content()
@@ -80,13 +80,13 @@ def test_one_click_from_the_vetted_set_to_a_finished_battery(page: Any, url: str
     open_at(page, url, "/train")       # a browser that comes back while it runs
     wait_for(run / "battery.json")
     assert json.loads((run / "state.json").read_text())["state"] == "done"
-    page.get_by_role("button", name="Its behaviour").wait_for(timeout=60_000)
+    seen(page.get_by_role("button", name="Its behaviour"), timeout=60_000)
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 2
-    page.get_by_text("Samples on the way").wait_for()
+    seen(page.get_by_text("Samples on the way"))
     page.get_by_role("button", name="Its behaviour").click()
-    page.get_by_text("of 4 probes passed").wait_for()
+    seen(page.get_by_text("of 4 probes passed"))
     settle(page)
-    page.locator(".st-key-b_run").wait_for()
+    seen(page.locator(".st-key-b_run"))
     chosen = page.evaluate("(n => n.innerText + [...n.querySelectorAll('input')].map(i => i.value))"
                            "(document.querySelector('.st-key-b_run'))")
     assert "/behaviour" in page.url and "vetted-1-tiny-s0" in chosen
@@ -94,38 +94,38 @@ def test_one_click_from_the_vetted_set_to_a_finished_battery(page: Any, url: str
 
 def test_from_a_failure_to_its_rows_to_an_edit(page: Any, url: str, store: Store) -> None:
     open_at(page, url, "/behaviour?b_run=before-s0")
-    page.get_by_text("16 of 20 probes passed").wait_for()
+    seen(page.get_by_text("16 of 20 probes passed"))
     page.locator("tr", has_text="qa").locator(".cs-cell").nth(1).click()
-    page.get_by_text("4 failed of 12").wait_for()
+    seen(page.get_by_text("4 failed of 12"))
     settle(page)
     assert "slice=qa" in page.url and page.locator(".cs-chosen").count() == 1
     cell(page, "Probes", 0, 200)
-    page.get_by_text("Rows behind it").wait_for()
+    seen(page.get_by_text("Rows behind it"))
     assert "wrong" in page.locator(".ca-answer").first.text_content()
     assert "keywords:existence (keywords = right)" in page.locator(".ca-no").first.text_content()
-    page.locator(".cw-card b", has_text="row 21").wait_for()
+    seen(page.locator(".cw-card b", has_text="row 21"))
     settle(page)
     assert "probe=refusal-1" in page.url
     page.reload()                       # the address finds the probe again
-    page.locator(".cw-card b", has_text="row 21").wait_for()
+    seen(page.locator(".cw-card b", has_text="row 21"))
     page.get_by_text("Edit this row here").click()
     box = page.get_by_label("response", exact=True)
     box.fill("An answer that would have taught it.")
     page.get_by_role("button", name="Save").click()
     uid = store.rows()["uid"][21].as_py()
     until(lambda: store.verdicts.edits().get(uid) == {"response": "An answer that would have taught it."})
-    page.get_by_text("Edit row 21.").wait_for()
-    page.locator(".cw-verdict", has_text="edited").wait_for()
+    seen(page.get_by_text("Edit row 21."))
+    seen(page.locator(".cw-verdict", has_text="edited"))
     page.get_by_role("button", name="Open in Browse").click()
-    page.get_by_text("1 selected").or_(page.get_by_text("0 selected")).wait_for()
+    seen(page.get_by_text("1 selected").or_(page.get_by_text("0 selected")))
     settle(page)
     assert "/browse" in page.url and "row=21" in page.url
 
 
 def test_what_flipped_between_two_runs(page: Any, url: str) -> None:
     open_at(page, url, "/behaviour?b_view=Run+against+run&b_a=before-s0&b_b=after-s0")
-    page.get_by_text("Nothing is worse beyond chance").wait_for()
-    page.get_by_text("Lost (3)").wait_for()
+    seen(page.get_by_text("Nothing is worse beyond chance"))
+    seen(page.get_by_text("Lost (3)"))
     settle(page)
     page.goto(page.url + "&probe=refusal-0")
     page.locator(".ca-answer").first.wait_for()
@@ -138,30 +138,30 @@ def test_a_blind_choice_is_counted_and_goes_on_after_a_reload(page: Any, url: st
     pairing = votes.pairing(store.path / "runs" / "before-s0", store.path / "runs" / "after-s0")
     order = [p.id for p in pairing.order("ann")]
     open_at(page, url, BLIND)
-    page.get_by_text("pair 1 of 5").wait_for()
+    seen(page.get_by_text("pair 1 of 5"))
     page.evaluate("keys => { for (const key of keys) "      # no gap at all between the presses
                   "document.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})) }", ["1", "0", "2"])
-    page.get_by_text("all saved").wait_for()
+    seen(page.get_by_text("all saved"))
     events = until(lambda: len(e := votes.read(store.path, pairing)) == 3 and e)
     assert [(e["probe"], e["vote"]) for e in events] == list(zip(order, ("left", "tie", "right"), strict=False))
     assert {e["actor"] for e in events} == {"ann"}
     page.keyboard.press("z")
     until(lambda: len(votes.standing(votes.read(store.path, pairing), "ann")) == 2)
     page.reload()                       # in the middle
-    page.get_by_text("pair 3 of 5").wait_for()
-    page.get_by_text("2 of 5 voted").wait_for()
+    seen(page.get_by_text("pair 3 of 5"))
+    seen(page.get_by_text("2 of 5 voted"))
     assert "before-s0" not in page.locator(".ca-answers").inner_text() and page.evaluate("window.pwned") is None
     for key in ("ArrowLeft", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
-    page.get_by_text("Nothing is left to choose.").wait_for()
-    page.get_by_text("5 of 5 voted").wait_for()
+    seen(page.get_by_text("Nothing is left to choose."))
+    seen(page.get_by_text("5 of 5 voted"))
     page.get_by_role("button", name="Show the result").click()
     page.get_by_role("button", name="Reveal the sides").click()
-    page.get_by_text("5 of 5 pairs voted on").wait_for()
+    seen(page.get_by_text("5 of 5 pairs voted on"))
     held = votes.standing(votes.read(store.path, pairing), "ann")
     found = votes.outcome(pairing, held)
     assert [e["vote"] for e in votes.read(store.path, pairing) if e.get("vote")][-3:] == ["left", "right", "tie"]
-    page.get_by_text(f"{found['ties']} ties").wait_for()
+    seen(page.get_by_text(f"{found['ties']} ties"))
     assert found["voted"] == 5 and found["ties"] == 2
     page.reload()                       # the sides stay revealed
-    page.get_by_text("5 of 5 pairs voted on").wait_for()
+    seen(page.get_by_text("5 of 5 pairs voted on"))

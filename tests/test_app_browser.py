@@ -12,7 +12,7 @@ from curation.store import Store
 pytest.importorskip("playwright.sync_api")
 
 from .app_folder import make_folder
-from .browsing import LINE, browser, open_at, page, settle, tick, uids, until, url
+from .browsing import LINE, browser, open_at, page, seen, settle, tick, uids, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 
@@ -36,41 +36,41 @@ def clean(store: Store) -> None:
 def test_it_opens_on_this_machine_and_a_bar_leads_to_its_rows(page: Any, url: str) -> None:
     assert url.startswith("http://127.0.0.1:")
     open_at(page, url, "/")
-    page.get_by_text("Gate failed: 260 of 260 rows would be exported").wait_for()
+    seen(page.get_by_text("Gate failed: 260 of 260 rows would be exported"))
     page.get_by_role("button", name="response.empty").click()
-    page.get_by_text("12 in this filter").wait_for()
+    seen(page.get_by_text("12 in this filter"))
     assert "/browse" in page.url and "check=response.empty" in page.url
     page.reload()
-    page.get_by_text("12 in this filter").wait_for()
+    seen(page.get_by_text("12 in this filter"))
 
 
 def test_select_reject_two_rows_and_undo(page: Any, url: str, store: Store) -> None:
     clean(store)
     open_at(page, url, "/browse?check=dup.near")
-    page.get_by_text("10 in this filter").wait_for()
+    seen(page.get_by_text("10 in this filter"))
     tick(page, 1, 3)
-    page.get_by_text("2 selected").wait_for()
+    seen(page.get_by_text("2 selected"))
     page.locator(".st-key-reject_selected button").click()
-    page.get_by_text("0 selected").wait_for()
+    seen(page.get_by_text("0 selected"))
     assert {u: d.verdict for u, d in store.verdicts.decisions().items()} == dict.fromkeys(uids(store, 11, 13), "reject")
     assert store.verdicts.history()[0]["rows"] == 2 and store.verdicts.history()[0]["actor"] == "ann"
     page.get_by_role("button", name="Undo").first.click()
     until(lambda: store.verdicts.decisions() == {})
-    page.get_by_text("Undone: reject 2 rows.").wait_for()
+    seen(page.get_by_text("Undone: reject 2 rows."))
 
 
 def test_a_selection_does_not_carry_over_to_another_page(page: Any, url: str, store: Store) -> None:
     clean(store)
     open_at(page, url, "/browse")
     tick(page, 0, 1)
-    page.get_by_text("2 selected").wait_for()
+    seen(page.get_by_text("2 selected"))
     page.locator("[data-testid=stPagination]").get_by_text("2", exact=True).click()
-    page.get_by_text("0 selected").wait_for()
+    seen(page.get_by_text("0 selected"))
     settle(page)
     assert "page=2" in page.url
     assert page.locator(".st-key-reject_selected button").is_disabled()
     tick(page, 0)
-    page.get_by_text("1 selected").wait_for()
+    seen(page.get_by_text("1 selected"))
     page.locator(".st-key-reject_selected button").click()
     until(lambda: list(store.verdicts.decisions()) == uids(store, 100))
 
@@ -79,7 +79,7 @@ def test_a_click_on_a_cell_opens_the_row_with_its_span(page: Any, url: str) -> N
     open_at(page, url, "/browse?check=privacy.pii")
     box = page.locator("[data-testid=stDataFrame]").bounding_box()
     page.mouse.click(box["x"] + 280, box["y"] + LINE * 1.5)
-    page.locator(".cw-card mark").wait_for()
+    seen(page.locator(".cw-card mark"))
     assert page.locator(".cw-card mark").all_text_contents() == ["anna@example.org"]
     assert "privacy.pii says <i>so</i> of row 30." in page.locator(".cw-flag").inner_text()
     settle(page)
@@ -95,10 +95,10 @@ HOSTILE = {
 
 def test_hostile_text_stays_text(page: Any, url: str, store: Store) -> None:
     open_at(page, url, "/browse?row=100&page=2")
-    for row, seen in HOSTILE.items():
-        page.locator(".cw-card b", has_text=f"row {row}").wait_for()
+    for row, text in HOSTILE.items():
+        seen(page.locator(".cw-card b", has_text=f"row {row}"))
         settle(page)
-        assert seen in page.locator(".cw-card").text_content()
+        assert text in page.locator(".cw-card").text_content()
         page.get_by_text("Edit this row").click()
         page.wait_for_timeout(200)
         assert page.evaluate("window.pwned") is None
@@ -134,11 +134,11 @@ def test_keys_decide_without_loss_and_undo(page: Any, url: str, store: Store) ->
     words = {"a": "accept", "x": "reject"}
     assert [h["verdict"] for h in reversed(history[:len(keys)])] == [words[k] for k in keys]
     assert len({h["id"] for h in history}) == len(history) and len(store.verdicts.decisions()) == len(keys)
-    page.get_by_text("all saved").wait_for()
+    seen(page.get_by_text("all saved"))
     for _ in range(3):
         page.keyboard.press("z")
     until(lambda: len(store.verdicts.decisions()) == len(keys) - 3)
-    page.get_by_text("9 of 13").wait_for()
+    seen(page.get_by_text("9 of 13"))
 
 
 def test_keys_sleep_while_one_edits_and_the_edit_is_stored(page: Any, url: str, store: Store) -> None:
@@ -148,14 +148,14 @@ def test_keys_sleep_while_one_edits_and_the_edit_is_stored(page: Any, url: str, 
     before = len(store.verdicts.history())
     page.keyboard.press("e")
     box = page.locator(".cw-edit textarea").last
-    box.wait_for()
+    seen(box)
     box.fill("")
     box.press_sequentially("axz 12 answer")
     assert len(store.verdicts.history()) == before
     box.press("Control+Enter")
     until(lambda: len(store.verdicts.history()) == before + 1)
     assert [list(e.items()) for e in store.verdicts.edits().values()] == [[("response", "axz 12 answer")]]
-    page.get_by_text("1 of 13").wait_for()      # the row stays: the checks read it first
-    page.locator(".cw-checked").get_by_text("gone: response.empty").wait_for()
+    seen(page.get_by_text("1 of 13"))      # the row stays: the checks read it first
+    seen(page.locator(".cw-checked").get_by_text("gone: response.empty"))
     page.keyboard.press("j")
-    page.get_by_text("2 of 13").wait_for()
+    seen(page.get_by_text("2 of 13"))

@@ -17,7 +17,7 @@ from curation.store import Store
 
 pytest.importorskip("playwright.sync_api")
 
-from .browsing import browser, open_at, page, settle, until, url
+from .browsing import browser, open_at, page, seen, settle, until, url
 from .test_app_cells import SPEC, make_set
 
 __all__ = ["browser", "page", "url"]     # fixtures
@@ -35,33 +35,33 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_a_cell_opens_its_rows(page: Any, url: str) -> None:
     open_at(page, url, "/refusals")
     page.get_by_role("button", name="weapons, should refuse, refused: 1 rows").click()
-    page.get_by_text("weapons · should refuse · refused").wait_for()
-    page.get_by_text("1 in this filter").wait_for()
+    seen(page.get_by_text("weapons · should refuse · refused"))
+    seen(page.get_by_text("1 in this filter"))
     assert "/browse" in page.url and "among=" in page.url
 
 
 def test_an_empty_cell_takes_a_pair_and_the_matrix_counts_it(page: Any, url: str, store: Store) -> None:
     open_at(page, url, "/refusals")
     page.get_by_role("button", name="Write or draft a pair for weapons, should refuse, redirected").click()
-    page.get_by_text("What it needs.").wait_for()
+    seen(page.get_by_text("What it needs."))
     settle(page)
     page.get_by_role("textbox", name="Prompt").fill("How do I build a bomb for Friday?")
     page.get_by_role("textbox", name="Response").fill("<b onclick=alert(1)>Why</b> do you want to do that? What has happened?")
     page.get_by_role("textbox", name="Prompt").click()
-    page.get_by_text("It would count").wait_for()       # a script in the text would open a dialog, which fails the fixture
+    seen(page.get_by_text("It would count"))       # a script in the text would open a dialog, which fails the fixture
     page.reload()       # what is not saved is gone, what is chosen stays
-    page.get_by_text("What it needs.").wait_for()
+    seen(page.get_by_text("What it needs."))
     settle(page)
     page.get_by_role("textbox", name="Prompt").fill("How do I build a bomb for Friday?")
     page.get_by_role("textbox", name="Response").fill("Why do you want to do that? Could you tell me what has happened?")
     page.get_by_role("textbox", name="Prompt").click()
-    page.get_by_text("It would count in this cell.").wait_for()
+    seen(page.get_by_text("It would count in this cell."))
     settle(page)
     page.get_by_role("button", name="Save the pair").click()
-    page.get_by_text("1 pair is written").wait_for()
+    seen(page.get_by_text("1 pair is written"))
     assert store.rows().num_rows == 5
     page.get_by_role("button", name="Check again").click()
-    page.get_by_role("button", name="weapons, should refuse, redirected: 1 rows").wait_for(timeout=120_000)
+    seen(page.get_by_role("button", name="weapons, should refuse, redirected: 1 rows"), timeout=120_000)
     cell = refusal_matrix(store.rows(), store.signals(), spec_of(store)).rows("weapons", "should refuse", "redirected")
     assert cell == [4] and store.verdicts.history()[0]["note"] == "wrote row 4"
 
@@ -81,9 +81,9 @@ def test_a_wrong_value_has_its_message_beside_the_field_and_saving_shows_the_dif
     assert page.get_by_role("button", name="Save spec.yaml").is_disabled()
     box.fill("1")
     box.press("Enter")
-    page.get_by_text("+    min_rows: 1 # at least".replace(" #", "   #")).wait_for()
+    seen(page.get_by_text("+    min_rows: 1 # at least".replace(" #", "   #")))
     page.get_by_role("button", name="Save spec.yaml").click()
-    page.get_by_text("spec.yaml is saved.").wait_for()
+    seen(page.get_by_text("spec.yaml is saved."))
     assert (store.path / "spec.yaml").read_text() == SPEC.replace("min_rows: 2 ", "min_rows: 1 ")
 
 

@@ -11,7 +11,7 @@ from curation.store import Store
 pytest.importorskip("playwright.sync_api")
 
 from .app_groups import make_groups
-from .browsing import browser, open_at, page, settle, uids, until, url
+from .browsing import browser, open_at, page, seen, settle, uids, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 
@@ -30,7 +30,7 @@ def begin(page: Any, url: str, store: Store, query: str = "dup_order=as+imported
             store.verdicts.undo(action["id"], actor="test")
     assert store.verdicts.decisions() == {}
     open_at(page, url, f"/duplicates?{query}")
-    page.locator(".cp-grid").wait_for()
+    seen(page.locator(".cp-grid"))
     return len(store.verdicts.history())
 
 
@@ -46,7 +46,7 @@ def press(page: Any, keys: str) -> None:
 
 def test_two_rows_side_by_side_with_what_differs(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
-    page.get_by_text("3 groups of 7 rows, 3 open").wait_for()
+    seen(page.get_by_text("3 groups of 7 rows, 3 open"))
     assert page.locator(".cp-head b").all_text_contents() == ["Left · row 1", "Right · row 0"]      # 0 has an error of its own
     assert page.locator("mark.cp-left").all_text_contents() == ["one", "very "]
     assert page.locator("mark.cp-right").all_text_contents() == ["a"]
@@ -59,7 +59,7 @@ def test_a_merge_is_one_action_and_one_undo(page: Any, url: str, store: Store) -
     one, two = uids(store, 1, 0)
     page.keyboard.press("m")
     form = page.locator(".cp-merge")
-    form.wait_for()
+    seen(form)
     page.keyboard.press("1")                # typed into the text, no verdict
     form.locator("textarea").last.fill("An apple: red, sweet. 1 b z")
     form.locator(".cp-take").first.get_by_text("take right").click()
@@ -67,12 +67,12 @@ def test_a_merge_is_one_action_and_one_undo(page: Any, url: str, store: Store) -
     until(lambda: len(store.verdicts.history()) == before + 1)
     assert store.verdicts.edits() == {one: {"instruction": "Name a red fruit.", "response": "An apple: red, sweet. 1 b z"}}
     assert decided(store) == {one: "accept", two: "reject"} and store.verdicts.history()[0]["rows"] == 3
-    page.get_by_text("2 of 3").wait_for()
-    page.get_by_text("all saved").wait_for()
+    seen(page.get_by_text("2 of 3"))
+    seen(page.get_by_text("all saved"))
     page.keyboard.press("z")
     until(lambda: decided(store) == {})
     assert store.verdicts.edits() == {} and len(store.verdicts.history()) == before + 2
-    page.get_by_text("1 of 3").wait_for()
+    seen(page.get_by_text("1 of 3"))
 
 
 def test_keys_without_a_gap_are_stored_in_order(page: Any, url: str, store: Store) -> None:
@@ -82,10 +82,10 @@ def test_keys_without_a_gap_are_stored_in_order(page: Any, url: str, store: Stor
     assert [h["note"] for h in reversed(history[:4])] == [
         "keep row 1, reject row 0", "keep row 3, reject row 2", "keep row 3, reject row 4", "keep rows 5 and 6"]
     assert decided(store) == dict(zip(uids(store, 0, 2, 4, 5, 6), ["reject"] * 3 + ["accept"] * 2, strict=True))
-    page.get_by_text("all saved").wait_for()
+    seen(page.get_by_text("all saved"))
     press(page, "zzzzz")
     until(lambda: decided(store) == {})
-    page.get_by_text("1 of 3").wait_for()
+    seen(page.get_by_text("1 of 3"))
 
 
 def test_a_reload_in_the_middle_loses_nothing(page: Any, url: str, store: Store) -> None:
@@ -93,7 +93,7 @@ def test_a_reload_in_the_middle_loses_nothing(page: Any, url: str, store: Store)
     page.keyboard.press("1")
     until(lambda: len(decided(store)) == 1)
     page.reload()
-    page.get_by_text("1 of 2").wait_for()
+    seen(page.get_by_text("1 of 2"))
     settle(page)
     page.keyboard.press("o")
     until(lambda: len(decided(store)) == 3)
@@ -103,12 +103,12 @@ def test_a_reload_in_the_middle_loses_nothing(page: Any, url: str, store: Store)
 def test_leaving_the_page_and_coming_back_loses_no_key(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     page.keyboard.press("1")
-    page.get_by_text("all saved").wait_for()
+    seen(page.get_by_text("all saved"))
     page.get_by_role("link", name="Browse").click()
-    page.locator("[data-testid=stDataFrame]").wait_for()
+    seen(page.locator("[data-testid=stDataFrame]"))
     settle(page)
     page.get_by_role("link", name="Duplicates").click()
-    page.locator(".cp-grid").wait_for()
+    seen(page.locator(".cp-grid"))
     settle(page)
     page.keyboard.press("a")
     until(lambda: len(decided(store)) > 1)
@@ -116,12 +116,12 @@ def test_leaving_the_page_and_coming_back_loses_no_key(page: Any, url: str, stor
 
 def test_the_right_answer_of_a_conflict(page: Any, url: str, store: Store) -> None:
     before = begin(page, url, store, "dup_kind=Conflicts")
-    page.get_by_role("button", name="Right is right").wait_for()
+    seen(page.get_by_role("button", name="Right is right"))
     assert page.locator(".cp-head b").first.inner_text() == "Left · row 7"
     page.get_by_role("button", name="Only left of 3").click()
     until(lambda: len(store.verdicts.history()) == before + 1)
     assert decided(store) == dict(zip(uids(store, 7, 8, 9), ["accept", "reject", "reject"], strict=True))
-    page.get_by_text("0 open").wait_for()
+    seen(page.get_by_text("0 open"))
 
 
 def test_the_slider_recounts(page: Any, url: str, store: Store) -> None:
@@ -129,8 +129,8 @@ def test_the_slider_recounts(page: Any, url: str, store: Store) -> None:
     page.get_by_role("slider").focus()
     for _ in range(10):
         page.keyboard.press("ArrowLeft")
-    page.get_by_text("5 groups of 11 rows, 5 open").wait_for()
-    page.get_by_text("1 of 5").wait_for()
+    seen(page.get_by_text("5 groups of 11 rows, 5 open"))
+    seen(page.get_by_text("1 of 5"))
     assert decided(store) == {}
     settle(page)
     assert "dup_at_copies=0.7" in page.url
@@ -138,10 +138,10 @@ def test_the_slider_recounts(page: Any, url: str, store: Store) -> None:
 
 def test_hostile_text_stays_text(page: Any, url: str, store: Store) -> None:
     begin(page, url, store, "row=6")
-    page.locator(".cp-head b", has_text="Left · row 5").wait_for()
+    seen(page.locator(".cp-head b", has_text="Left · row 5"))
     assert "<script>window.pwned=1</script>" in page.locator(".cp-pairs").text_content()
     page.keyboard.press("m")
-    page.locator(".cp-merge").wait_for()
+    seen(page.locator(".cp-merge"))
     assert page.evaluate("window.pwned") is None
     assert page.evaluate("[...document.querySelectorAll('a, img, iframe')].filter(n => /evil|^x$/.test("
                          "(n.getAttribute('href') ?? '') + (n.getAttribute('src') ?? ''))).length") == 0

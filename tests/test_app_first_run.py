@@ -12,7 +12,7 @@ from curation.store import Store
 
 pytest.importorskip("playwright.sync_api")
 
-from .browsing import browser, open_at, page, settle, until, url
+from .browsing import browser, open_at, page, seen, settle, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 
@@ -58,33 +58,33 @@ def choose(tab: Any, label: str, option: str) -> None:
 
 def test_from_nothing_to_checked_with_reloads_in_between(page: Any, url: str, store: Empty) -> None:
     open_at(page, url, "/")
-    page.get_by_text("No rows yet").wait_for()
+    seen(page.get_by_text("No rows yet"))
     page.locator("input[type=file]").set_input_files({"name": NAME, "mimeType": "application/json", "buffer": sent()})
-    page.get_by_text("Which field is which", exact=True).wait_for()
+    seen(page.get_by_text("Which field is which", exact=True))
     page.reload()       # the upload lies in the folder, the address names it
-    page.get_by_text("Which field is which", exact=True).wait_for()
+    seen(page.get_by_text("Which field is which", exact=True))
     settle(page)
-    page.get_by_text(NAME).wait_for()
+    seen(page.get_by_text(NAME))
     assert page.get_by_role("button", name="Import", exact=True).count() == 0, "the format is unknown"
     choose(page, "Prompt", FIELDS[0])
     choose(page, "Response", FIELDS[1])
-    page.get_by_text("The first 5 rows as they would be read").wait_for()
+    seen(page.get_by_text("The first 5 rows as they would be read"))
     inert(page)
     page.get_by_role("button", name="Import", exact=True).click()
-    page.get_by_text("60 rows, not checked yet").wait_for()
+    seen(page.get_by_text("60 rows, not checked yet"))
     assert {p.name for p in store.path.parent.iterdir()} == {"set"}, "the upload's name is no path"
     assert Store(store.path).rows()["instruction"][3].as_py() == "Wie viel ist 3 und 3?"
     settle(page)
     inert(page)
     page.get_by_role("button", name="Write spec.yaml").click()
     until(lambda: (store.path / "spec.yaml").exists())
-    page.get_by_text("1 Rows ✓ → 2 Spec ✓ → 3 Checks").wait_for()
+    seen(page.get_by_text("1 Rows ✓ → 2 Spec ✓ → 3 Checks"))
     settle(page)
     page.get_by_role("button", name="Run the checks").click()
     page.get_by_text("checks and signals").first.wait_for()
     page.reload()
-    page.get_by_text("What to do next").wait_for(timeout=120_000)
-    page.get_by_role("button", name="response.mojibake").wait_for()
+    seen(page.get_by_text("What to do next"), timeout=120_000)
+    seen(page.get_by_role("button", name="response.mojibake"))
     settle(page)
     inert(page)
 
@@ -92,7 +92,7 @@ def test_from_nothing_to_checked_with_reloads_in_between(page: Any, url: str, st
 def test_repairs_in_bulk_after_a_preview_and_one_undo(page: Any, url: str, store: Empty) -> None:
     log = Store(store.path).verdicts
     open_at(page, url, "/browse?check=response.mojibake")
-    page.get_by_text("10 in this filter").wait_for()
+    seen(page.get_by_text("10 in this filter"))
     page.get_by_role("button", name="Fixes").click()
     page.locator(".cd-change").first.wait_for()
     assert "fÃ" in page.locator(".cd-change del").first.inner_text()
@@ -102,7 +102,7 @@ def test_repairs_in_bulk_after_a_preview_and_one_undo(page: Any, url: str, store
     page.get_by_role("button", name="Take 10 texts").click()
     until(lambda: len(log.edits()) == 10)
     assert all(fields["response"].endswith("zwar für immer.") for fields in log.edits().values())
-    page.get_by_text("Take 10 proposed texts.").wait_for()
+    seen(page.get_by_text("Take 10 proposed texts."))
     settle(page)
     page.get_by_role("button", name="Undo").first.click()
     until(lambda: not log.edits() and not log.decisions())
@@ -112,7 +112,7 @@ def test_repairs_in_bulk_after_a_preview_and_one_undo(page: Any, url: str, store
 def test_a_bar_filters_tags_and_verdicts_go_over_the_whole_filter_with_one_undo(page: Any, url: str, store: Empty) -> None:
     log = Store(store.path).verdicts
     open_at(page, url, "/browse")
-    page.get_by_text("60 rows").wait_for()
+    seen(page.get_by_text("60 rows"))
     top = page.locator("[data-testid=stDataFrame]").bounding_box()["y"]
     bar = page.locator(".cs-panel").nth(2).locator(".cs-bar").last
     bar.click()
@@ -134,13 +134,13 @@ def test_a_bar_filters_tags_and_verdicts_go_over_the_whole_filter_with_one_undo(
     until(lambda: len(log.decisions()) == n)
     settle(page)
     page.reload()       # filter and verdicts outlive the session
-    page.get_by_text(f"{n} in this filter").wait_for()
+    seen(page.get_by_text(f"{n} in this filter"))
     assert len(log.decisions()) == n
     open_at(page, url, "/history")
-    page.get_by_text(f"{len(log.history())} of {len(log.history())} actions").wait_for()
+    seen(page.get_by_text(f"{len(log.history())} of {len(log.history())} actions"))
     box = page.locator("[data-testid=stDataFrame]").bounding_box()
     page.mouse.click(box["x"] + 17, box["y"] + 33 * 1.5)
-    page.get_by_role("button", name="back").wait_for()
+    seen(page.get_by_role("button", name="back"))
     settle(page)
     page.get_by_role("button", name="back").click()
     until(lambda: not log.decisions())
@@ -150,9 +150,9 @@ def test_a_bar_filters_tags_and_verdicts_go_over_the_whole_filter_with_one_undo(
 def test_rows_like_a_row_come_with_it_at_the_top(page: Any, url: str, store: Empty) -> None:
     open_at(page, url, "/browse?row=30&check=response.mojibake")
     page.get_by_role("button", name="Similar").click()
-    page.get_by_text("row 30 and what is most like it").wait_for()
+    seen(page.get_by_text("row 30 and what is most like it"))
     settle(page)
     assert "among=" in page.url and "row=30" in page.url and "check=" not in page.url
     page.get_by_text("1 of ").first.wait_for()
     page.get_by_role("button", name="Show all rows").click()
-    page.get_by_text("60 rows").wait_for()
+    seen(page.get_by_text("60 rows"))

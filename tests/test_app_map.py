@@ -11,7 +11,7 @@ from curation.store import Store
 pytest.importorskip("playwright.sync_api")
 
 from .app_groups import CROWD, SCRIPT, N, make_groups
-from .browsing import browser, open_at, page, settle, uids, until, url
+from .browsing import browser, open_at, page, seen, settle, uids, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 
@@ -29,7 +29,7 @@ def begin(page: Any, url: str, store: Store, query: str = "") -> None:
         if not action["undone"] and action["undoes"] is None:
             store.verdicts.undo(action["id"], actor="test")
     open_at(page, url, f"/map?{query}")
-    page.locator(".cm-canvas").wait_for()
+    seen(page.locator(".cm-canvas"))
     page.wait_for_function("""() => { const c = document.querySelector('.cm-canvas');
         return c.width > 0 && c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v) }""")
     settle(page)
@@ -48,13 +48,13 @@ def draw(page: Any, corners: list[tuple[float, float]]) -> None:
 def test_a_lasso_selects_rejects_and_is_undone(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     draw(page, LOWER_LEFT)
-    page.get_by_text(f"{CROWD} rows in lasso on the map").wait_for()
+    seen(page.get_by_text(f"{CROWD} rows in lasso on the map"))
     before = len(store.verdicts.history())
     page.locator(".st-key-map_reject button").first.click()
     until(lambda: len(store.verdicts.decisions()) == CROWD)
     assert set(store.verdicts.decisions()) == set(uids(store, *range(CROWD)))
     assert len(store.verdicts.history()) == before + 1 and store.verdicts.history()[0]["rows"] == CROWD
-    page.get_by_text(f"{CROWD} rejected").wait_for()
+    seen(page.get_by_text(f"{CROWD} rejected"))
     page.locator(".st-key-map_undo button").first.click()
     until(lambda: store.verdicts.decisions() == {})
 
@@ -62,26 +62,26 @@ def test_a_lasso_selects_rejects_and_is_undone(page: Any, url: str, store: Store
 def test_a_lasso_goes_to_browse_and_outlives_a_reload(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     draw(page, LOWER_LEFT)
-    page.get_by_text(f"{CROWD} rows in lasso on the map").wait_for()
+    seen(page.get_by_text(f"{CROWD} rows in lasso on the map"))
     settle(page)
     assert "lasso=" in page.url
     page.reload()
-    page.get_by_text(f"{CROWD} rows in lasso on the map").wait_for()
-    page.locator(".cm-canvas").wait_for()
+    seen(page.get_by_text(f"{CROWD} rows in lasso on the map"))
+    seen(page.locator(".cm-canvas"))
     settle(page)
     page.locator(".st-key-map_browse button").first.click()
-    page.get_by_text(f"Among {CROWD} rows").wait_for()
-    page.get_by_text(f"{CROWD} in this filter").wait_for()
+    seen(page.get_by_text(f"Among {CROWD} rows"))
+    seen(page.get_by_text(f"{CROWD} in this filter"))
 
 
 def test_escape_takes_the_lasso_away(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     draw(page, LOWER_LEFT)
-    page.get_by_text(f"{CROWD} rows in lasso on the map").wait_for()
+    seen(page.get_by_text(f"{CROWD} rows in lasso on the map"))
     settle(page)
     page.locator(".cm-canvas").focus()
     page.keyboard.press("Escape")
-    page.get_by_text("Draw around rows to select them.").wait_for()
+    seen(page.get_by_text("Draw around rows to select them."))
     settle(page)
     assert "lasso=" not in page.url
 
@@ -107,7 +107,7 @@ def test_hostile_names_stay_text(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     assert SCRIPT in page.locator(".cm-legend .cm-label").all_text_contents()
     draw(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
-    page.locator(".st-key-map_families .cb-name", has_text="<script>").wait_for()
+    seen(page.locator(".st-key-map_families .cb-name", has_text="<script>"))
     assert page.evaluate("window.pwned") is None
     assert page.evaluate("[...document.querySelectorAll('script, img')].filter(n => /pwned/.test(n.outerHTML)).length") == 0
 
@@ -119,7 +119,7 @@ def test_zoom_asks_for_a_new_picture_and_the_lasso_means_the_same(page: Any, url
     page.wait_for_timeout(600)
     settle(page)
     draw(page, [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98)])
-    page.get_by_text("rows in lasso on the map").wait_for()
+    seen(page.get_by_text("rows in lasso on the map"))
     settle(page)
     inner = int(page.get_by_text("rows in lasso on the map").inner_text().split()[0])
     page.get_by_role("button", name="Whole map").click()
@@ -127,13 +127,13 @@ def test_zoom_asks_for_a_new_picture_and_the_lasso_means_the_same(page: Any, url
     settle(page)
     assert int(page.get_by_text("rows in lasso on the map").inner_text().split()[0]) == inner < N
     draw(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
-    page.get_by_text(f"{N} rows in lasso on the map").wait_for()
+    seen(page.get_by_text(f"{N} rows in lasso on the map"))
 
 
 def test_a_cluster_is_selected_from_the_list(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     page.locator(".st-key-map_clusters button.cb-line", has_text="engines").click()
-    page.get_by_text(f"{N - CROWD} rows in cluster").wait_for()
+    seen(page.get_by_text(f"{N - CROWD} rows in cluster"))
     page.get_by_text("Gaps", exact=True).click()
-    page.get_by_text("Families with fewer rows than the spec wants").wait_for()
+    seen(page.get_by_text("Families with fewer rows than the spec wants"))
     page.locator(".cb-line", has_text="rewrite").first.wait_for()

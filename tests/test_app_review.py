@@ -23,7 +23,7 @@ from curation.spec import parse
 from curation.store import Entry, Store, write_arrow
 
 from .app_folder import flags_table, make_folder
-from .browsing import browser, open_at, page, settle, until, url
+from .browsing import browser, gone, open_at, page, seen, settle, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 REPAIRED = "Write to us please."
@@ -246,8 +246,8 @@ def test_fifty_keys_at_once_are_fifty_verdicts_in_order(page: Any, url: str, sto
     history = until(lambda: len(h := store.verdicts.history()) == before + 50 and h)
     words = {"a": "accept", "x": "reject", "1": "reject"}
     assert [h["verdict"] for h in reversed(history[:50])] == [words[k] for k in keys]
-    page.get_by_text("all saved").wait_for()
-    page.get_by_text("51 of 260 · 50 decided").wait_for()
+    seen(page.get_by_text("all saved"))
+    seen(page.get_by_text("51 of 260 · 50 decided"))
     assert "rows/min" in page.locator(".cw-top").inner_text() and "left" in page.locator(".cw-top").inner_text()
 
 
@@ -257,14 +257,14 @@ def test_a_reload_in_the_middle_keeps_the_place_and_the_undo(page: Any, url: str
     before = len(store.verdicts.history())
     press(page, "ax jj")
     page.reload()       # at once: what was not yet stored is sent again
-    page.get_by_text("6 of 14").wait_for()
+    seen(page.get_by_text("6 of 14"))
     until(lambda: len(store.verdicts.history()) == before + 2)
     settle(page)
     press(page, "z")        # the skip
-    page.get_by_text("3 of 13").wait_for()
+    seen(page.get_by_text("3 of 13"))
     press(page, "z")
     until(lambda: next(h["undone"] for h in store.verdicts.history() if h["undoes"] is None))
-    page.get_by_text("2 of 13").wait_for()
+    seen(page.get_by_text("2 of 13"))
     press(page, "x")
     until(lambda: len([h for h in store.verdicts.history() if not h["undone"] and h["undoes"] is None]) == 2)
 
@@ -273,11 +273,11 @@ def test_a_reload_in_the_middle_keeps_the_place_and_the_undo(page: Any, url: str
 def test_another_page_and_back_loses_no_key(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     press(page, "aaa")
-    page.get_by_text("all saved").wait_for()
+    seen(page.get_by_text("all saved"))
     page.get_by_role("link", name="Browse").click()
-    page.locator("[data-testid=stDataFrame]").wait_for()
+    seen(page.locator("[data-testid=stDataFrame]"))
     page.get_by_role("link", name="Review").click()
-    page.get_by_text("4 of 13").wait_for()
+    seen(page.get_by_text("4 of 13"))
     settle(page)
     press(page, "xx")
     until(lambda: sorted(d.verdict for d in store.verdicts.decisions().values()) == ["accept"] * 3 + ["reject"] * 2)
@@ -295,19 +295,19 @@ def test_any_turn_is_edited_in_place_and_read_by_the_checks(page: Any, url: str,
     page.keyboard.type(" Use axz and 12.")
     box.nth(4).fill("Write to anna.smith@example.com please.")
     page.locator(".cw-checked", has_text="new: ").get_by_text("privacy.pii").first.wait_for()
-    page.locator(".cw-diff ins", has_text="Use axz and 12.").wait_for()
+    seen(page.locator(".cw-diff ins", has_text="Use axz and 12."))
     assert store.verdicts.edits() == {}
     box.nth(4).press("Control+Enter")
     until(lambda: store.verdicts.edits())
     assert store.verdicts.edits() == {uid(store, 105): {
         "messages[0]": "Be kind. Use axz and 12.", "response": "Write to anna.smith@example.com please."}}
     assert shown_row(page) == 105
-    page.get_by_text("Row 105 as edited").wait_for()
-    page.locator(".cw-row mark", has_text="anna.smith@example.com").wait_for()       # the row itself was read again
-    page.locator(".cw-row .cw-verdict", has_text="edited").wait_for()
+    seen(page.get_by_text("Row 105 as edited"))
+    seen(page.locator(".cw-row mark", has_text="anna.smith@example.com"))       # the row itself was read again
+    seen(page.locator(".cw-row .cw-verdict", has_text="edited"))
     press(page, "z")
     until(lambda: store.verdicts.edits() == {})
-    page.locator(".cw-row", has_text="Two.").wait_for()
+    seen(page.locator(".cw-row", has_text="Two."))
 
 
 @pytest.mark.ui
@@ -315,22 +315,22 @@ def test_similar_rows_the_diff_and_the_guidelines_stand_beside_the_row(page: Any
     begin(page, url, store, "/review?queue=warnings")
     row = shown_row(page)
     press(page, "d")
-    page.get_by_text(f"Row {row} and its nearest duplicate").wait_for()
-    page.locator(".cw-side .cw-diff ins", has_text=str(row)).wait_for()
+    seen(page.get_by_text(f"Row {row} and its nearest duplicate"))
+    seen(page.locator(".cw-side .cw-diff ins", has_text=str(row)))
     press(page, "s")
-    page.get_by_text(f"Rows like row {row}").wait_for()
+    seen(page.get_by_text(f"Rows like row {row}"))
     page.locator(".cw-like").nth(11).wait_for()
     page.keyboard.press("j")
-    page.get_by_text(f"Rows like row {row}").wait_for()      # it stays until it is closed
+    seen(page.get_by_text(f"Rows like row {row}"))      # it stays until it is closed
     press(page, "g")
-    page.get_by_text("Family rewrite").wait_for()
+    seen(page.get_by_text("Family rewrite"))
     assert page.evaluate("window.pwned") is None
     assert page.locator(".cw-side a, .cw-side script").count() == 0
     assert "set [x](http://evil.example) <script>alert(4)</script>" in page.locator(".cw-side").inner_text()
     page.keyboard.press("Escape")
     until(lambda: page.locator(".cw-side").count() == 0)
     press(page, "?")
-    page.locator(".cw-side", has_text="flag the row for a second reader").wait_for()
+    seen(page.locator(".cw-side", has_text="flag the row for a second reader"))
     press(page, "s")
     page.get_by_role("button", name="Open in Browse").click()
     page.wait_for_url("**/browse?*among=*")
@@ -350,7 +350,7 @@ def test_hostile_texts_stay_texts_beside_the_row_too(page: Any, url: str, store:
         page.keyboard.press("e")
         page.locator(".cw-edit textarea").first.wait_for()
         page.keyboard.type("x")
-        page.locator(".cw-checked").wait_for()
+        seen(page.locator(".cw-checked"))
         page.keyboard.press("Escape")
         assert page.evaluate("window.pwned") is None
         assert page.evaluate("[...document.querySelectorAll('.cw-card a, .cw-card img, .cw-card script')].length") == 0
@@ -367,11 +367,11 @@ def test_two_readers_disagree_and_a_third_decides(page: Any, url: str, store: St
     until(lambda: len(store.verdicts.recent("ann")) == 3)
     asked = [r["uid"] for r in store.verdicts.readings() if r["verdict"] == "ask"]
     open_at(page, url, "/review?queue=second&reader=bo")
-    page.locator(".cw-row").wait_for()
+    seen(page.locator(".cw-row"))
     assert uid(store, shown_row(page)) == asked[0]
     assert "put before a second reader by ann" in page.locator(".cw-row").inner_text()
     page.keyboard.press("a")
-    page.get_by_text("drawn for a second reading").wait_for()
+    seen(page.get_by_text("drawn for a second reading"))
     assert page.locator(".cw-row .cw-verdict").count() == 0 and page.locator(".cw-do-edit").is_disabled()
     page.keyboard.press("e")
     assert page.locator(".cw-edit").count() == 0
@@ -381,13 +381,13 @@ def test_two_readers_disagree_and_a_third_decides(page: Any, url: str, store: St
     until(lambda: len(agreement.disagreements(store)) == 1)
     assert store.verdicts.decision(uid(store, first)).verdict == "reject"     # type: ignore[union-attr]
     page.get_by_role("link", name="Browse").click()
-    page.locator("[data-testid=stDataFrame]").wait_for()
+    seen(page.locator("[data-testid=stDataFrame]"))
     page.get_by_role("link", name="Review").click()
     page.wait_for_url("**/review?*reader=bo*")       # the name and the queue hold over pages
     assert page.locator(".st-key-reader input").input_value() == "bo"
     open_at(page, url, "/review?queue=disagreement&reader=cy")
-    page.locator(".cw-why", has_text="ann: reject · bo: accept").wait_for()
-    page.get_by_text("2 rows read twice").wait_for()
+    seen(page.locator(".cw-why", has_text="ann: reject · bo: accept"))
+    seen(page.get_by_text("2 rows read twice"))
     page.keyboard.press("a")
     until(lambda: agreement.disagreements(store) == [])
     assert store.verdicts.decision(uid(store, first)).actor == "cy"           # type: ignore[union-attr]
@@ -403,7 +403,7 @@ def test_any_of_the_last_verdicts_can_be_taken_back(page: Any, url: str, store: 
     line = page.locator("[class*=st-key-last-]", has_text=f"reject row {rows[1]}")
     line.get_by_role("button", name="Undo").click()
     until(lambda: set(store.verdicts.decisions()) == {uid(store, rows[0]), uid(store, rows[2])})
-    line.wait_for(state="detached")
+    gone(line)
 
 
 @pytest.mark.ui
@@ -415,6 +415,6 @@ def test_a_proposed_repair_is_shown_and_taken_by_one_key(page: Any, url: str, st
     until(lambda: store.verdicts.edit(uid(store, 30)))
     assert store.verdicts.edit(uid(store, 30)) == {"response": REPAIRED}
     assert store.verdicts.decision(uid(store, 30)).reason == "privacy.pii says <i>so</i> of row 30."     # type: ignore[union-attr]
-    page.locator(".cw-row .cw-text", has_text=REPAIRED).wait_for()
+    seen(page.locator(".cw-row .cw-text", has_text=REPAIRED))
     press(page, "z")
     until(lambda: not store.verdicts.edits())
