@@ -29,6 +29,7 @@ PROGRESS = "CURATION_PROGRESS"
 #: Verbs in files of their own beside this one, loaded when asked for: {verb: module}.
 ELSEWHERE = {
     "calibrate": "cli_calibrate",
+    "clean": "cli_clean",
     "clusters": "cli_diversity",
     "families": "cli_diversity",
     "coverage": "cli_selection",

@@ -250,19 +250,20 @@ def check(
     units = plan(choose(spec, checks))
     chosen = switched_on(spec, checks, overrides or {})
     options = {u.id: resolve(u, spec, chosen) for u in units}
-    keys, cached, ran = _run(store, spec, units, options, progress, workers)
-    tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
-    flagged = np.unique(np.concatenate([np.zeros(0, np.int64), *(t["row"].to_numpy() for t in tables.values())]))
-    store.write_current(
-        {
-            "rows_version": store.version,
-            "rows_hash": rows_hash,
-            "spec_hash": spec.hash,
-            "flags": {u.id: keys[u.id] for u in units if not u.gives},
-            "signals": {u.id: keys[u.id] for u in units if u.gives},
-            "options": {id: o.model_dump(mode="json") for id, o in options.items()},
-        }
-    )
+    with store.checking():
+        keys, cached, ran = _run(store, spec, units, options, progress, workers)
+        tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
+        flagged = np.unique(np.concatenate([np.zeros(0, np.int64), *(t["row"].to_numpy() for t in tables.values())]))
+        store.write_current(
+            {
+                "rows_version": store.version,
+                "rows_hash": rows_hash,
+                "spec_hash": spec.hash,
+                "flags": {u.id: keys[u.id] for u in units if not u.gives},
+                "signals": {u.id: keys[u.id] for u in units if u.gives},
+                "options": {id: o.model_dump(mode="json") for id, o in options.items()},
+            }
+        )
     return Checked(
         rows.num_rows,
         {id: t.num_rows for id, t in tables.items()},
@@ -310,8 +311,9 @@ def found(
     chosen = switched_on(spec, [check], {check: dict(overrides or {})})
     units = plan([unit], every=False)
     options = {u.id: resolve(u, spec, chosen) for u in units}
-    keys, _, _ = _run(store, spec, units, options, progress, workers)
-    return read_arrow(_path(store, unit, keys[unit.id]))
+    with store.checking():
+        keys, _, _ = _run(store, spec, units, options, progress, workers)
+        return read_arrow(_path(store, unit, keys[unit.id]))
 
 
 def cache_key(

@@ -271,6 +271,20 @@ class Store:
 
     # ---- flags and signals
 
+    @contextlib.contextmanager
+    def checking(self, *, alone: bool = False) -> Iterator[None]:
+        """Say that a check runs, so that nobody removes what it has found so far; several may run at once.
+
+        `alone`: hold off checks instead. Raises CurationError while one runs.
+        """
+        (self.path / "flags").mkdir(exist_ok=True)
+        with (self.path / "flags" / ".lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            except BlockingIOError:
+                raise CurationError(f"a check runs on {self.path}", "wait until it has ended, or stop it") from None
+            yield
+
     def flags_path(self, key: str) -> Path:
         """`key` = <check>@<version>-<hash>, as engine.cache_key gives it."""
         return self.path / "flags" / f"{key}.arrow"

@@ -65,6 +65,7 @@ FLOORS = {
     "agreement": 6,
     "gate": 6,
     "writing": 6,
+    "clean": 6,
     "fit": 7,
     "changes": 7,
     "preferences": 7,
@@ -77,6 +78,7 @@ FLOORS = {
     "cli": 9,
     "cli_matrices": 9,
     "cli_writing": 9,
+    "cli_clean": 9,
     "demo": 9,
     "__init__": 9,
 }
