@@ -22,6 +22,7 @@ from .errors import CurationError
 @click.option("--rows", "numbers", help="Only these row numbers, comma-separated.")
 @click.option("--price-in", default=0.0, type=click.FloatRange(0), help="Price of a million tokens asked, for the estimate.")
 @click.option("--price-out", default=0.0, type=click.FloatRange(0), help="Price of a million tokens answered.")
+@click.option("--again", is_flag=True, help="Ask once more where an earlier answer gave no score.")
 @click.option("--yes", is_flag=True, help="Ask. Without it only the estimate is printed.")
 @as_json
 def judge(
@@ -35,9 +36,9 @@ def judge(
     store = Store(folder)
     if question is None:
         known = desk.journals(store)
-        lines = [(j["answers"], j["by"], j["question"]) for j in known]
+        lines = [(j["answers"], j["scores"], j["by"], j["question"]) for j in known]
         none = "no judge has been asked; --question with --endpoint and --model, or with --local, asks one"
-        _say(json_, known, table(lines, ("answers", "judge", "question")) if known else none)
+        _say(json_, known, table(lines, ("answers", "scores", "judge", "question")) if known else none)
         return
     rows = None
     if check_id is not None:
@@ -49,11 +50,13 @@ def judge(
         if rows[0] < 0 or rows[-1] >= n:
             raise CurationError(f"--rows {numbers}: rows go from 0 to {n - 1}", "curation show FOLDER lists rows")
     who = desk.judge_for(given["endpoint"], given["model"], given["local"], given["key_env"])
-    run = desk.Run(store, who, question, rows)
+    run = desk.Run(store, who, question, rows, again=given["again"])
     plan = run.estimate()
     cost = plan.cost(given["price_in"], given["price_out"])
-    told = (f"{plan.rows:,} rows, {plan.known:,} answered before; {plan.asked:,} questions to {who.name}: about "
-            f"{plan.tokens_in:,} tokens in and {plan.tokens_out:,} out" + (f", {cost:,.2f} at these prices" if cost else ""))
+    told = f"{plan.rows:,} rows, {plan.known:,} answered before; {plan.asked:,} questions to {who.name}"
+    if given["endpoint"] is not None:
+        told += (f": about {plan.tokens_in:,} tokens in and {plan.tokens_out:,} out"
+                 + (f", {cost:,.2f} at these prices" if cost else ""))
     if not yes:
         _say(json_, {**vars(plan), "cost": cost, "by": run.by}, f"{told}\nnothing was asked; --yes asks")
         return
@@ -61,7 +64,7 @@ def judge(
         click.echo(told)
     with progress() as step:
         done = run.go(step)
-    mean = "no score" if done.mean is None else f"mean score {done.mean:.3f}"
     _say(json_, {**vars(done), "cost": cost},
-         f"{done.asked:,} asked, {done.rows:,} rows have an answer, {done.unreadable:,} of them unreadable; {mean}\n"
-         f"signal judge by {done.by}; answers with reasons in {done.journal}")
+         f"{done.asked:,} asked; {done.rows - done.unreadable:,} of {done.rows:,} rows have a score, mean {done.mean or 0:.3f}"
+         + (f"; {done.unreadable:,} have none (--again asks once more)" if done.unreadable else "")
+         + f"\nsignal judge by {done.by}; answers with reasons in {done.journal}")

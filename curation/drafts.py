@@ -351,16 +351,8 @@ def model_drafts(
     from .judge import Remote
 
     who = Remote(endpoint, model, key_name)
-    import openai
-
-    question = asked(matrix, cell, rows, spec, n)
-    try:
-        reply = who.client.with_options(timeout=seconds, max_retries=1).chat.completions.create(
-            model=model, messages=[{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}])
-    except openai.APIError as e:
-        raise CurationError(f"{who.name}: {type(e).__name__}: {shorten(str(e), 200)}",
-                            "is the address right and the server up?") from e
-    return read_drafts((reply.choices[0].message.content or "") if reply.choices else "", who.name)[:n]
+    answer = who.said(SYSTEM, asked(matrix, cell, rows, spec, n), seconds=seconds, tries=2, temperature=None)
+    return read_drafts(answer, who.name)[:n]
 
 
 def read_drafts(text: str, by: str) -> list[Draft]:

@@ -1,8 +1,12 @@
 """The judge: off unless asked, estimated, resumable, never mixed; a stand-in server speaks the protocol."""
 
+import importlib
 import json
+import signal as signal_module
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,6 +48,7 @@ class Server:
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.answer: Any = lambda text, n: (200, '{"score": 0.25, "reason": "so so"}')
+        self.raw: tuple[bytes, str] | None = None   # the very bytes of the answer and their kind
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -54,8 +59,9 @@ class Server:
                 choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
                 value = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
                 raw = json.dumps(value if status == 200 else {"error": {"message": content}}).encode()
+                raw, kind = outer.raw or (raw, "application/json")
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(raw)))
                 if status == 503:
                     self.send_header("retry-after-ms", "10")
@@ -66,6 +72,7 @@ class Server:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.handle_error = lambda *_: None  # type: ignore[method-assign]  # an asker who went away is no fault here
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
@@ -142,12 +149,124 @@ def test_a_stopped_run_goes_on_where_it_was(store: Store, server: Server, monkey
     assert json.loads(run(store, server, "--yes", "--json").output)["asked"] == 0
 
 
-def test_an_answer_that_is_none_is_no_score(store: Store, server: Server) -> None:
+def test_an_answer_that_is_none_is_no_score_and_can_be_asked_again(store: Store, server: Server) -> None:
     server.answer = lambda text, n: (200, '{"score": 7}' if "prime" in text else "I would rather not {say}")
+    none = run(store, server, "--yes")
+    assert isinstance(none.exception, CurationError) and "not one of 4 rows got a score" in none.exception.what
+    assert 'unreadable answer: {"score": 7}' in none.exception.what and "--again" in none.exception.hint
+    assert not list(store.path.glob("signals/*")), "nothing is put in the place of an older signal"
+    server.answer = lambda text, n: (200, '{"score": 0.5}' if "prime" in text else "")
+    assert json.loads(run(store, server, "--json").output)["asked"] == 0
+    done = json.loads(run(store, server, "--yes", "--again", "--json").output)
+    assert (done["asked"], done["unreadable"], done["mean"]) == (3, 2, 0.5)
+    assert signal(store, "judge") == [0.5, None, 0.5, None]
+    assert [bool(by) for by in signal(store, "judge_by")] == [True, False, True, False]
+    known = json.loads(CliRunner().invoke(cli, ["judge", str(store.path), "--json"]).output)
+    assert [(k["answers"], k["scores"]) for k in known] == [(3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ('<think>Is {this} it? {"score": 2}</think>\n```json\n{"score": 0.75, "reason": "so"}\n```', 0.75),
+        ('First {"score": 0.25}, no: {"score": 0.5}', 0.5),
+        ('{"score": "0.5", "reason": "braces } in {it"}', 0.5),
+        ('{"score": {"value": 0.5}}', None),
+        ('{"score": "high"}', None), ('{"score": true}', None), ('{"score": NaN}', None), ('{"score": "1e9"}', None),
+        ("[" * 5000 + '{"a":' * 5000, None),
+    ],
+)
+def test_a_score_is_read_from_what_models_write(text: str, score: float | None) -> None:
+    assert judge.read_reply(text).score == score
+
+
+def test_a_row_the_server_turns_down_does_not_stop_the_others(
+    store: Store, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "AT_ONCE", 1)
+    server.answer = lambda text, n: (400, "longer than 8192 tokens") if "prime" in text else (200, '{"score": 0.5}')
     done = json.loads(run(store, server, "--yes", "--json").output)
-    assert (done["unreadable"], done["mean"]) == (4, None)
-    assert signal(store, "judge") == [None] * 4 and signal(store, "judge_by") == [""] * 4
-    assert "unreadable answer: I would rather not" in (store.path / "judgments").iterdir().__next__().read_text()
+    assert (done["asked"], done["unreadable"]) == (3, 2) and signal(store, "judge") == [None, 0.5, None, 0.5]
+    (journal,) = (store.path / "judgments").iterdir()
+    assert "not answered: m-1 at" in journal.read_text() and "longer than 8192 tokens" in journal.read_text()
+    server.answer = lambda text, n: (400, "no such option")
+    none = run(store, server, "--yes", question="Is it new?")
+    assert isinstance(none.exception, CurationError) and "status 400" in none.exception.what, "all turned down: an error"
+
+
+def test_a_model_without_temperature_is_asked_without(store: Store, server: Server) -> None:
+    def answer(text: str, n: int) -> tuple[int, str]:
+        return (400, "temperature does not support 0") if "temperature" in server.asked[n - 1] else (200, '{"score": 0.5}')
+
+    server.answer = answer
+    assert run(store, server, "--yes").exit_code == 0 and signal(store, "judge") == [0.5] * 4
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "says"),
+    [
+        (b"<html>hello</html>", "text/html", "no message in the answer '<html>"),
+        (b'{"oops', "application/json", "the answer is not JSON"),
+        (b'{"error": {"message": "still loading"}}', "application/json", "still loading"),
+        (b'{"choices": [{"index": 0, "message": null}]}', "application/json", "no message in the answer"),
+    ],
+)
+def test_what_is_no_answer_is_said(store: Store, server: Server, raw: bytes, kind: str, says: str) -> None:
+    server.raw = (raw, kind)
+    done = run(store, server, "--yes")
+    assert isinstance(done.exception, CurationError) and says in done.exception.what, done.exception
+    assert "/v1" in done.exception.hint and "kept" in done.exception.hint
+    (known,) = json.loads(CliRunner().invoke(cli, ["judge", str(store.path), "--json"]).output)
+    assert known["answers"] == 0
+
+
+def test_a_wrong_key_is_not_repeated(store: Store, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.answer = lambda text, n: (401, f"wrong key: {server.asked[n - 1]['key']}")
+    none = run(store, server, "--yes").exception
+    assert isinstance(none, CurationError) and "no key is set; put it into the environment variable OPENAI_API_KEY" in none.hint
+    monkeypatch.setenv("MINE", "sk-1234567890")
+    wrong = run(store, server, "--yes", "--key-env", "MINE").exception
+    assert isinstance(wrong, CurationError) and "the server does not take the key in the environment variable MINE" in wrong.hint
+    assert "wrong key: Bearer [key]" in wrong.what and "sk-1234567890" not in str(wrong)
+
+
+def test_a_stop_does_not_wait_for_a_silent_server(store: Store, server: Server) -> None:
+    """The process ends at once on an interrupt, keeps what was answered, and the next run goes on."""
+    code = (
+        "import sys; from curation.cli import main; import curation.judge as j; j.AT_ONCE = 2; "
+        f"main(['judge', {str(store.path)!r}, '--question', 'q', '--endpoint', {server.url!r}, '--model', 'm', '--yes'])"
+    )
+    release, silent = threading.Event(), threading.Event()
+
+    def answer(text: str, n: int) -> tuple[int, str]:
+        if n > 1:
+            silent.set()
+            release.wait(60)
+        return 200, '{"score": 0.5}'
+
+    server.answer = answer
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1], stderr=subprocess.PIPE)
+    try:
+        assert silent.wait(60)
+        (journal,) = wait_for(lambda: list(store.path.glob("judgments/*.jsonl")))
+        wait_for(lambda: len(journal.read_bytes().splitlines()) == 2)
+        process.send_signal(signal_module.SIGINT)
+        _, told = process.communicate(timeout=30)
+    finally:
+        release.set()
+        process.kill()
+    assert process.returncode == 130 and b"run the same command to go on" in told
+    known = judge.journals(store)
+    assert [(k["question"], k["answers"]) for k in known] == [("q", 1)]
+
+
+def wait_for(look: Any) -> Any:
+    """Return what `look` gives once it is something."""
+    for _ in range(600):
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("nothing came")
 
 
 def test_two_questions_are_not_mixed(store: Store, server: Server) -> None:
@@ -172,15 +291,34 @@ def test_a_function_of_yours_is_a_judge(store: Store, tmp_path: Path, monkeypatc
     (tmp_path / "mine_for_test.py").write_text(
         "def short(question, rows): return [1.0 if len(r['response']) < 6 else 0.0 for r in rows]\n"
         "def wild(question, rows): return [2.0] * len(rows)\n"
-        "def few(question, rows): return []\n")
+        "def few(question, rows): return []\n"
+        "def exact(question, rows): return numpy.full(len(rows), .25, numpy.float32)\n"
+        "number = 3\nimport numpy\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     done = judge.Run(store, judge.Local("mine_for_test:short"), "Is it short?").go()
     assert (done.asked, done.mean) == (3, 0.5) and signal(store, "judge") == [0.0, 1.0, 0.0, 1.0]
     assert set(signal(store, "judge_by")) == {done.by} and done.by.startswith("local mine_for_test:short")
-    for name, says in (("wild", "gave 2.0"), ("few", "gave 0 scores for 3 rows"), ("none", "none"), ("", "not module:function")):
+    for name, says in (("wild", "gave 2.0"), ("few", "gave 0 scores for 3 rows"), ("none", "none"), ("", "not module:function"),
+                       ("number", "is int, not a function")):
         with pytest.raises(CurationError, match=says):
             judge.Run(store, judge.Local(f"mine_for_test:{name}"), "q").go()
+    assert judge.Run(store, judge.Local("mine_for_test:exact"), "q").go().mean == 0.25
     sys.modules.pop("mine_for_test")
+
+
+def test_a_function_is_found_in_the_folder_one_stands_in_and_known_by_its_source(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    scores = []
+    for score in (0.25, 0.75):
+        Path("here_for_test.py").write_text(f"def f(question, rows): return [{score}] * len(rows)\n")
+        importlib.invalidate_caches()
+        scores.append(judge.Run(store, judge.Local("here_for_test:f"), "q").go())
+        sys.modules.pop("here_for_test")
+    assert [(s.asked, s.mean) for s in scores] == [(3, 0.25), (3, 0.75)], "an answer of the old code is not one of the new"
+    assert scores[0].by != scores[1].by
 
 
 @pytest.mark.parametrize(
