@@ -228,7 +228,8 @@ class Remote:
             hint = "are the model's name and the address right? Most addresses end in /v1"
         elif code in TURNED_DOWN:
             hint = "is the model's name right, and the row not too long for it?"
-        return (_Down if code in TURNED_DOWN else CurationError)(f"{self.name}: status {code}: {self._clean(str(e).removeprefix(f'Error code: {code} - '))}", hint)
+        what = self._clean(str(e).removeprefix(f"Error code: {code} - "))
+        return (_Down if code in TURNED_DOWN else CurationError)(f"{self.name}: status {code}: {what}", hint)
 
     def _clean(self, text: str, limit: int = 300) -> str:
         """Return one short line in which the key does not stand."""
