@@ -75,7 +75,7 @@ def test_made_up_values_are_info_without_a_fix():
 
 def test_what_is_public_is_info():
     for text, kind in (("Nadal (born 3 June 1986) plays.", "birth"), ("The shop is located at 9 Hill Road.", "address"),
-                       ("My zip code is 3910", "postcode")):
+                       ("Towns near zip code 94545", "postcode")):
         hits = find(text)
         assert [(h.kind, h.sure) for h in hits] == [(kind, False)]
         flags = pii(make_rows([{"instruction": "Who?", "response": text}])).to_pylist()

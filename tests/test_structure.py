@@ -13,6 +13,8 @@ FLOORS = {
     "errors": 1,
     "text": 1,
     "asking": 1,
+    "addresses": 4,
+    "presidio": 4,
     "model": 2,
     "spec": 3,
     "formats": 3,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, pairwise, product
+from itertools import pairwise, product
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from stdnum import iban, luhn
 from stdnum.exceptions import ValidationError
 
+from .. import addresses
 from ..text import shorten
 from .base import Findings, check
 
@@ -221,117 +222,29 @@ def _fictional_phone(digits: str) -> bool:
         "1234567890", "0123456789") or local[-7:-4] == "555" or len(set(digits)) <= 2
 
 
-# --- street address --------------------------------------------------------------------------------------------------
-
-_UNIT = r"(?:Apt|Apartment|Suite|Ste|Unit|Flat|Box)\.? ?#?\d{1,5}"
-_STREET = (r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Way|Place|Pl|Terrace|Circle|Cir|Parkway|"
-           r"Pkwy|Highway|Hwy|Square|Sq|Crescent|Close|Mews)")
-#: street words of other languages, alone ("Rue de ...") or as the end of a compound ("Feldstrasse")
-_STREET_BEFORE = (r"(?:[Rr]ue|[Vv]ia|[Vv]iale|[Vv]icolo|[Pp]iazza|[Cc]alle|C/|[Aa]venida|Avda\.|[Rr]ua|[Rr]úa|[Uu]l\.|[Uu]lica|"
-                  r"[Ss]trada|[Pp]lace|[Aa]venue|[Cc]hemin)")
-_STREET_END = (r"(?:stra(?:ss|ß)e|str\.|gasse|platz|weg|graben|straat|laan|plein|gracht|gatan|gata|vägen|väg|vej|vegen|veien|"
-               r"gade|stræde|katu|tie|kuja|utca|tér|ulice)")
-_STREET_ENDS = tuple(_STREET_END[3:-1].replace(r"stra(?:ss|ß)e|str\.", "strasse|straße|str.").split("|"))
-_PART = r"[^\W\d_][\w'’.-]{0,24}"
-_CAP = r"(?:[A-ZÀ-ÞĀ-Ž0-9]|(?<=\s)(?:de|da|do|dos|du|des|della|delle|del|di|la|las|los|van|von|der|den|l')\b)[\w'’.-]{0,24}"
-_ADDRESS = re.compile(
-    r"(?<![\w-])\d{1,5}[A-Za-z]? (?:[NSEW]\.? )?(?:[A-Z][\w'’.]{1,20} ){1,3}"
-    rf"{_STREET}\b\.?"
-    rf"(?:,?\s+{_UNIT})?"
-    r"(?P<town>,? ?\n?[A-Z][a-z]+(?: [A-Z][a-z]+){0,2},? ?\n?[A-Z]{2}\.?,? \d{5}(?:-\d{4})?)?")
-_ADDRESS_BEFORE = re.compile(
-    r"(?:\b(?:ship(?:ped)?|deliver(?:ed)?|send|sent|mail(?:ed)?|post(?:ed)?|forward(?:ed)?)(?: (?:it|them|this|that|"
-    r"a \w+ \w+|the \w+))? to|\b(?:live[sd]?|living|reside[sd]?|residing|home|stay(?:ing|s|ed)?|arrived|meet(?: \w+)?|"
-    r"pick (?:me|us) up)(?: (?:is|are))? (?:at|in|on|on the \w+ side of)|moved to|"
-    r"\baddress(?:es)?(?: \w+){0,3}?(?: is| are|[:?]| to(?: the same:?)?| with|, here (?:it is|they are))?:?(?: it is)?|"
-    r"\bresidence:?|\bvalidate the following\?|User:)\s*$", re.IGNORECASE)
-#: where a shop, an office or a monument stands is no secret
-_PLACE_BEFORE = re.compile(
-    r"\b(?:located|situated|offices?(?: is| are)?(?: located)?|house|building|stop) (?:at|in|on)\s*$", re.IGNORECASE)
-_NOWHERE = "Anytown"
-_FICTIONAL_STREET = re.compile(r"^\d{1,5} (?:Main|Any|Elm|Maple|Oak|Fake|Evergreen|First|Example|Sesame|Baker) "
-                               r"|^(?:123|1234|456|221B?|1600) |Pennsylvania Ave")
-#: addresses that their form gives away: (pattern, score)
-_FORMS: tuple[tuple[re.Pattern[str], float], ...] = (
-    (re.compile(r"\b(?:(?:PSC|Unit|CMR) \d{1,5},? Box \d{1,5}|US[NC][VMGSA]{1,2} \w+)\s+(?:APO|FPO|DPO) (?:AA|AE|AP) \d{5}\b",
-                re.IGNORECASE), 0.95),
-    (re.compile(rf"(?<![\w-])\d{{1,6}},? (?:{_CAP},? ){{1,5}}?(?:\d{{1,5}}\.?)?,?\s+(?:[>?]+ ?)?{_UNIT}(?:,? {_UNIT})?(?!\w)",
-                re.MULTILINE), 0.85),
-    (re.compile(rf"\bthe corner of (?:{_CAP}[ ,]{{1,2}}){{1,5}}and {_CAP}(?:(?<!\.) {_CAP}){{0,3}}(?<!\.)"), 0.8),
-    (re.compile(r"\bP\.? ?O\.? ?Box \d{1,6}\b|\bPostbox \d{1,5}\b", re.IGNORECASE), 0.8),
-)
-_MOST_NUMBERS = 2000    # numbers of a text looked at as houses: a table of figures holds no addresses
-_HOUSE = re.compile(r"(?<![\w/.,:$€£#-])\d{1,6}[A-Za-z]?(?![\w%$€£]|[.,:]\d)")
-#: what stands before the number of a house in the forms of other languages; a public house as often as not
-_STREET_THEN = re.compile(rf"(?:{_STREET_BEFORE} (?:{_CAP} ){{1,4}}|(?:{_CAP} )?{_PART}{_STREET_END} )$")
-_NAMES_THEN = re.compile(rf"(?:{_CAP} ){{1,4}}$")
-_THEN_NAMES = re.compile(rf",? (?:{_CAP} ){{0,3}}{_CAP}(?:,? \d{{1,5}})?\b")
-_NO_HOUSE = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December|AD|BC|BCE|"
-                       r"CE|AM|PM|Hz|GHz|MHz|km|kg|World|Chapter|Section|Act|Article|Page|Level|Figure|Windows|Version|USD|"
-                       r"GMT|UTC|EST|PST|Celsius|Fahrenheit|Inc|LLC)\b")
-
-
-def _near(text: str, at: int) -> tuple[bool, bool]:
-    """Return whether words before `at` announce where somebody lives, and whether they announce any place at all."""
-    head = text[max(0, at - 60): at]
-    personal = _ADDRESS_BEFORE.search(head) is not None
-    return personal, personal or _PLACE_BEFORE.search(head) is not None
-
+# --- postal address --------------------------------------------------------------------------------------------------
 
 def _addresses(text: str, region: str) -> Iterator[Hit]:
-    taken: list[tuple[int, int]] = []
-    for m in _ADDRESS.finditer(text):
-        personal, place = _near(text, m.start())
-        if m.group("town") or place:
-            made_up = _NOWHERE in m.group() or (_FICTIONAL_STREET.search(m.group()) is not None and not m.group("town"))
-            taken.append(m.span())
-            yield Hit("address", m.start(), m.end(), 0.9 if m.group("town") else 0.8 if personal else 0.5, made_up,
-                      bool(m.group("town")) or personal)
-    for pattern, score in _FORMS:
-        for m in pattern.finditer(text):
-            if not _meets(taken, m.span()):
-                taken.append(m.span())
-                sure = score > 0.8 or _near(text, m.start())[0]
-                yield Hit("address", *_trimmed(m), score, _FICTIONAL_STREET.search(m.group()) is not None, sure)
-    yield from _houses(text, taken)
-
-
-def _houses(text: str, taken: list[tuple[int, int]]) -> Iterator[Hit]:
-    """Yield numbers with a street of another language, or with names after words that announce an address."""
-    for m in islice(_HOUSE.finditer(text), _MOST_NUMBERS):
-        head = text[max(0, m.start() - 80): m.start()]
-        last = head.rsplit(None, 1)[-1] if head.endswith(" ") and head.strip() else ""
-        named = last[:1].isupper() or last[:1].isdigit()
-        before = _STREET_THEN.search(head) if named or last.endswith(_STREET_ENDS) else None
-        after = None if before else _THEN_NAMES.match(text, m.end())
-        names = _NAMES_THEN.search(head) if named and not before and not after else None
-        found = before or names
-        span = (m.start() - (len(head) - found.start() if found else 0), after.end() if after else m.end())
-        if not (found or after) or _meets(taken, span) or _NO_HOUSE.search(text[slice(*span)]):
-            continue
-        personal, place = _near(text, span[0])
-        if before or place:
-            taken.append(span)
-            made_up = _FICTIONAL_STREET.search(text[slice(*span)]) is not None
-            yield Hit("address", *span, 0.7 if personal else 0.5, made_up, personal)
+    for a in addresses.find(text):
+        yield Hit("address", a.start, a.end, a.score, a.made_up, a.sure)
 
 
 def _meets(taken: list[tuple[int, int]], span: tuple[int, int]) -> bool:
     return any(a < span[1] and span[0] < b for a, b in taken)
 
 
-def _trimmed(m: re.Match[str]) -> tuple[int, int]:
-    return m.start(), m.start() + len(m.group().rstrip(" ,"))
-
-
-_POSTCODE = re.compile(r"\b(?:zip(?:[ -]?code)?|post(?:al)?[ -]?code)(?: is| of|:|\b)\s*:?\s*"
-                       r"(?P<value>\d{3,6}(?:-\d{3,4})?(?-i: [A-Z]{2})?|"
-                       r"[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})(?!\w)", re.IGNORECASE)
+_POSTCODE = re.compile(r"(?P<mine>\b(?:my|our|his|her|their) (?:\w+ )?|(?:^|\n)[^\w\n]{0,6}(?=[^\n]{0,12}:))?"
+                       r"\b(?:zip(?:[ -]?code)?|post(?:al)?[ -]?code)(?: is| of|:|\b)\s*:?\s*"
+                       r"(?P<value>\d{3} ?\d{2}|\d{3,6}(?:-\d{3,4})?(?-i: [A-Z]{2})?|"
+                       r"[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})(?!\w)(?P<end>\s*(?:$|\n))?", re.IGNORECASE)
 
 
 def _postcodes(text: str, region: str) -> Iterator[Hit]:
+    """Yield postcodes: sure where somebody says that it is theirs, or where it fills a line of a form."""
     for m in _POSTCODE.finditer(text):
-        yield Hit("postcode", *m.span("value"), 0.7, sure=False)
+        mine = (m.group("mine") or "").strip()
+        form = m.group("mine") is not None and not mine[:1].isalpha() and m.group("end") is not None
+        yield Hit("postcode", *m.span("value"), 0.7, sure=mine[:1].isalpha() or form)
 
 
 # --- date of birth and numbers of papers ------------------------------------------------------------------------------
@@ -416,7 +329,7 @@ _FINDERS: dict[str, tuple[Callable[[str, str], Iterator[Hit]], str]] = {
     "id": (_papers, r"(?i)(?:passport|licen[cs]e|national id|identity card|tax|medical record|patient|insurance|account|routing|"
                     r"identification|\bvin\b)[^\n]{0,30}\d{2}"),
     "birth": (_births, r"(?i)(?:birth|born|\bd\.?o\.?b)[^\n]{0,24}\d"),
-    "address": (_addresses, r"\d[A-Za-z]?,? (?:[NSEW]\.? )?[\p{Lu}\d]|\pL[\w'’.-]*\.? \d|corner of|(?i:box \d)"),
+    "address": (_addresses, r"\d[A-Za-z/-]{0,2}\d{0,4}[A-Za-z]?,?[ \n][\pL\d>]|[\pL.'’],?[ \n]\d|corner of"),
     "postcode": (_postcodes, r"(?i)zip|post"),
 }
 
