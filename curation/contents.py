@@ -143,6 +143,14 @@ def lists_of_all(
     return items[np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())], size
 
 
+def places(earlier: np.ndarray, before: int) -> np.ndarray:
+    """Return (before,) int64: where each of the rows of before stands now, -1 when it is gone. `earlier`: as `same_rows`."""
+    out = np.full(before, -1, np.int64)
+    known = np.flatnonzero(earlier >= 0)
+    out[earlier[known]] = known
+    return out
+
+
 def some(table: Any, at: np.ndarray) -> Any:
     """Return the rows at ascending positions of a table or column, without a copy when they follow each other."""
     if len(at) and at[-1] - at[0] + 1 == len(at):

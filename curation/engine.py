@@ -11,8 +11,8 @@ import re
 import signal as signals
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -289,12 +289,42 @@ def _run(
     for unit in units:
         keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
     todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
-    with _Workers(store, spec, rows.num_rows, workers) as pool:
+    with _Workers(store, spec, rows.num_rows, workers) as pool, _Writer() as writer:
         for unit in todo:
+            writer.wait({_makers()[need].id for need in unit.needs if need not in RESOURCES})
             result = pool.run(unit, options[unit.id], rows, keys, progress)
             result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
-            write_arrow(_path(store, unit, keys[unit.id]), result)
+            writer.write(unit.id, _path(store, unit, keys[unit.id]), result)
     return keys, [u.id for u in units if u not in todo], [u.id for u in todo]
+
+
+class _Writer:
+    """Writes results while the next unit runs: a disk takes longer to say that a file is safe than a small unit to run."""
+
+    WAITING = 4  # results at most that wait to be written
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.waiting: dict[str, Future[None]] = {}
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        self.thread.shutdown()  # after an interrupt too: what is finished is kept
+        if kind is None:
+            self.wait(set(self.waiting))
+
+    def write(self, id: str, path: Path, table: pa.Table) -> None:
+        """Write the result of a unit before long."""
+        while len(self.waiting) >= self.WAITING:
+            self.wait({next(iter(self.waiting))})
+        self.waiting[id] = self.thread.submit(write_arrow, path, table)
+
+    def wait(self, ids: Collection[str]) -> None:
+        """Return when the results of these units are written. What went wrong with one is raised here."""
+        for id in [id for id in self.waiting if id in ids]:
+            self.waiting.pop(id).result()
 
 
 def found(
@@ -519,10 +549,11 @@ def _join_signals(old: pa.Table, earlier: np.ndarray, new: pa.Table, rows: pa.Ta
     at = earlier.copy()
     fresh = np.flatnonzero(earlier < 0)
     at[fresh] = old.num_rows + np.arange(len(fresh))
+    behind = len(at) == old.num_rows + len(fresh) and bool((at == np.arange(len(at))).all())
     table = rows.select(["row", "uid"])
     for name in new.column_names[2:]:
         both = pa.chunked_array([*old[name].chunks, *new[name].chunks], new[name].type)
-        table = table.append_column(name, both.take(pa.array(at)))
+        table = table.append_column(name, both if behind else both.take(pa.array(at)))
     return table
 
 

@@ -244,6 +244,46 @@ def test_checks_that_keep_what_they_know_of_a_row_find_the_same(tmp_path_factory
     assert results(grown) == results(fresh)
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    first=st.lists(st.tuples(st.sampled_from([*ASKED[:2], "How many men?"]), st.sampled_from(["4", "5", "So 4.", "no"])),
+                   min_size=6, max_size=24),
+    steps=st.lists(st.tuples(st.sampled_from(["append", "remove", "edit", "swap"]), st.integers(0, 99),
+                             st.tuples(st.sampled_from(ASKED[:2]), st.sampled_from(["4", "5", "x"]))), min_size=1, max_size=2),
+)
+def test_questions_that_were_settled_are_opened_when_their_rows_change(tmp_path_factory: Any, first: Any, steps: Any) -> None:
+    folder, names = tmp_path_factory.mktemp("sets"), ["response.majority"]
+    grown, rows = Store.create(folder / "grown"), first
+    for part in ([], steps, steps[:1]):
+        rows = changed(rows, part)
+        table = make_rows({"instruction": i, "response": r} for i, r in rows)
+        grown.import_rows(table.to_batches(), source="x")
+        engine.check(grown, POLICY, checks=names)
+    fresh = Store.create(folder / "fresh")
+    fresh.import_rows(table.to_batches(), source="x")
+    engine.check(fresh, POLICY, checks=names)
+    assert results(grown) == results(fresh)
+
+
+def test_a_result_that_cannot_be_written_ends_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, spec = Store.create(tmp_path / "set"), parse("name: x")
+    store.import_rows(given_rows(("a", "1"), ("a", "1")), source="x")
+    write = engine.write_arrow
+
+    def full(path: Path, table: pa.Table) -> None:
+        if "dup.exact" in path.name:
+            raise OSError(28, "No space left on device")
+        write(path, table)
+
+    monkeypatch.setattr(engine, "write_arrow", full)
+    with pytest.raises(OSError, match="No space left"):
+        engine.check(store, spec, checks=["dup.boilerplate", "dup.exact", "response.empty"])
+    assert store.current() is None
+    monkeypatch.setattr(engine, "write_arrow", write)
+    again = engine.check(store, spec, checks=["dup.boilerplate", "dup.exact", "response.empty"])
+    assert "dup.boilerplate" in again.cached and "dup.exact" in again.ran and again.flags["dup.exact"] == 1
+
+
 def test_what_was_kept_serves_until_much_is_new(tmp_path: Path) -> None:
     names = ["response.majority", "refusal.policy_conflict", "consistency.terms", "bias.swap", "dup.boilerplate", "dup.exact"]
     rows = [(ASKED[k % 6], SAID[k // 6 % 7]) for k in range(120)]

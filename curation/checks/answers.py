@@ -6,14 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..contents import hashes, joined, some, worn
-from ..meaning import Pairing, strangeness, usual
+from ..meaning import (
+    READ, Company, Pairing, chance, definite, evidence, looks, prior, strangeness, usual, usual_words,
+)
 from ..text import fold, shorten
 from ..verifiers import content_words
 from .base import Findings, Past, check, texts
@@ -21,26 +23,23 @@ from .base import Findings, Past, check, texts
 # --- mismatch --------------------------------------------------------------------------------------------------------
 
 _READ = 400  # characters of prompt and response that are embedded on request
-#: a question, or a task with a definite answer; what is to be written or made up may go anywhere
-_ASKS = re.compile(
-    r"\W*(?:please |so |and |hi,? |hello,? |can you |could you )?(?:what|why|how|who|whom|whose|when|where|which|is|are|was|"
-    r"were|do|does|did|can|could|should|would|will|has|have|explain|define|tell|classif|categori[sz]e|identify|determine|"
-    r"decide|sort|compare|extract|find|name|list|in (?:what|which))",
-    re.IGNORECASE,
-)
 _TRANSLATES = re.compile(
     r"\btranslat|\b(?:in|into|to) (?:french|german|spanish|italian|portuguese|dutch|latin|chinese|japanese|korean|hindi|arabic|"
     r"russian)\b",
     re.IGNORECASE,
 )
+_OTHER_SCRIPT = re.compile("[^\x00-\u024f\u2000-\u2bff\ufb00-\ufb06]")  # what Latin letters, marks and symbols are not
 _LEARNT = 8000  # rows that the map from prompts to responses is learnt from
 _OTHERS = 500  # rows whose answers are held against a prompt
+_RIVALS = 2000  # rows whose prompts are held against a response
 _FEWEST = 50  # rows below which there is nothing to hold against
-_STRONG = 0.3  # strangeness of the rows whose number says whether answers were swapped at all
 _NARROW = 0.2  # strangeness of rows that share words from which on the set is too narrow to tell
 _FAR = 0.2  # cosine of the full model below which prompt and response are far apart
-_AT_ONCE = 4096  # rows judged at once: 40 MB
-_STRANGER, _ASKED = 1, 2  # the response shares no content word with its prompt; the prompt is a question or definite task too
+_AT_ONCE = 4096  # rows judged at once: 130 MB
+_SELDOM = 0.005  # share of swapped responses from which on a row is pointed out, be they as rare as may be
+_LEAD = 0.3  # lead of another row's prompt from which on it is named
+# What a row is: its response has a telling word of the prompt; has none; has no content word of it, and the prompt is definite.
+_SHARES, _STRANGER, _BARE = 1, 2, 3
 
 
 class Encodes(Protocol):
@@ -66,19 +65,25 @@ class Vectors(Protocol):
 
 
 def _strangers(rows: pa.Table, min_words: int) -> np.ndarray:
-    """Return (n,) uint8: whether the response shares no content word with the prompt, where both have enough to share."""
+    """Return (n,) uint8: _SHARES, _STRANGER or _BARE; 0 where prompt or response has too little to share, or is not English."""
     out = np.zeros(rows.num_rows, np.uint8)
-    fields = zip(texts(rows, "instruction"), texts(rows, "input"), texts(rows, "response"))
-    for i, (instruction, given, response) in enumerate(fields):
-        if len(response) < 5 * min_words or not instruction.isascii() or not response[:_READ].replace("’", "'").strip():
+    plain = usual_words()
+    for i, (prompt, response) in enumerate(zip(_prompts(rows), texts(rows, "response"))):
+        if len(response) < 5 * min_words:
             continue
-        asked = content_words(f"{instruction} {given}"[:2000])
-        if asked and not any(w in response.lower() for w in asked):
-            said = content_words(response)
-            if len(said) >= min_words and not asked & said:
-                prompt = f"{instruction} {given}".strip()
-                definite = (_ASKS.match(prompt) or "?" in prompt[:_READ]) and not _TRANSLATES.search(prompt)
-                out[i] = _ASKED if definite else _STRANGER
+        prompt, said = prompt[:READ], response[:READ].lower()
+        asked = content_words(prompt)
+        telling = asked - plain
+        if any(f" {w}" in said for w in telling):  # as most do: the rest need not be read
+            out[i] = _SHARES
+            continue
+        words = content_words(said)
+        if not asked or len(words) < min_words or _OTHER_SCRIPT.search(prompt) or _OTHER_SCRIPT.search(said):
+            continue
+        if telling & words:
+            out[i] = _SHARES
+        elif not _TRANSLATES.search(prompt):
+            out[i] = _STRANGER if asked & words or not definite(prompt) else _BARE
     return out
 
 
@@ -121,8 +126,8 @@ def _learnt(
     """
     drawn = rows.take(pa.array(at))
     said = texts(drawn, "response")
-    long = np.fromiter(islice((k for k, r in enumerate(said) if len(content_words(r[:2000])) >= min_words), _OTHERS), np.int64)
-    sharing = long[stranger[at[long]] == 0]
+    long = np.fromiter(islice((k for k, r in enumerate(said) if len(content_words(r[:READ])) >= min_words), _OTHERS), np.int64)
+    sharing = long[stranger[at[long]] == _SHARES]
     out = {"at": at, "key": key, "sound": np.array([np.inf])}
     table = vectors.table() if len(sharing) >= _FEWEST else None
     if table is None:
@@ -131,73 +136,101 @@ def _learnt(
     fold = (key % np.uint64(Pairing.FOLDS)).astype(np.int64)
     pairing = Pairing.learnt(asked_, said_, fold, usual())
     expected, meant = pairing.of(asked_[long], said_[long], fold[long])
+    pool, _ = pairing.of(asked_[:_RIVALS], said_[:_RIVALS], fold[:_RIVALS])
     among = np.isin(long, sharing)
     sound = float(np.quantile(strangeness(expected[among], meant[among], (expected, meant)), 0.95))
     return out | {"sound": np.array([sound if sound < _NARROW else np.inf]), "means": pairing.means, "maps": pairing.maps,
-                  "expected": expected, "said": meant}
+                  "expected": expected, "said": meant, "pool": pool}
 
 
-def _judged(rows: pa.Table, at: np.ndarray, learnt: dict[str, np.ndarray], table: Encodes) -> np.ndarray:
-    """Return (len(at),) the strangeness of the responses at `at` beside other rows' responses."""
+def _judged(
+    rows: pa.Table, at: np.ndarray, learnt: dict[str, np.ndarray], table: Encodes
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (evidence, strangeness, best rival) of the rows at `at`; a rival is a place in `learnt["at"]`, -1 for none."""
     fold = np.full(rows.num_rows, -1)
     fold[learnt["at"]] = learnt["key"] % np.uint64(Pairing.FOLDS)
     pairing = Pairing(learnt["means"], learnt["maps"])
-    out = np.empty(len(at))
+    company = Company(learnt["expected"], learnt["said"], learnt["pool"])
+    found, strange, rival = np.empty(len(at)), np.empty(len(at)), np.empty(len(at), np.int64)
     for k in range(0, len(at), _AT_ONCE):
-        part = at[k : k + _AT_ONCE]
+        part, out = at[k : k + _AT_ONCE], slice(k, k + _AT_ONCE)
         these = rows.take(pa.array(part))
-        pairs = pairing.of(table.encode(_prompts(these)), table.encode(texts(these, "response")), fold[part])
-        out[k : k + len(part)] = strangeness(*pairs, (learnt["expected"], learnt["said"]))
-    return out
+        asked, said = _prompts(these), texts(these, "response")
+        fit, best = company.held(*pairing.of(table.encode(asked), table.encode(said), fold[part]))
+        found[out], strange[out] = evidence(fit, looks(asked, said)), np.exp(fit[:, 1])
+        rival[out] = np.where(fit[:, 3] >= _LEAD, best, -1)
+    return found, strange, rival
 
 
-def _strangeness(
-    rows: pa.Table, stranger: np.ndarray, min_words: int, vectors: Vectors, past: Past
-) -> tuple[np.ndarray, float]:
-    """Return ((n,) the strangeness of the rows that are asked strangers, else NaN; that of sound rows, infinite if unknown).
+class _Told(NamedTuple):
+    """What is known of the rows; NaN and -1 where nothing was judged."""
 
-    What was learnt is kept, and so is the strangeness of rows, until a row that was learnt from is gone or changed, or the
+    evidence: np.ndarray  # (n,) as `meaning.evidence` gives it
+    strange: np.ndarray  # (n,) strangeness
+    rival: np.ndarray  # (n,) the row whose prompt the response fits much better
+    judged: bool  # whether there is a table, and the set is wide enough to tell
+
+
+def _told(rows: pa.Table, stranger: np.ndarray, min_words: int, vectors: Vectors, past: Past) -> _Told:
+    """Judge the strangers.
+
+    What was learnt is kept, and so is what was found of rows, until a row that was learnt from is gone or changed, or the
     draw is another one.
     """
     earlier, old = past.earlier, past.load()
-    value, sound, again = np.full(rows.num_rows, np.nan), np.inf, worn(past)
-    learnt: dict[str, np.ndarray] = {}
-    if (stranger == _ASKED).any():
+    n, again, learnt = rows.num_rows, worn(past), dict[str, np.ndarray]()
+    told = {"evidence": np.full(n, np.nan), "strange": np.full(n, np.nan), "rival": np.full(n, -1)}
+    asked = stranger >= _STRANGER
+    sound = np.inf
+    if asked.any():
         at, key = _drawn(rows)
         if old is not None and "at" in old and np.array_equal(old["at"], earlier[at]) and np.array_equal(old["key"], key):
-            learnt = {name: old[name] for name in old if name not in ("stranger", "value")} | {"at": at}
-            value[earlier >= 0] = old["value"][earlier[earlier >= 0]]
+            learnt = {name: old[name] for name in old if name not in ("stranger", *told)} | {"at": at}
+            for name, values in told.items():
+                values[earlier >= 0] = old[name][earlier[earlier >= 0]]
         else:
             learnt, again = _learnt(rows, stranger, at, key, min_words, vectors), True
         sound = float(learnt["sound"][0])
-    todo = np.flatnonzero((stranger == _ASKED) & np.isnan(value)) if sound < np.inf else np.zeros(0, np.int64)
+    todo = np.flatnonzero(asked & np.isnan(told["evidence"])) if sound < np.inf else np.zeros(0, np.int64)
     table = vectors.table() if len(todo) else None
     if table is not None:
-        value[todo] = _judged(rows, todo, learnt, table)
+        for values, new in zip(told.values(), _judged(rows, todo, learnt, table), strict=True):
+            values[todo] = new
     elif len(todo):
         sound = np.inf
     if again:
-        past.save({"stranger": stranger, "value": value, **({} if vectors.why else learnt)})
-    return value, sound
+        past.save({"stranger": stranger, **told, **({} if vectors.why else learnt)})
+    rival = np.where(told["rival"] >= 0, learnt["at"][told["rival"]] if learnt else -1, -1)
+    return _Told(told["evidence"], told["strange"], rival, sound < np.inf)
+
+
+def _far(sub: pa.Table, vectors: Vectors) -> np.ndarray:
+    """Return (n,) whether the full model finds prompt and response far apart."""
+    uids = [str(u) for u in sub["uid"].to_pylist()]
+    said = [p[:_READ] for p in _prompts(sub)] + [r[:_READ] for r in texts(sub, "response")]
+    both = vectors.of([f"{u}/prompt" for u in uids] + [f"{u}/response" for u in uids], said, "full")
+    return np.asarray(np.einsum("ij,ij->i", both[: len(uids)], both[len(uids) :]) < _FAR)
 
 
 @check("response.mismatch", reads=("instruction", "input", "response"), severity="warning", action="review", scope="dataset",
-       version=5)
+       version=6)
 def mismatch(
-    rows: pa.Table, vectors: Vectors, past: Past, *, threshold: float = 0.07, many: float = 0.01, min_words: int = 5,
-    embed: bool = False,
+    rows: pa.Table, vectors: Vectors, past: Past, *, threshold: float = 0.5, min_words: int = 5, embed: bool = False,
 ) -> pa.Table:
-    """The response answers another prompt: it shares no word with its own, and other rows' responses fit better.
+    """The response answers another prompt: it has no telling word of its own, and fits other rows' prompts better.
 
-    Looked at are rows whose response has at least `min_words` content words and none of the prompt's (4 to 7 % of a set), and
-    whose prompt is a question or a task with a definite answer. How well the response fits is judged by a table of token
+    Looked at are rows whose response has at least `min_words` content words and no telling one of the prompt's, that is one
+    that fewer than 2 % of rows in general have (about 10 % of a set). How well the response fits is judged by a table of token
     vectors, which is made from the sentence encoder once on a machine (about 20 s; package sentence-transformers), and a map
-    from prompts to responses, learnt from answered prompts in general and from up to 8,000 rows of the set. Flagged is a row
-    when about `threshold` of other rows' responses or more fit its prompt as well (the strangeness, in (0, 1]), and more than
-    for 95 % of the rows that do share a word. Where no model is at hand offline, all such rows are flagged, and the flags say so.
+    from prompts to responses, learnt from answered prompts in general and from up to 8,000 rows of the set: how strange it is
+    beside other rows' responses and prompts, and how much better the best of 2,000 other prompts fits. What else counts: words
+    that tell little but are in both, how long both are, whether several things are asked for and whether it lists some.
 
-    In a clean set up to 1 row in 80 looks strange: lists of bare names above all. So flags are infos, unless `many` of all
-    rows or more have a strangeness of 0.3: then answers have been swapped, and all flags are warnings.
+    All this makes the evidence, the logarithm of how many times likelier the row is among swapped responses than among own
+    ones. The share of swapped responses in the set is estimated from the evidence of all its rows, and gives each row the
+    chance that it is one (the score; in (0, 1]). From `threshold` on it is flagged. The share may be nought, and then nothing
+    is a warning: what would be flagged if 1 row in 200 were swapped is an info. Where no model is at hand offline, rows
+    without any word in common are infos, and say so.
 
     Which rows are learnt from follows from the rows alone. So rows added behind get the flags of a full check and cost their
     own time only; the map is learnt anew when the set has grown by a tenth, or when a row it was learnt from goes or changes.
@@ -206,33 +239,34 @@ def mismatch(
     one core, those near in meaning are let go, and the rest are warnings.
 
     Why: one shifted line in a data file turns every answer into a non sequitur.
-    Misses: wrong answers on the right topic; short answers; creative tasks; other languages than English; all but bare
-    words in sets of fewer than 50 longer answers.
+    Misses: wrong answers on the right topic; short answers; languages other than English; all but bare words in sets of
+    fewer than 50 longer answers; single swapped responses in large sets, which stay infos.
     False positives: lists of bare names.
     Source: CHECKS 29; benchmarks/quality_responses.py has the numbers.
     """
     found = Findings(rows)
     stranger = _known_strangers(rows, min_words, past)
-    value, sound = _strangeness(rows, stranger, min_words, vectors, past)
-    at = np.flatnonzero(stranger == _ASKED)
-    judged = sound < np.inf
-    strange = value[at] if judged else np.full(len(at), 0.5)
-    least = max(threshold, sound if judged else 0.0)
-    at, strange = at[strange >= least], strange[strange >= least]
-    swapped = judged and int((strange >= _STRONG).sum()) >= max(3, many * rows.num_rows)
-    severity = None if swapped else "info"
+    told = _told(rows, stranger, min_words, vectors, past)
+    at = np.flatnonzero(stranger >= _STRANGER if told.judged else stranger == _BARE)
+    if told.judged:
+        share = prior(told.evidence[at], int((stranger == _SHARES).sum()))
+        score = chance(told.evidence[at], max(share, _SELDOM))
+        sure = chance(told.evidence[at], share) >= threshold
+    else:
+        score, sure = np.full(len(at), threshold), np.zeros(len(at), bool)
+    at, sure, score = at[score >= threshold], sure[score >= threshold], score[score >= threshold]
     sub = rows.take(pa.array(at))
-    more = f" Nothing judged it by meaning: {vectors.why}." if vectors.why and not judged else ""
+    more = f" Nothing judged it by meaning: {vectors.why}." if vectors.why and not told.judged else ""
     if embed and len(at):
-        uids = [str(u) for u in sub["uid"].to_pylist()]
-        said = [p[:_READ] for p in _prompts(sub)] + [r[:_READ] for r in texts(sub, "response")]
-        both = vectors.of([f"{u}/prompt" for u in uids] + [f"{u}/response" for u in uids], said, "full")
-        far = np.einsum("ij,ij->i", both[: len(at)], both[len(at) :]) < _FAR
-        at, strange, sub, severity, more = at[far], strange[far], sub.filter(pa.array(far)), None, ""
-    for i, how, response in zip(at.tolist(), strange.tolist(), texts(sub, "response")):
-        fits = f", and by meaning it fits no better than {how:.0%} of the answers to other prompts" if judged else ""
-        found.add(i, f"The response shares no word with its prompt{fits}.{more}", span=(0, len(response)),
-                  score=round(how, 3), severity=severity)
+        far = _far(sub, vectors)
+        at, score, sub, sure, more = at[far], score[far], sub.filter(pa.array(far)), np.ones(int(far.sum()), bool), ""
+    for i, how, certain, response in zip(at.tolist(), score.tolist(), sure.tolist(), texts(sub, "response")):
+        other = int(told.rival[i])
+        fits = f", and by meaning it fits no better than {told.strange[i]:.0%} of the answers to other prompts" if told.judged else ""
+        better = f" It fits the prompt of row {other} much better." if other >= 0 else ""
+        found.add(i, f"The response shares no {'telling ' * told.judged}word with its prompt{fits}.{better}{more}",
+                  span=(0, len(response)), score=round(how, 3), severity=None if certain else "info",
+                  related=[other] if other >= 0 else [])
     return found.table()
 
 
@@ -264,10 +298,10 @@ def final_answer(response: str, numeric: bool) -> str | None:
     return label if label and len(label.split()) <= _LABEL_WORDS else None
 
 
-def _asked_again(rows: pa.Table, past: Past, least: int) -> list[list[int]]:
-    """Return the rows of each question that `least` rows or more ask, case and white space aside, first come first.
+def _asked(rows: pa.Table, past: Past) -> np.ndarray:
+    """Return (n,) uint64: a hash of the question of each row, case and white space aside; that of earlier rows as it was.
 
-    Questions are compared by 64-bit hashes, as rows are between runs; those of earlier rows are kept.
+    Questions are compared by 64-bit hashes, as rows are between runs.
     """
     earlier, old = past.earlier, past.load()
     fresh = np.flatnonzero(earlier < 0)
@@ -276,14 +310,38 @@ def _asked_again(rows: pa.Table, past: Past, least: int) -> list[list[int]]:
     key[fresh] = joined([_folded(part[c]) for c in ("instruction", "input")], len(fresh))
     if old is not None:
         key[earlier >= 0] = old["key"][earlier[earlier >= 0]]
-    if worn(past):
-        past.save({"key": key})
+    return key
+
+
+def _asked_again(key: np.ndarray, past: Past, least: int) -> list[np.ndarray]:
+    """Return the rows of each question that `least` rows or more ask, first come first, but for those that are settled.
+
+    Settled is a question that the very same rows asked before, in this order, without a flag.
+    """
+    earlier, old = past.earlier, past.load()
     order = np.argsort(key, kind="stable")
     start = np.flatnonzero(np.r_[True, key[order][1:] != key[order][:-1]]) if len(order) else np.zeros(0, np.int64)
     size = np.diff(np.r_[start, len(order)])
     many = np.flatnonzero(size >= least)
     many = many[np.argsort(order[start[many]])]
-    return [order[start[k] : start[k] + size[k]].tolist() for k in many.tolist()]
+    if old is not None:
+        before = earlier[order]
+        open_ = before < 0
+        open_[1:] |= (before[1:] <= before[:-1]) & (key[order][1:] == key[order][:-1])
+        open_[~open_] = ~old["quiet"][before[~open_]]
+        settled = ~np.logical_or.reduceat(open_, start) if len(start) else np.zeros(0, np.bool_)
+        settled[settled] = old["asked"][before[start[settled]]] == size[settled]
+        many = many[~settled[many]]
+    return [order[start[k] : start[k] + size[k]] for k in many.tolist()]
+
+
+def _keep_questions(past: Past, key: np.ndarray, loud: list[np.ndarray]) -> None:
+    """Keep the questions, how many rows ask each, and which have no flag; `loud`: the rows of those that have."""
+    _, which, count = np.unique(key, return_inverse=True, return_counts=True)
+    quiet = np.ones(len(key), np.bool_)
+    for at in loud:
+        quiet[at] = False
+    past.save({"key": key, "asked": count[which], "quiet": quiet})
 
 
 def _folded(column: pa.ChunkedArray) -> np.ndarray:
@@ -308,10 +366,13 @@ def majority(rows: pa.Table, past: Past, *, min_answers: int = 3, share: float =
     those flagged: the vote of weak models proves nothing, so the flag is for information only.
     """
     found = Findings(rows)
-    questions = _asked_again(rows, past, min_answers)
-    several = rows.take(pa.array([i for at in questions for i in at], pa.int64()))
-    known = dict(zip([i for at in questions for i in at], zip(texts(several, "instruction"), texts(several, "response"))))
-    for at in questions:
+    key = _asked(rows, past)
+    questions, loud = _asked_again(key, past, min_answers), []
+    every = np.concatenate([np.zeros(0, np.int64), *questions])
+    several = rows.take(pa.array(every))
+    known = dict(zip(every.tolist(), zip(texts(several, "instruction"), texts(several, "response"))))
+    for asked in questions:
+        at = asked.tolist()
         instruction = known[at[0]][0]
         numeric = bool(_QUESTION_NUMBER.search(instruction))
         said = {i: a for i in at if (a := final_answer(known[i][1], numeric)) is not None}
@@ -321,6 +382,8 @@ def majority(rows: pa.Table, past: Past, *, min_answers: int = 3, share: float =
         if votes < 2 or votes < share * len(said):
             continue
         agree = [i for i, a in said.items() if a == top]
+        if len(agree) < len(said):
+            loud.append(asked)
         for i, answer in said.items():
             if answer != top:
                 found.add(
@@ -331,4 +394,6 @@ def majority(rows: pa.Table, past: Past, *, min_answers: int = 3, share: float =
                     score=round(votes / len(said), 3),
                     related=agree[:20],
                 )
+    if worn(past):
+        _keep_questions(past, key, loud)
     return found.table()

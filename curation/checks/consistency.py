@@ -35,22 +35,38 @@ def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: i
     A row goes with its family in the spec when that is sure enough, else with the family the data gives, else with the
     rows that have the very same instruction (digits aside) and an input of their own.
     """
-    sure = pc.and_(pc.not_equal(pc.fill_null(family, ""), ""), pc.greater_equal(pc.fill_null(family_score, 0.0), min_family))
-    given = pc.fill_null(_plain(rows, "family"), "")
-    same = pc.replace_substring_regex(pc.fill_null(rows["instruction"], ""), _DIGITS, "0")
-    own_input = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(rows["input"], "")), "")
-    key = pc.if_else(sure, pc.binary_join_element_wise("s", family, "\x1f"), pc.if_else(
-        pc.not_equal(given, ""), pc.binary_join_element_wise("g", given, "\x1f"),
-        pc.if_else(own_input, pc.binary_join_element_wise("i", same, "\x1f"), "")))
-    codes = (key.combine_chunks() if isinstance(key, pa.ChunkedArray) else key).dictionary_encode()
+    at, key = _group_names(rows, family, family_score, min_family)
+    codes = key.dictionary_encode()
     number = codes.indices.to_numpy(zero_copy_only=False)
     order = np.argsort(number, kind="stable")
     edge = np.r_[0, np.flatnonzero(np.diff(number[order])) + 1, len(order)]
     for k in np.flatnonzero(np.diff(edge) >= max(least, 1)).tolist():
         part = order[edge[k] : edge[k + 1]]
         kind, _, name = codes.dictionary[int(number[part[0]])].as_py().partition("\x1f")
-        if name:
-            yield (f"family {name!r}" if kind != "i" else f"rows asked {shorten(name, 40)!r}", name if kind == "s" else "", part)
+        if not name:
+            continue
+        yield (f"family {name!r}" if kind != "i" else f"rows asked {shorten(name, 40)!r}", name if kind == "s" else "", at[part])
+
+
+def _group_names(rows: pa.Table, family: pa.Array, family_score: pa.Array, min_family: float) -> tuple[np.ndarray, pa.Array]:
+    """Return (positions, ascending, of the rows that may be in a group; the name of that group, led by its kind)."""
+    sure = np.asarray(pc.and_(pc.not_equal(pc.fill_null(family, ""), ""),
+                              pc.greater_equal(pc.fill_null(family_score, 0.0), min_family)))
+    given = np.asarray(pc.fill_null(pc.not_equal(_plain(rows, "family"), ""), False)) & ~sure
+    filled = np.flatnonzero(np.asarray(pc.greater(pc.fill_null(pc.binary_length(rows["input"]), 0), 0)) & ~sure & ~given)
+    own_input = pc.not_equal(pc.utf8_trim_whitespace(rows["input"].take(pa.array(filled))), "")
+    asked = filled[np.asarray(own_input)]
+    same = pc.replace_substring_regex(pc.fill_null(rows["instruction"].take(pa.array(asked)), ""), _DIGITS, "0")
+    at, names = [], []
+    for kind, mine, name in (("s", np.flatnonzero(sure), family), ("g", np.flatnonzero(given), _plain(rows, "family")),
+                             ("i", asked, same)):
+        name = name if kind == "i" else name.take(pa.array(mine))
+        text = pc.binary_join_element_wise(kind, name.cast(pa.string()), "\x1f")
+        at.append(mine)
+        names.append(text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text)
+    every = np.concatenate(at)
+    order = np.argsort(every, kind="stable")
+    return every[order], pa.concat_arrays(names).take(pa.array(order))
 
 
 def standard_of(spec: Spec, name: str) -> ResponseStandard:

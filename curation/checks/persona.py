@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import some, worn
+from ..contents import places, some, worn
 from ..text import shorten
 from .base import Findings, Past, check, texts
 
@@ -54,16 +54,33 @@ def claims(instruction: str, response: str) -> dict[str, tuple[str, int, int]]:
     return out
 
 
-def _speaking(rows: pa.Table, past: Past) -> np.ndarray:
-    """Return (n,) bool: the response may speak of itself; of earlier rows as it was found then."""
+_WHAT = ("name", "maker")
+
+
+def _claimed(rows: pa.Table, at: np.ndarray) -> np.ndarray:
+    """Return (claims, 4) int64 of row, which of _WHAT, start and end, of the responses at positions `at`, by row."""
+    part = some(rows, at)
+    may = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(part["response"], _QUICK), False)))
+    sub = part.take(pa.array(may, pa.int64()))
+    found = [
+        (i, _WHAT.index(what), start, end)
+        for i, instruction, response in zip(at[may].tolist(), texts(sub, "instruction"), texts(sub, "response"))
+        for what, (_, start, end) in claims(instruction, response).items()
+    ]
+    return np.array(found, np.int64).reshape(-1, 4)
+
+
+def _every_claim(rows: pa.Table, past: Past) -> np.ndarray:
+    """Return `_claimed` of all rows; earlier rows are not read again."""
     earlier, old = past.earlier, past.load()
-    fresh = np.flatnonzero(earlier < 0)
-    out = np.zeros(rows.num_rows, np.bool_)
-    out[fresh] = np.asarray(pc.fill_null(pc.match_substring_regex(some(rows, fresh)["response"], _QUICK), False))
+    out = _claimed(rows, np.flatnonzero(earlier < 0))
     if old is not None:
-        out[earlier >= 0] = old["speaks"][earlier[earlier >= 0]]
+        place = places(earlier, int(old["rows"][0]))[old["claims"][:, 0]]
+        kept = np.column_stack([place, old["claims"][:, 1:]])[place >= 0]
+        out = np.concatenate([kept, out])
+        out = out[np.argsort(out[:, 0], kind="stable")]
     if worn(past):
-        past.save({"speaks": out})
+        past.save({"claims": out, "rows": np.array([rows.num_rows])})
     return out
 
 
@@ -80,12 +97,11 @@ def persona(rows: pa.Table, past: Past, *, least: int = 3, share: float = 0.6) -
     Source: CHECKS 9; sets mixed from several models, each of which signs its answers.
     """
     found = Findings(rows)
-    at = np.flatnonzero(_speaking(rows, past))
-    sub = rows.take(pa.array(at, pa.int64()))
     said: dict[str, list[tuple[int, str, int, int]]] = defaultdict(list)
-    for i, instruction, response in zip(at.tolist(), texts(sub, "instruction"), texts(sub, "response")):
-        for what, (value, start, end) in claims(instruction, response).items():
-            said[what].append((i, value, start, end))
+    claimed = _every_claim(rows, past)
+    sub = rows.take(pa.array(claimed[:, 0]))
+    for (i, what, start, end), response in zip(claimed.tolist(), texts(sub, "response")):
+        said[_WHAT[what]].append((i, response[start:end], start, end))
     number = rows["row"].to_numpy()
     for what in sorted(said):
         counts = Counter(value.lower() for _, value, _, _ in said[what])
