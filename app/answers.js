@@ -7,13 +7,6 @@ const KEYS = [["1", "Left"], ["0", "Tie"], ["2", "Right"], [" ", "Skip"], ["z", 
 const HELP = "1 or ← the left answer is better · 2 or → the right one · 0 or ↓ a tie · space skip (to the end) · z undo";
 const VOTES = { 1: "left", arrowleft: "left", 2: "right", arrowright: "right", 0: "tie", arrowdown: "tie", " ": "skip" };
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 function block(name, title, text) {
   const part = node("div", `ca-block ${name}`);
   const body = node("div", "ca-text", text || "(empty)");
@@ -90,23 +83,9 @@ function chooser({ data, parentElement, setStateValue }) {
     else return false;
     return true;
   };
-  const onkey = ev => {
-    const t = ev.composedPath()[0];
-    if (!root.isConnected || ev.ctrlKey || ev.metaKey || ev.altKey || t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName)) return;
-    if (t.tagName === "BUTTON" && (ev.key === " " || ev.key === "Enter")) return;     // a focused button keeps its own keys
-    if (/^Arrow/.test(ev.key) && t.closest?.('[role="radiogroup"], [role="tablist"], [role="listbox"]')) return;
-    if (document.querySelector('[role="dialog"], [data-baseweb="popover"]')) return;  // keys sleep while one is open
-    if (act(ev.key.toLowerCase())) ev.preventDefault();
-  };
   const buttons = () => {
     const bar = node("div", "ca-keys");
-    for (const [key, word] of KEYS) {
-      const b = node("button", `ca-key ca-do-${word.toLowerCase()}`);
-      b.append(node("span", "", word), node("kbd", "", key === " " ? "space" : key));
-      b.setAttribute("aria-keyshortcuts", key === " " ? "Space" : key);
-      b.onclick = () => { b.blur(); act(key); };
-      bar.append(b);
-    }
+    for (const [key, word] of KEYS) bar.append(keyed(`ca-key ca-do-${word.toLowerCase()}`, key, word, act));
     return bar;
   };
   const top = () => {
@@ -122,9 +101,7 @@ function chooser({ data, parentElement, setStateValue }) {
     root.replaceChildren(...parts);
   }
   draw();
-  if (s.onkey) document.removeEventListener("keydown", s.onkey);
-  document.addEventListener("keydown", s.onkey = onkey);
-  return () => document.removeEventListener("keydown", s.onkey);
+  return hear(root, act);
 }
 
 export default function (component) {

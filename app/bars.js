@@ -1,12 +1,5 @@
 // Bars one can click: groups of lines, each a name, a bar of parts, a number. Text nodes only.
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 function bar(line, max) {
   const track = node("span", "cb-track");
   for (const part of line.parts) {

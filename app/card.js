@@ -20,13 +20,6 @@ const HIDDEN = /[\p{Cf}\p{Co}\p{Cs}]|[^\P{Cc}\n\t]/gu;      // a change that can
 const PAUSE = 350;                      // ms without a key before the checks read what is being written
 const IDLE = 120_000;                   // ms between two verdicts that count as work at most
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 function chip(flag, number, root) {
   const line = node("li", `cw-flag cw-${flag.severity}`);
   line.append(node("span", "cw-mark", MARKS[flag.severity] ?? "●"), node("code", "cw-check", flag.check),
@@ -356,14 +349,6 @@ function review({ data, parentElement, setStateValue }) {
     else return false;
     return true;
   };
-  const onkey = ev => {
-    const t = ev.composedPath()[0];
-    if (s.editing || ev.ctrlKey || ev.metaKey || ev.altKey) return;
-    if (t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName)) return;
-    if (t.tagName === "BUTTON" && (ev.key === " " || ev.key === "Enter")) return;     // a focused button keeps its own keys
-    if (document.querySelector('[role="dialog"], [data-baseweb="popover"]')) return;  // keys sleep while one is open
-    if (act(ev.key.toLowerCase())) ev.preventDefault();
-  };
   const pace = () => {
     const recent = s.times.slice(-30);
     if (recent.length < 4) return "";
@@ -384,11 +369,8 @@ function review({ data, parentElement, setStateValue }) {
   const buttons = r => {
     const bar = node("div", "cw-keys");
     for (const [key, word] of KEYS) {
-      const b = node("button", `cw-key cw-do-${word.split(" ")[0].toLowerCase()}`);
-      b.append(node("span", "", word), node("kbd", "", key === " " ? "space" : key));
-      b.setAttribute("aria-keyshortcuts", key === " " ? "Space" : key);
+      const b = keyed(`cw-key cw-do-${word.split(" ")[0].toLowerCase()}`, key, word, act);
       b.disabled = (data.blind && (key === "e" || key === "t")) || (key === "t" && !r?.flags.some(f => f.fix !== undefined));
-      b.onclick = () => { b.blur(); act(key); };
       bar.append(b);
     }
     return bar;
@@ -396,13 +378,7 @@ function review({ data, parentElement, setStateValue }) {
   const reasons = () => {
     const bar = node("div", "cw-keys cw-reasons");
     bar.append(node("span", "cw-role", "Reject because"));
-    data.reasons.forEach((word, n) => {
-      const b = node("button", "cw-key");
-      b.append(node("span", "", word), node("kbd", "", `${n + 1}`));
-      b.setAttribute("aria-keyshortcuts", `${n + 1}`);
-      b.onclick = () => { b.blur(); act(`${n + 1}`); };
-      bar.append(b);
-    });
+    data.reasons.forEach((word, n) => bar.append(keyed("cw-key", `${n + 1}`, word, act)));
     return bar;
   };
   const body = r => {
@@ -457,10 +433,9 @@ function review({ data, parentElement, setStateValue }) {
   const a = data.answer;
   if (a && s.ask && a.n === s.ask.n && s.panel?.what === a.what && s.panel.id === a.id) s.panel = { ...s.panel, data: a };
   draw();
-  if (s.onkey) document.removeEventListener("keydown", s.onkey);
-  document.addEventListener("keydown", s.onkey = onkey);
+  const deaf = hear(card, act, () => s.editing);
   if (fresh && s.old.length) setTimeout(send);      // decided before a reload, and perhaps not stored
-  return () => document.removeEventListener("keydown", s.onkey);
+  return deaf;
 }
 
 export default function (component) {

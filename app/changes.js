@@ -2,13 +2,6 @@
 
 const TAGS = { equal: "span", delete: "del", insert: "ins" };
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".cd-changes");
   root.replaceChildren(...data.changes.map(change => {

@@ -13,7 +13,7 @@ _HERE = Path(__file__).parent
 
 @cache
 def component(name: str, root: str) -> Any:
-    """Return the component of NAME.js and NAME.css, drawn into a div of class `root` without a frame."""
-    css, js = ((_HERE / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    return st.components.v2.component(f"curation_{name}", html=f"<div class='{root}'></div>", css=css, js=js,
+    """Return the component of NAME.js, behind common.js, and NAME.css, drawn into a div of class `root` without a frame."""
+    css, common, js = ((_HERE / file).read_text(encoding="utf-8") for file in (f"{name}.css", "common.js", f"{name}.js"))
+    return st.components.v2.component(f"curation_{name}", html=f"<div class='{root}'></div>", css=css, js=common + js,
                                       isolate_styles=False)

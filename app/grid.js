@@ -1,12 +1,5 @@
 // A matrix one can click: lines of cells; a number opens its rows, a plus asks for a pair. Text nodes only.
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 function head(groups) {
   const top = node("tr"), low = node("tr");
   top.append(node("th"));

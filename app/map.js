@@ -5,13 +5,6 @@ const COLOURS = ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7
 const VERDICTS = { undecided: "#9aa5b1", accepted: "#0072b2", edited: "#009e73", rejected: "#d55e00" };
 const SHARE = [[0, [140, 150, 165]], [0.02, [225, 190, 90]], [0.25, [230, 140, 30]], [1, [200, 55, 10]]];
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 const rgb = hex => [1, 3, 5].map(k => parseInt(hex.slice(k, k + 2), 16));
 const count = n => n.toLocaleString("en");
 

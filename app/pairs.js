@@ -9,13 +9,6 @@ const WAY = [[" ", "Skip", "skip"], ["z", "Undo", "undo"], ["k", "Back", "back"]
 const FIELDS = ["instruction", "input", "response"];
 const MARKS = { error: "✖", warning: "▲", info: "●" };
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 const count = n => n.toLocaleString("en");
 
 function marked(parts, side) {      // side 1: what the left row says, side 2: the right one
@@ -201,21 +194,7 @@ export default function ({ data, parentElement, setStateValue }) {
     else return false;
     return true;
   }
-  const onkey = ev => {
-    const t = ev.composedPath()[0];
-    if (ev.ctrlKey || ev.metaKey || ev.altKey || t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName)) return;
-    if (t.tagName === "BUTTON" && (ev.key === " " || ev.key === "Enter")) return;     // a focused button keeps its own keys
-    if (/^Arrow/.test(ev.key) && t.getAttribute?.("role") === "slider") return;
-    if (s.merging || document.querySelector('[role="dialog"], [data-baseweb="popover"]')) return;  // keys sleep while one is open
-    if (act(ev.key.toLowerCase())) ev.preventDefault();
-  };
-  const button = (key, word) => {
-    const b = node("button", "cp-key");
-    b.append(node("span", "", word), node("kbd", "", key === " " ? "space" : key));
-    b.setAttribute("aria-keyshortcuts", key === " " ? "Space" : key);
-    b.onclick = () => { b.blur(); act(key); };
-    return b;
-  };
+  const button = (key, word) => keyed("cp-key", key, word, act);
   function bar(g) {
     const box = node("div", "cp-keys");
     keys.forEach(([key, word]) => box.append(button(key, word)));
@@ -272,7 +251,5 @@ export default function ({ data, parentElement, setStateValue }) {
     root.querySelector("textarea[autofocus]")?.focus();         // at once: the next key is already text
   }
   if (!s.merging || !here()) draw();
-  if (s.onkey) document.removeEventListener("keydown", s.onkey);
-  document.addEventListener("keydown", s.onkey = onkey);
-  return () => document.removeEventListener("keydown", s.onkey);
+  return hear(root, act, () => s.merging);
 }

@@ -18,7 +18,7 @@ from curation.store import Entry, Store
 from curation.text import fold
 from curation.writing import write_pair
 
-from . import answers, card, state
+from . import answers, card, editing, state
 from .views import browse
 
 PAGE = 100
@@ -172,29 +172,7 @@ def _row(key: state.Key, entry: Mapping[str, Any], entries: Sequence[Mapping[str
     seen = card.view(index, verdicts, row, state.spec_at(key.folder, key.spec), why=str(entry["reason"]), whole=state.WHOLE,
                      editable=True)
     card.show(seen, key=f"behind-row-{uid}")
-    _edit(key, uid, row, seen["edit"], result)
-
-
-def _edit(key: state.Key, uid: str, row: int, fields: Mapping[str, str], result: Result) -> None:
-    with st.expander("Edit this row here"):
-        if any(len(text) > 200_000 for text in fields.values()):
-            st.text("This row is too long to edit in the browser (over 200,000 characters).")
-            return
-        with st.form(f"mend-{uid}-{key.log}", border=False):
-            for name, text in fields.items():
-                st.text_area(name, text, key=f"mend-{uid}-{key.log}-{name}", height=120 if name == "response" else 80)
-            st.form_submit_button("Save", icon=":material/save:", on_click=_save, args=(key, uid, row, fields, result["id"]),
-                                  help="The row counts as accepted with this text. The next vetted set and run learn from it.")
-
-
-def _save(key: state.Key, uid: str, row: int, fields: Mapping[str, str], probe: str) -> None:
-    now = {name: st.session_state[f"mend-{uid}-{key.log}-{name}"] for name in fields}
-    changed = [Entry(uid, "edit", f"behind the failed probe {probe}", name, fields[name], text)
-               for name, text in now.items() if text != fields[name]]
-    if changed:
-        _decide(key, changed, f"edit row {row:,}")
-    else:
-        state.desk().said = "nothing was changed"
+    editing.form(key, uid, row, seen["edit"], note=f"behind the failed probe {result['id']}")
 
 
 def _decide(key: state.Key, entries: Sequence[Entry], words: str) -> None:

@@ -1,12 +1,5 @@
 // A table of rates one can click: in each cell the rate, its interval as a line on a track, and how many. Text nodes only.
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 const percent = x => `${Math.round(100 * x)}`;
 
 function draw(cell, chosen, open) {

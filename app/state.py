@@ -90,6 +90,13 @@ def key_of(path: Path) -> Key | None:
                last_action(store.verdicts.path), _written(path / "spec.yaml"))
 
 
+def held_key() -> Key:
+    """Return the key of the folder on screen, known to have rows, as it is now."""
+    key = key_of(folder())
+    assert key is not None, "rows versions are never removed"
+    return key
+
+
 def _written(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 

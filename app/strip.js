@@ -1,13 +1,6 @@
 // Small histograms side by side: grey bars are all rows, blue ones those of the filter, each to its own scale. A click on a
 // bar, a drag over several, or Enter asks for them. Text nodes only; the height never changes.
 
-function node(tag, name, text) {
-  const n = document.createElement(tag);
-  if (name) n.className = name;
-  if (text !== undefined) n.textContent = text;
-  return n;
-}
-
 function head(panel, send) {
   const line = node("div", "cs-head");
   if (panel.options.length) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,29 +21,17 @@ def isolated_attention(
     scaling: float | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int = 0,
+    *,
+    kernel: bool = True,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each row of one laid-out sequence; query, key, value are (1, heads, T, size)."""
-    assert cu_seq_lens_q is not None, "isolated attention needs cu_seq_lens_q: batches come from lay()"
-    if query.is_cuda:
-        return by_kernel(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
-    return by_sdpa(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
+    """Causal attention inside each row of one laid-out sequence; query, key, value are (1, heads, T, size).
 
-
-def _without_kernel(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    max_length_q: int = 0,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """The same on every device by scaled dot products."""
+    `kernel`: whether a CUDA device takes torch's varlen kernel; scaled dot products serve everywhere else.
+    """
     assert cu_seq_lens_q is not None, "isolated attention needs cu_seq_lens_q: batches come from lay()"
-    return by_sdpa(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
+    way = by_kernel if kernel and query.is_cuda else by_sdpa
+    return way(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
 
 
 def by_kernel(
@@ -90,8 +79,9 @@ def by_sdpa(
     return torch.cat(parts, 2).transpose(1, 2).contiguous()
 
 
-for _name, _attention in (("curation_isolated", isolated_attention), ("curation_isolated_sdpa", _without_kernel)):
-    AttentionInterface.register(_name, _attention)
+_WAYS = {"curation_isolated": isolated_attention, "curation_isolated_sdpa": partial(isolated_attention, kernel=False)}
+for _name, _way in _WAYS.items():
+    AttentionInterface.register(_name, _way)
     AttentionMaskInterface.register(_name, lambda *args, **kwargs: None)
 
 #: Architectures whose attention is plain causal softmax; the others take torch's block-diagonal mask from position_ids.

@@ -31,6 +31,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from curation.errors import CurationError
+from curation.store import sync_folder
 
 TINY = "tiny"
 CHECKPOINT = re.compile(r"step-(\d{6,})")
@@ -245,15 +246,6 @@ def publish_checkpoint(run_dir: Path, staged: Path, step: int, *, keep: int = 2,
     for number, old in checkpoints(run_dir)[:-keep]:
         if number != best:
             shutil.rmtree(old)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from transformers.utils.logging import disable_progress_bar
 
 from curation.errors import CurationError, needs
+from curation.store import sync_folder
 from curation.text import shorten
 
 from . import compile as compiler
@@ -652,7 +653,7 @@ def _save_model(run_dir: Path, recipe: Recipe, tokenizer: Any, model: Any) -> No
         tokenizer.save_pretrained(part)
     shutil.rmtree(run_dir / "model", ignore_errors=True)
     part.rename(run_dir / "model")
-    runs.sync_folder(run_dir)
+    sync_folder(run_dir)
 
 
 def main(arguments: list[str]) -> int:

@@ -118,8 +118,7 @@ def _summary(run: Path, result: Mapping[str, Any]) -> None:
 
 
 def _probes_of(folder: Path, run: Path, result: Mapping[str, Any], cell: slices.Cell, chosen: tuple[str, str]) -> None:
-    key = state.key_of(folder)
-    assert key is not None, "rows versions are never removed"
+    key = state.held_key()
     by_id = result["by_id"]
     mine = [by_id[i] for i in cell.ids]
     left, right = st.columns([11, 10], gap="medium")
@@ -167,11 +166,19 @@ def _pick_two(found: Mapping[str, Path]) -> tuple[list[Path], list[Path]]:
     return [found[n] for n in a], [found[n] for n in b]
 
 
+def _several(folder: Path) -> dict[str, Path]:
+    """Return the runs with battery results by name; say so and return none where there are not two to hold side by side."""
+    found = {r.name: r for r in slices.evaluated(folder)}
+    if len(found) > 1:
+        return found
+    st.info("Two runs with battery results are needed. Train another one, on another set or with another seed, and ask it.")
+    return {}
+
+
 @st.fragment
 def _against(folder: Path) -> None:
-    found = {r.name: r for r in slices.evaluated(folder)}
-    if len(found) < 2:
-        st.info("Two runs with battery results are needed. Train another one, on another set or with another seed, and ask it.")
+    found = _several(folder)
+    if not found:
         return
     a, b = _pick_two(found)
     if not a or not b or set(a) & set(b):
@@ -208,8 +215,7 @@ def lines_of(result: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _flips(folder: Path, a: Sequence[Path], b: Sequence[Path], result: Mapping[str, Any]) -> None:
-    key = state.key_of(folder)
-    assert key is not None, "rows versions are never removed"
+    key = state.held_key()
     overall = result[compare.OVERALL]
     kinds = {f"Lost ({len(overall['losses'])})": overall["losses"], f"Won ({len(overall['gains'])})": overall["gains"]}
     left, right = st.columns([11, 10], gap="medium")
@@ -266,9 +272,8 @@ def _pairing(a: tuple[str, int], b: tuple[str, int]) -> votes.Pairing:
 
 @st.fragment
 def _blind(folder: Path) -> None:
-    found = {r.name: r for r in slices.evaluated(folder)}
-    if len(found) < 2:
-        st.info("Two runs with battery results are needed. Train another one, on another set or with another seed, and ask it.")
+    found = _several(folder)
+    if not found:
         return
     names = list(found)
     left, right = st.columns(2)

@@ -14,7 +14,7 @@ from curation.model import SEVERITIES
 from curation.spec import CheckSettings
 from curation.store import Entry, Store
 
-from .. import bulk, card, saved, spread, state, strip, table
+from .. import bulk, card, editing, saved, spread, state, strip, table
 from ..spread import Range
 
 #: What the address of the page holds of a filter: parts that are widgets, each with its empty value, and the rest.
@@ -41,8 +41,7 @@ def page() -> None:
 @st.fragment
 def _desk() -> None:
     """Everything below the page title, in one fragment: a click here runs this function alone."""
-    key = state.key_of(state.folder())
-    assert key is not None, "rows versions are never removed"
+    key = state.held_key()
     index = state.index_of(key)
     try:
         wanted = _filters(key, index)
@@ -316,7 +315,7 @@ def _open_row(key: state.Key, index: state.Index, verdicts: state.Verdicts, orde
     card.show(seen, key=f"row-{uid}")
     if any("gap" in part for turn in seen["turns"] for part in turn["parts"]):
         st.toggle("Show the whole text", key=f"whole-{uid}")
-    _edit_form(key, uid, row, seen["edit"])
+    editing.form(key, uid, row, seen["edit"])
 
 
 def _similar(key: state.Key, row: int) -> None:
@@ -350,25 +349,3 @@ def _take_back(key: state.Key, uid: str, row: int) -> None:
         log.append([Entry(uid, "clear", f"taken out of action {whole['id']}")], actor=desk.actor, kind=whole["kind"],
                    note=f"row {row} taken out of action {whole['id']}")
         desk.said = f"row {row:,} taken out of: {whole['note'] or whole['kind']}"
-
-
-def _edit_form(key: state.Key, uid: str, row: int, fields: dict[str, str]) -> None:
-    with st.expander("Edit this row"):
-        if any(len(text) > 200_000 for text in fields.values()):
-            st.text("This row is too long to edit in the browser (over 200,000 characters).")
-            return
-        with st.form(f"edit-{uid}-{key.log}", border=False):
-            for name, text in fields.items():
-                st.text_area(name, text, key=f"edit-{uid}-{key.log}-{name}", height=160 if name == "response" else 80)
-            st.form_submit_button("Save", icon=":material/save:", on_click=_save, args=(key, uid, row, fields),
-                                  help="The row counts as accepted with this text; the checks look at it again.")
-
-
-def _save(key: state.Key, uid: str, row: int, fields: dict[str, str]) -> None:
-    now = {name: st.session_state[f"edit-{uid}-{key.log}-{name}"] for name in fields}
-    changed = [Entry(uid, "edit", "", name, fields[name], text) for name, text in now.items() if text != fields[name]]
-    desk = state.desk()
-    if changed:
-        desk.decide(Store(key.folder), changed, f"edit row {row:,}")
-    else:
-        desk.said = "nothing was changed"

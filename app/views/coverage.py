@@ -18,8 +18,6 @@ from curation.spec import Spec
 
 from .. import bars, fields, progress, state
 
-KINDS = {"family": "Families", "refused": "Refused, by kind of harm", "answered": "Look-alikes answered, by kind of harm",
-         "refusal_share": "Refusals in all", "edge_case": "Edge cases"}
 VIEWS = ("Coverage", "Spec")
 
 
@@ -67,7 +65,7 @@ def _coverage(key: state.Key) -> None:
     left, right = st.columns([7, 4], gap="large")
     with left:
         st.caption("Rows that would be exported; a stroke is the least or the most that the spec wants. A click shows the rows.")
-        opened = bars.show(_lines(result.coverage), key="coverage-bars")
+        opened = bars.show(bars.of_coverage(result.coverage), key="coverage-bars")
     with right:
         st.subheader("What is missing", anchor=False)
         st.text("\n".join(f"– {c.message}" for c in gaps) or "Nothing.")
@@ -80,20 +78,6 @@ def _coverage(key: state.Key) -> None:
                        "would give all).")
     if opened:
         _open(key, effective, spec, opened)
-
-
-def _lines(found: Any) -> list[tuple[str, list[dict[str, Any]]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for c in found:
-        goals = [x for x in (c.least, c.most) if x is not None]
-        wanted = f"{c.least:,}–{c.most:,}" if c.least is not None and c.most is not None else \
-            f"≥ {c.least:,}" if c.least is not None else f"≤ {c.most:,}" if c.most is not None else ""
-        tone = "plain" if not goals else "ok" if c.met else "gap"
-        text = f"{'' if c.met else '✖ '}{c.have:,}" + (f"  ({wanted})" if wanted else "")
-        groups.setdefault(KINDS[c.kind], []).append(
-            bars.line(c.id if c.kind != "refusal_share" else "all refusals", [(c.have, tone)], text, hint=c.message,
-                      open=f"{c.kind}|{c.id}" if c.have else "", marks=goals))
-    return list(groups.items())
 
 
 def _effective(found: Any) -> float:
@@ -109,7 +93,7 @@ def _open(key: state.Key, effective: Effective, spec: Spec, word: str) -> None:
     if mask is None:
         return
     rows = np.flatnonzero(mask & ~effective.rejected)
-    name = state.keep(key, rows, f"{KINDS[kind].lower()}: {id}, of the rows that would be exported")
+    name = state.keep(key, rows, f"{bars.KINDS[kind].lower()}: {id}, of the rows that would be exported")
     st.switch_page(browse.as_page(), query_params={"among": name})
 
 

@@ -55,8 +55,7 @@ def _weights(checked: tuple[str, str, int], spec_at: int, _index: state.Index) -
 
 def _taken() -> state.Key:
     """Store what the browser has decided since, and return the key of the folder after it."""
-    key = state.key_of(state.folder())
-    assert key is not None, "rows versions are never removed"
+    key = state.held_key()
     said = (st.session_state.get("pairs") or {}).get("desk")
     if not said:
         return key

@@ -49,8 +49,7 @@ def _actions(folder: str, log: int) -> pd.DataFrame:
 
 @st.fragment
 def _desk() -> None:
-    key = state.key_of(state.folder())
-    assert key is not None, "rows versions are never removed"
+    key = state.held_key()
     actions = _actions(key.folder, key.log)
     uid = ""
     with st.container(key="filters"):

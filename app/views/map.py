@@ -103,8 +103,7 @@ def _found(key: state.Key) -> maps.Places:
 
 @st.fragment
 def _desk() -> None:
-    key = state.key_of(state.folder())
-    assert key is not None, "rows versions are never removed"
+    key = state.held_key()
     index, places, at = state.index_of(key), _found(key), key.signals
     islands = _islands(key.checked, at, places, index)
     left, right = st.columns([7, 6], gap="large")

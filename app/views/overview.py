@@ -226,28 +226,17 @@ def _scorecard(index: state.Index, spec: Spec) -> None:
 
 def _coverage(result: GateResult) -> None:
     st.subheader("Coverage", anchor=False)
-    kinds = {"family": "Families", "refused": "Refused, by category", "answered": "Look-alikes answered, by category",
-             "refusal_share": "Refusals in all", "edge_case": "Edge cases"}
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for c in result.coverage:
-        if c.kind == "family" and c.have == 0 and c.least is None:
-            continue
-        goals = [x for x in (c.least, c.most) if x is not None]
-        wanted = f"{c.least:,}–{c.most:,}" if c.least is not None and c.most is not None else \
-            f"≥ {c.least:,}" if c.least is not None else f"≤ {c.most:,}" if c.most is not None else ""
-        tone = "plain" if not goals else "ok" if c.met else "gap"
-        text = f"{'' if c.met else '✖ '}{c.have:,}" + (f"  ({wanted})" if wanted else "")
-        groups.setdefault(kinds[c.kind], []).append(
-            bars.line(c.id, [(c.have, tone)], text, hint=c.message, open=c.id if c.kind == "family" else "", marks=goals))
+    groups = bars.of_coverage([c for c in result.coverage if c.kind != "family" or c.have or c.least is not None],
+                              opens=("family",))
     if not groups:
         st.text("The spec names no families, so there is nothing to cover. The key families in spec.yaml says what the set "
                 "shall teach.")
         return
     from . import browse
 
-    opened = bars.show(list(groups.items()), key="coverage")
+    opened = bars.show(groups, key="coverage")
     if opened:
-        st.switch_page(browse.as_page(), query_params={"family": opened})
+        st.switch_page(browse.as_page(), query_params={"family": opened.partition("|")[2]})
 
 
 def _progress(effective: Effective, store: Store) -> None:

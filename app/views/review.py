@@ -53,8 +53,7 @@ def page() -> None:
 
 @st.fragment
 def _desk() -> None:
-    key = state.key_of(state.folder())
-    assert key is not None, "rows versions are never removed"
+    key = state.held_key()
     way = st.session_state.setdefault("way", sitting.Way())
     _take(key, way)
     left, right = st.columns([11, 4], gap="large")
@@ -136,8 +135,7 @@ def _take(key: state.Key, way: sitting.Way) -> None:
 
 def _card(key: state.Key, way: sitting.Way, held: sitting.Sitting) -> None:
     """Answer the card's question, then send it the window around its place."""
-    now = state.key_of(state.folder())
-    assert now is not None, "rows versions are never removed"
+    now = state.held_key()
     index, spec = state.index_of(now), state.spec_at(now.folder, now.spec)
     said = (st.session_state.get("card") or {}).get("desk") or {}
     _answer(now, way, held, said.get("ask"))
@@ -200,8 +198,7 @@ def _take_back(folder: str, action: int) -> None:
 
 
 def _precision(check: str) -> list[agreement.Precision]:
-    key = state.key_of(state.folder())
-    assert key is not None, "rows versions are never removed"
+    key = state.held_key()
     return _precisions(key.folder, key.rows_hash, key.flags, key.spec, key.log, check)
 
 
