@@ -1,38 +1,76 @@
-"""How well responses fit their prompts by meaning, beside the responses to other prompts: maps learnt from the set itself."""
+"""How well responses fit their prompts, by words and by meaning, beside other rows: maps learnt from the set itself."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from .heads import FOLDER
+from .verifiers import content_words
 
 RIDGE = 10.0  # weight of what is usual beside what the rows of a set say; flat between 3 and 30
+ALIKE = 2000.0  # weight in rows of how responses usually spread, beside how those of a set do
+EVEN = 0.01  # moment added in every direction; a vector of length 1 has 1 in all, spread over 256
+READ = 2000  # characters of prompt and response that count
+NEAR = 0.98  # of other rows' responses, this share fits a prompt worse than the ones held against its own
+#: a question, or a task with a definite answer; what is to be written or made up may go anywhere
+_ASKS = re.compile(
+    r"\W*(?:please |so |and |hi,? |hello,? |can you |could you )?(?:what|why|how|who|whom|whose|when|where|which|is|are|was|"
+    r"were|do|does|did|can|could|should|would|will|has|have|explain|define|tell|classif|categori[sz]e|identify|determine|"
+    r"decide|sort|compare|extract|find|name|list|in (?:what|which))",
+    re.IGNORECASE,
+)
+_OPENING = 400  # characters of a prompt in which a question mark makes it a question
+#: a prompt whose answer is an enumeration: bare names, which no word of the prompt need be among
+_LISTS = re.compile(
+    r"\W*(?:please |can you |could you |so |hi,? |hello,? |i (?:want|need) )*(?:list|name|names|give (?:me|us)|suggest|"
+    r"recommend|think (?:of|up)|provide|generate|(?:what|which|who|where) (?:\w+ ){0,3}?(?:are|were)\b|(?:what|which) \w+s\b|"
+    r"tell me (?:a few|few|some|\d|the)|identify|classify|what (?:kinds?|sorts?|types?)|find|come up|describe some|share)",
+    re.IGNORECASE,
+)
+_MANY = re.compile(
+    r"\b(?:list|names?|examples?|ideas?|options?|suggestions?|ways|titles|several|some|few|different|various|lots?|\d+|two|"
+    r"three|four|five|six|seven|eight|ten|top|things|items|types|kinds)\b",
+    re.IGNORECASE,
+)
+_ITEMS = re.compile(r"[,;\n•]| and | or |\. ")
+_ITEM_WORDS = 5  # words of an item of an enumeration, at most
 
 
 class Pairing:
     """How prompts and responses go together in a set: a linear map from one to the other.
 
-    Vectors are taken from their means. Rows with a fold 0 to 4 were learnt from and are judged by the map of the other
-    folds, rows with -1 by that of all. All in float64, so that a row fits alike in whatever company it is judged.
+    Vectors are taken from their means, and those of responses are stretched where responses seldom differ, so that what most
+    have in common counts little. Rows with a fold 0 to 4 were learnt from and are judged by the map of the other folds, rows
+    with -1 by that of all. All in float64, so that a row fits alike in whatever company it is judged.
     """
 
     FOLDS = 5
 
-    def __init__(self, means: np.ndarray, maps: np.ndarray) -> None:
+    def __init__(self, means: np.ndarray, maps: np.ndarray, stretch: np.ndarray) -> None:
         self.means = means  # (2, dim): of prompts, of responses
-        self.maps = maps  # (FOLDS + 1, dim, dim): by fold, the last that of all
+        self.maps = maps  # (FOLDS + 1, dim, dim): by fold, the last that of all; to stretched responses
+        self.stretch = stretch  # (dim, dim)
 
     @classmethod
-    def learnt(cls, prompts: np.ndarray, responses: np.ndarray, fold: np.ndarray, usual: np.ndarray) -> Pairing:
-        """Learn from vectors (n, dim): ridge regression drawn towards a `usual` map, so that few rows change little."""
+    def learnt(
+        cls, prompts: np.ndarray, responses: np.ndarray, fold: np.ndarray, usual: tuple[np.ndarray, np.ndarray]
+    ) -> Pairing:
+        """Learn from vectors (n, dim): ridge regression drawn towards a `usual` map, so that few rows change little.
+
+        usual: the map, and the second moments of responses from their mean, of trace 1.
+        """
         means = np.stack([prompts.mean(axis=0, dtype=np.float64), responses.mean(axis=0, dtype=np.float64)])
         a, b = unit(prompts - means[0]), unit(responses - means[1])
         parts = [(a[fold == k].T @ a[fold == k], a[fold == k].T @ b[fold == k]) for k in range(cls.FOLDS)]
         both = sum(p[0] for p in parts), sum(p[1] for p in parts)
-        maps = [regression(both[0] - own, both[1] - cross, usual) for own, cross in parts]
-        return cls(means, np.stack([*maps, regression(*both, usual)]))
+        maps = [regression(both[0] - own, both[1] - cross, usual[0]) for own, cross in parts]
+        stretch = stretched(b.T @ b + ALIKE * usual[1])
+        return cls(means, np.stack([*maps, regression(*both, usual[0])]) @ stretch, stretch)
 
     def of(self, prompts: np.ndarray, responses: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (what the prompts lead one to expect, the responses) as vectors of length 1 to be compared."""
@@ -40,7 +78,13 @@ class Pairing:
         out = np.empty_like(b)
         for k in range(-1, self.FOLDS):
             out[fold == k] = a[fold == k] @ self.maps[k]
-        return unit(out), b
+        return unit(out), unit(b @ self.stretch)
+
+
+def stretched(moments: np.ndarray) -> np.ndarray:
+    """Return the map under which vectors with these second moments lie evenly in all directions, but for EVEN."""
+    share = moments / np.trace(moments) + EVEN * np.eye(len(moments))
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(share)).T)
 
 
 def regression(own: np.ndarray, cross: np.ndarray, towards: np.ndarray, weight: float = RIDGE) -> np.ndarray:
@@ -63,6 +107,83 @@ def strangeness(expected: np.ndarray, said: np.ndarray, others: tuple[np.ndarray
     return np.sqrt(share(expected @ others[1].T) * share(said @ others[0].T))
 
 
+@dataclass(frozen=True)
+class Company:
+    """Other rows that a prompt and its response are held against, as vectors of a Pairing."""
+
+    expected: np.ndarray  # (others, dim): what their prompts lead one to expect
+    said: np.ndarray  # (others, dim): their responses
+    pool: np.ndarray  # (rivals, dim): what more prompts lead one to expect, among which the response's own may be
+
+    def held(self, expected: np.ndarray, said: np.ndarray, but: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return ((n, 4) fit: cosine, log strangeness, lead of other responses, lead of other prompts; (n,) best rival).
+
+        A lead is how much better the response at NEAR among the others fits the prompt, or the best rival of the pool the
+        response. `but`: (n,) a rival that does not count for this row, -1 for none.
+        """
+        own = np.einsum("ij,ij->i", expected, said)
+        rivals = said @ self.pool.T
+        if but is not None:
+            rivals[np.flatnonzero(but >= 0), but[but >= 0]] = -1
+        best = rivals.argmax(axis=1)
+        near = np.quantile(expected @ self.said.T, NEAR, axis=1)
+        strange = np.log(strangeness(expected, said, (self.expected, self.said)))
+        return np.stack([own, strange, near - own, rivals[np.arange(len(own)), best] - own], axis=1), best
+
+
+def enumerates(response: str) -> float:
+    """Return the share of short items in [0, 1] among what stands between commas, line ends and the like; 0 below three."""
+    items = [x for x in _ITEMS.split(response[:READ]) if x.strip(" -*0123456789.)")]
+    return sum(len(x.split()) <= _ITEM_WORDS for x in items) / len(items) if len(items) >= 3 else 0.0
+
+
+def definite(prompt: str) -> bool:
+    """Return whether a prompt is a question or a task with a definite answer."""
+    return bool(_ASKS.match(prompt)) or "?" in prompt[:_OPENING]
+
+
+def looks(prompts: Sequence[str], responses: Sequence[str], *, plain: Set[str] | None = None) -> np.ndarray:
+    """Return (n, 8) what the words of a prompt and its response tell of whether they belong together.
+
+    Logarithms of the number of content words of prompt and response; words of both; telling words of the prompt; whether it
+    is definite, whether it asks for several things; how far the response is an enumeration where one is asked for, and how
+    far it is none. plain: words that tell nothing (default: `usual_words`).
+    """
+    out = np.empty((len(prompts), 8))
+    plain = usual_words() if plain is None else plain
+    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        asked, said = content_words(prompt[:READ]), content_words(response[:READ])
+        many = bool(_MANY.search(prompt[:200]))
+        listed, wanted = enumerates(response), many or bool(_LISTS.match(prompt))
+        out[i] = (np.log1p(len(asked)), np.log1p(len(said)), len(asked & said), len(asked - plain), definite(prompt), many,
+                  wanted * listed, wanted * (1 - listed))
+    return out
+
+
+def evidence(fit: np.ndarray, look: np.ndarray) -> np.ndarray:
+    """Return (n,) the logarithm of how many times likelier such rows are among swapped responses than among own ones."""
+    c = coefficients()
+    return np.asarray((np.hstack([fit, look]) - c["middle"]) / c["spread"] @ c["weight"] + c["level"][0])
+
+
+def prior(found: np.ndarray, rest: int, first: float = 0.02, rounds: int = 60) -> float:
+    """Return the share of swapped responses, by which the evidence of all rows is most likely.
+
+    found: (n,) evidence of the rows that were judged; `rest`: rows whose response has a telling word of its prompt.
+    Expectation and maximisation from `first`; no label is used (Saerens, Latinne and Decaestecker 2002).
+    """
+    share, outside = first, np.array([coefficients()["level"][1]])
+    for _ in range(rounds):
+        total = chance(found, share).sum() + rest * chance(outside, share)[0]
+        share = min(0.99, max(1e-6, float(total) / max(1, len(found) + rest)))
+    return share
+
+
+def chance(found: np.ndarray, share: float) -> np.ndarray:
+    """Return (n,) the chance in (0, 1) that rows with this evidence were swapped where the share of swapped rows is `share`."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(found + np.log(share / (1 - share)), -500, 500))))
+
+
 def unit(x: np.ndarray) -> np.ndarray:
     """Return rows of length 1 as float64, rows of length 0 as they are."""
     x = np.asarray(x, np.float64)
@@ -71,10 +192,23 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def usual() -> np.ndarray:
-    """Return the (dim, dim) map from prompts to the responses that they usually have, in the vectors of the distilled table.
-
-    It is shipped as `coefficients/pairing.npz` (float16), which benchmarks/pairing.py writes.
-    """
+def coefficients() -> dict[str, np.ndarray]:
+    """Return what benchmarks/pairing.py learnt: `map`, `moments`, `words`, and of the evidence `middle`, `spread`, `weight`, `level`."""
     with np.load(FOLDER / "pairing.npz", allow_pickle=False) as f:
-        return np.asarray(f["map"].astype(np.float64))
+        return {name: f[name] for name in f.files}
+
+
+@lru_cache(maxsize=1)
+def usual_words() -> frozenset[str]:
+    """Return content words (cut to six letters) that stand in so many rows that having one in common tells nothing."""
+    return frozenset(coefficients()["words"].tolist())
+
+
+@lru_cache(maxsize=1)
+def usual() -> tuple[np.ndarray, np.ndarray]:
+    """Return the (dim, dim) map from prompts to the responses that they usually have, and how those spread, for `learnt`.
+
+    In the vectors of the distilled table, shipped as `coefficients/pairing.npz` (float16), which benchmarks/pairing.py writes.
+    """
+    found = coefficients()
+    return found["map"].astype(np.float64), found["moments"].astype(np.float64)
