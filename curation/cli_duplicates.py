@@ -28,11 +28,15 @@ def duplicates(folder: Path, threshold: float | None, row: int | None, limit: in
     from . import engine, gate
     from .store import Store
 
+    if threshold is not None and threshold != threshold:
+        raise CurationError("--threshold nan is not a similarity", "use a number above 0 and at most 1, such as 0.9")
     store = Store(folder)
     spec = engine.spec_of(store)
     state = gate.effective(store, spec)
+    if row is not None and row >= state.rows.num_rows:
+        raise CurationError(f"row {row}: rows go from 0 to {state.rows.num_rows - 1}", f"curation show {folder} lists rows")
     options = (store.current() or {}).get("options", {}).get("dup.near", {})
-    found = clusters_of(state, spec, options, threshold)
+    found = clusters_of(state, spec, options, threshold, folder)
     if row is not None:
         found = [c for c in found if row in (m["row"] for m in c["rows"])]
     show = found if json_ else found[:limit]
@@ -41,7 +45,7 @@ def duplicates(folder: Path, threshold: float | None, row: int | None, limit: in
             add_diffs(cluster, state.rows, None if json_ else SHOWN)
     about = search_of(options)
     _say(json_, {"clusters": found, "rows": sum(len(c["rows"]) for c in found), "threshold": threshold, "search": about},
-         lambda: _text(show, found, folder, about))
+         lambda: _text(show, found, folder, about, threshold, row))
 
 
 def search_of(options: dict[str, Any]) -> dict[str, Any] | None:
@@ -54,7 +58,9 @@ def search_of(options: dict[str, Any]) -> dict[str, Any] | None:
     return {**options, "bands": bands, "width": width, "recall": round(recall, 5)}
 
 
-def clusters_of(state: Any, spec: Any, options: dict[str, Any], threshold: float | None) -> list[dict[str, Any]]:
+def clusters_of(
+    state: Any, spec: Any, options: dict[str, Any], threshold: float | None, folder: Path | str = "FOLDER",
+) -> list[dict[str, Any]]:
     """Return [{cluster, kept, why, rows: [{row, uid, similarity, instruction, input, response, check, reason}]}].
 
     `options`: those dup.near ran with. With a `threshold` near-duplicates are joined from there on: flags carry their
@@ -64,7 +70,7 @@ def clusters_of(state: Any, spec: Any, options: dict[str, Any], threshold: float
 
     from . import clusters, gate
 
-    flags = state.flags if threshold is None else _from(state.flags, options, threshold)
+    flags = state.flags if threshold is None else _from(state.flags, options, threshold, folder)
     order = gate.ranking(state, spec)
     out: list[dict[str, Any]] = []
     rejected = np.zeros(state.rows.num_rows, bool)
@@ -84,7 +90,7 @@ def clusters_of(state: Any, spec: Any, options: dict[str, Any], threshold: float
     return out
 
 
-def _from(flags: Any, options: dict[str, Any], threshold: float) -> Any:
+def _from(flags: Any, options: dict[str, Any], threshold: float, folder: Path | str) -> Any:
     """Return the flags that join rows when near-duplicates begin at `threshold`."""
     import numpy as np
     import pyarrow as pa
@@ -92,10 +98,10 @@ def _from(flags: Any, options: dict[str, Any], threshold: float) -> Any:
 
     low = options.get("floor") or options.get("threshold")
     if low is None:
-        raise CurationError("dup.near has not been run on these rows", "run curation check without --checks, or with dup.near")
+        raise CurationError("dup.near has not been run on these rows", f"curation check {folder}, or with --checks dup.near")
     if threshold < low:
         raise CurationError(
-            f"pairs below {low:g} were not kept", f"curation check FOLDER --set dup.near.floor={threshold:g}, then ask again"
+            f"pairs below {low:g} were not kept", f"curation check {folder} --set dup.near.floor={threshold:g}, then ask again"
         )
     name = np.asarray(flags["check"].cast(pa.string()))
     exact, near = name == "dup.exact", (name == "dup.near") & (flags["score"].to_numpy() >= threshold - 1e-6)
@@ -117,34 +123,48 @@ def add_diffs(cluster: dict[str, Any], rows: Any, most: int | None) -> None:
         line["diff"] = {f: word_diff(kept[f], own[f]) for f in FIELDS if kept[f] != own[f]}
 
 
-def _text(show: list[dict[str, Any]], found: list[dict[str, Any]], folder: Path, about: dict[str, Any] | None) -> str:
+def _text(
+    show: list[dict[str, Any]], found: list[dict[str, Any]], folder: Path, about: dict[str, Any] | None, threshold: float | None,
+    row: int | None,
+) -> str:
     colour = sys.stdout.isatty()
-    lines = []
-    for cluster in show:
-        rows = cluster["rows"]
-        lines.append(f"cluster {cluster['cluster']}: {len(rows):,} rows; row {cluster['kept']} is kept because {cluster['why']}")
-        for line in rows[1 : SHOWN + 1]:
-            alike = ", ".join(f"{f} {line[f]:.2f}" for f in FIELDS)
-            lines.append(f"  row {line['row']}  {line['similarity']:.2f} ({alike})  {line['check']}".rstrip())
-            lines += [f"    {field}: {drawn(parts, colour)}" for field, parts in line.get("diff", {}).items()]
-        if len(rows) > SHOWN + 1:
-            lines.append(f"  and {len(rows) - SHOWN - 1:,} more (--json lists all)")
-    extra = sum(len(c["rows"]) - 1 for c in found)
-    lines.append(f"{len(found):,} clusters, {extra:,} rows beside those that are kept"
-                 + (f"; the first {len(show):,} are shown" if len(show) < len(found) else ""))
+    cut = threshold or (about["threshold"] if about else 0.0)
+    lines = [line for cluster in show for line in _cluster(cluster, cut, colour)]
+    if row is not None and not found:
+        lines.append(f"row {row} is in no cluster" + (f" from {threshold:g} on" if threshold else ""))
+    else:
+        extra = sum(len(c["rows"]) - 1 for c in found)
+        lines.append(f"{len(found):,} clusters{f' from {threshold:g} on' if threshold else ''}, {extra:,} rows beside those that "
+                     "are kept" + (f"; the first {len(show):,} are shown" if len(show) < len(found) else ""))
     if about:
         lines.append(f"dup.near looked at {about['bands']} bands of {about['width']} out of {about['num_perm']} minima: "
                      f"{about['recall']:.3%} of the pairs at {about['threshold']:g} are met, closer ones more surely; each pair "
                      "was then verified")
     if found:
-        lines.append(f"next: curation review {folder} --apply-policy   or: curation duplicates {folder} --threshold 0.9")
+        other = "" if threshold else f"   or: curation duplicates {folder} --threshold 0.9"
+        lines.append(f"next: curation review {folder} --apply-policy{other}")
     return "\n".join(lines)
+
+
+def _cluster(cluster: dict[str, Any], cut: float, colour: bool) -> list[str]:
+    """Return the lines of a cluster; where the similarity printed is below `cut`, what the flag says too: one instruction
+    may contain the other, and a member may resemble another one more."""
+    rows = cluster["rows"]
+    lines = [f"cluster {cluster['cluster']}: {len(rows):,} rows; row {cluster['kept']} is kept because {cluster['why']}"]
+    for line in rows[1 : SHOWN + 1]:
+        alike = ", ".join(f"{f} {line[f]:.2f}" for f in FIELDS)
+        said = f": {_inert(line['reason'])}" if line["similarity"] < cut and line["reason"] else ""
+        lines.append(f"  row {line['row']}  {line['similarity']:.2f} ({alike})  {line['check']}{said}".rstrip())
+        lines += [f"    {field}: {drawn(parts, colour)}" for field, parts in line.get("diff", {}).items()]
+    if len(rows) > SHOWN + 1:
+        lines.append(f"  and {len(rows) - SHOWN - 1:,} more (--json lists all)")
+    return lines
 
 
 def drawn(parts: list[tuple[str, str]], colour: bool) -> str:
     """Return a word diff on one line: what the kept row alone has in red or [-so-], what this row has in green or {+so+}."""
     out = []
-    for op, text in parts:
+    for op, text in _stretches(parts):
         plain = " ".join(_inert(text).split("\n"))
         if op == "equal":
             out.append(plain if len(plain) <= 2 * WIDE else f"{plain[:WIDE]} … {plain[-WIDE:]}")
@@ -153,3 +173,19 @@ def drawn(parts: list[tuple[str, str]], colour: bool) -> str:
         else:
             out.append(f"[-{plain}-]" if op == "delete" else f"{{+{plain}+}}")
     return "".join(out)
+
+
+def _stretches(parts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return a word diff in which exchanged words with only blanks between them are one exchange: easier to read."""
+    out: list[tuple[str, str]] = []
+    run: list[tuple[str, str]] = []
+    for op, text in [*parts, ("equal", "")]:
+        if op != "equal" or (run and text.isspace()):
+            run.append((op, text))
+            continue
+        behind = [run.pop()] if run and run[-1][0] == "equal" else []
+        if {"delete", "insert", "equal"} <= {x for x, _ in run}:
+            run = [(side, "".join(t for x, t in run if x in (side, "equal"))) for side in ("delete", "insert")]
+        out += [*run, *behind, (op, text)]
+        run = []
+    return out[:-1]

@@ -65,7 +65,10 @@ def _reference_lines(path: Path) -> list[tuple[str, str]] | None:
             raise CurationError(f"{path}: broken gzip: {e}", "fetch or write the file again") from None
     if not data.strip():
         raise CurationError(f"{path}: the file is empty", WAY_OUT)
-    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    start = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if start == b"[":
+        return _reference_array(path, data.removeprefix(b"\xef\xbb\xbf"))
+    if start != b"{":
         return None
     out: list[tuple[str, str]] = []
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -82,9 +85,28 @@ def _reference_lines(path: Path) -> list[tuple[str, str]] | None:
             if not out:
                 return None  # rows: `formats.read` knows them, or says what is wrong
             raise CurationError(f"{path}:{number}: no field `text` with a string in it", WAY_OUT)
-        source = next((value[k] for k in ("benchmark", "source") if isinstance(value.get(k), str)), path.name)
-        out.append((source, text))
+        out.append((_source(value, path), text))
     return out
+
+
+def _reference_array(path: Path, data: bytes) -> list[tuple[str, str]] | None:
+    """Return [(source, text)] of a JSON array of objects with `text` or with turns; None when it holds something else."""
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return None  # `formats.read` says what is wrong, and where
+    texts = [_reference_text(value) for value in values]
+    if not any(t is not None for t in texts):
+        return None
+    for number, text in enumerate(texts, 1):
+        if text is None:
+            raise CurationError(f"{path}: entry {number}: no field `text` with a string in it", WAY_OUT)
+    return [(_source(value, path), text) for value, text in zip(values, texts, strict=True) if text is not None]
+
+
+def _source(value: dict[str, Any], path: Path) -> str:
+    """Return what a reference is said to come from: its `benchmark` or `source`, else the name of the file."""
+    return next((value[k] for k in ("benchmark", "source") if isinstance(value.get(k), str)), path.name)
 
 
 def _reference_text(value: Any) -> str | None:

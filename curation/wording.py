@@ -23,6 +23,7 @@ from numba import njit
 from .kernels import K0, K1, U64, load8, mix, same_texts
 from .shingles import Texts, blocks, named, spread, threads_of
 from .text import fold, words
+from .words import SOLID
 
 #: Words that do not tell one prompt from another: function words and polite filling.
 STOP = frozenset(re.split(r"\s+", """
@@ -35,6 +36,7 @@ LONGEST = 48            # letters of a word that may be a slip of another
 MANY = 64               # words apart beyond which no slips are looked for: two other prompts
 BLOCK = 32 << 20        # bytes of text taken at once: its words take ten times as much
 SAME, OTHER, MORE = 0, 1, 2     # what `apart` says of two prompts
+ALONE = re.compile(f"([{SOLID}])")      # letters of scripts without blanks: a word each, else a sentence is one long word
 
 _KIND = np.zeros(256, np.uint8)     # of a byte of a text: 1 in a word, 2 may join two parts of a word
 _KIND[[*range(48, 58), *range(65, 91), *range(97, 123), *range(128, 256)]] = 1
@@ -318,7 +320,8 @@ def _spoken(column: pa.Array | pa.ChunkedArray, address: np.ndarray, size: np.nd
     odd = np.flatnonzero(~np.asarray(pc.string_is_ascii(flat)))
     if not len(odd):
         return [flat]
-    cut = [" ".join(_digits(w) for w in words(fold(x))).encode("utf-8") for x in flat.take(pa.array(odd)).to_pylist()]
+    cut = [" ".join(_digits(w) for w in words(ALONE.sub(r" \1 ", fold(x)))).encode("utf-8")
+           for x in flat.take(pa.array(odd)).to_pylist()]
     sizes = np.fromiter(map(len, cut), np.int64, len(cut))
     side = np.frombuffer(b"".join(cut) + b" ", np.uint8)
     address[odd], size[odd] = side.ctypes.data + np.cumsum(sizes) - sizes, sizes

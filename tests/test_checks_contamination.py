@@ -151,7 +151,7 @@ def test_ngram_unicode_spans():
 
 
 @pytest.mark.parametrize(("options", "text"), [({"ngram": 1}, "ngram 1"), ({"threshold": 1.0}, "threshold 1.0"),
-                                               ({"threshold": -0.1}, "threshold -0.1")])
+                                               ({"threshold": -0.1}, "threshold -0.1"), ({"min_words": 0}, "min_words 0")])
 def test_ngram_bad_options(options, text):
     with pytest.raises(CurationError, match=text):
         ngram(rows_of("a"), references("b"), **options)
@@ -383,6 +383,8 @@ def test_references_of_other_formats(tmp_path: Path):
     lines = b'{"text": "one"}\r\n\n{"text": "two", "source": "here"}\n'
     want = [{"source": "c.jsonl", "text": "one"}, {"source": "here", "text": "two"}]
     assert read("c.jsonl", lines) == want
+    array = b'\xef\xbb\xbf [{"text": "one"},\n {"messages": [{"role": "user", "content": "two"}], "benchmark": "B"}]'
+    assert read("e.json", array) == [{"source": "e.json", "text": "one"}, {"source": "B", "text": "two"}]
     assert [r["text"] for r in read("d.jsonl.gz", gzip.compress(b"\xef\xbb\xbf" + lines))] == ["one", "two"]
 
 
@@ -391,7 +393,8 @@ def test_references_of_other_formats(tmp_path: Path):
     (b'{"text": "a"}\n{"texts": "b"}\n', r"refs\.jsonl:2: no field `text`"),
     (b'{"text": "a"}\n{"text": 3}\n', r"refs\.jsonl:2: no field"),
     (b'{"text": "a"}\n{"text"\n', r"refs\.jsonl:2: not JSON"), (b'{"words": "a"}\n', r"refs\.jsonl"),
-    (gzip.compress(b"x")[:-4], "broken gzip"),
+    (gzip.compress(b"x")[:-4], "broken gzip"), (b'[{"text": "a"}, {"text": 3}]', r"refs\.jsonl: entry 2: no field `text`"),
+    (b"\x89PNG\r\n\x1a\n\0\0", "not UTF-8"), (b'[{"text": "a"', r"refs\.jsonl"), (b"[1, 2]", r"refs\.jsonl"),
 ])
 def test_a_bad_reference_says_where_and_what_to_do(data: bytes, says: str, tmp_path: Path):
     path = tmp_path / "refs.jsonl"

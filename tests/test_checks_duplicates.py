@@ -328,3 +328,15 @@ def test_digits_of_any_script_and_accents_tell_prompts_apart():
         ("10", "12"), ("\u0663\u0660", "\u0663\u0661"), ("\u0663\u0660", "30")))
     assert found(near(one)) == [] and found(near(two)) == []
     assert [f[0] for f in found(near(three))] == [1]
+
+
+def test_a_character_of_a_script_without_blanks_is_a_word():
+    ask = ("请仔细阅读下面这条餐厅评论，判断评论者的情感倾向，只能回答正面或者负面，不要输出任何其他的文字，也不要解释你的理由。"
+           "我们上周末去了这家新开的餐厅，店里装修得很漂亮，服务员的态度也不错，我觉得这家餐厅的菜很{}吃。")
+    good, bad = ask.format("好"), ask.format("难")
+    assert found(near(table((good, "", "正面"), (bad, "", "正面")))) == []
+    assert [f[0] for f in found(near(table((good, "", "正面"), (good + "！", "", "正面"))))] == [1]
+    number = ("请计算下面的算式并且只写出最后的结果，不要写出任何计算的过程，也不要写单位或者任何其他的文字，"
+              "算式就是这个：十二加{}等于多少")
+    rows = table((number.format("七"), "", "19"), (number.format("八"), "", "20"))
+    assert found(conflict(rows, refusals(rows))) == []

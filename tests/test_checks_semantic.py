@@ -179,9 +179,10 @@ def test_calibrate():
 
 
 @pytest.mark.parametrize("call", [
-    lambda rows: semantic.semantic(rows, Axes(), NO_PAST, threshold=0.0), lambda rows: leaks.leak(rows, NO_PAST, threshold=1.5)])
-def test_bad_thresholds(call):
-    with pytest.raises(CurationError, match=r"threshold (0.0|1.5) is not a similarity"):
+    lambda rows: semantic.semantic(rows, Axes(), NO_PAST, threshold=0.0), lambda rows: leaks.leak(rows, NO_PAST, threshold=1.5),
+    lambda rows: leaks.leak(rows, NO_PAST, num_perm=0)])
+def test_bad_options(call):
+    with pytest.raises(CurationError, match=r"threshold (0\.0|1\.5) is not a similarity|num_perm 0 is out of range"):
         call(make_rows(ASKED))
 
 

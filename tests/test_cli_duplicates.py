@@ -72,13 +72,40 @@ def test_another_threshold_needs_no_run(store: Store, monkeypatch: pytest.Monkey
 def test_what_differs_is_shown_word_by_word(store: Store) -> None:
     text = run(store.path).output
     assert "cluster 0: 3 rows; row 0 is kept because it comes first" in text
-    assert "across the {+old +}northern river" in text and "[-The-]{+THE+}" in text
+    assert "across the {+old +}northern river" in text and "[-The committee met" in text and "{+THE COMMITTEE MET" in text
     assert "instruction:" not in text, "equal fields are left out"
     assert "1 clusters, 2 rows beside those that are kept" in text
     assert "{+" not in run(store.path, "--no-diff").output
     (cluster,) = listed(store, "--diff", "--row", 2)
     assert cluster["rows"][1]["diff"]["response"][1] == ["insert", "old "]
     assert listed(store, "--row", 1) == []
+    assert "row 1 is in no cluster" in run(store.path, "--row", 1).output
+    assert "from 0.5 on" in run(store.path, "--threshold", 0.5).output
+    with pytest.raises(CurationError, match="row 5: rows go from 0 to 4"):
+        cli.main(["duplicates", str(store.path), "--row", "5"], standalone_mode=False)
+    with pytest.raises(CurationError, match="nan is not a similarity"):
+        cli.main(["duplicates", str(store.path), "--threshold", "nan"], standalone_mode=False)
+
+
+def test_a_similarity_below_the_threshold_is_explained(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    given = [{"instruction": q, "response": LONG} for q in (ASK, f"Could you please help me with this question: {ASK}")]
+    store.import_rows(make_rows(given).to_batches(), source="x")
+    engine.check(store, parse("name: x"), checks=["dup.near"])
+    (cluster,) = listed(store)
+    assert cluster["rows"][1]["similarity"] < 0.8
+    assert "dup.near: near-duplicate (1.00) of row 0, which is kept" in run(tmp_path).output
+
+
+@pytest.mark.parametrize(("parts", "shown"), [
+    ([("delete", "Say"), ("insert", "SAY"), ("equal", " "), ("delete", "it"), ("insert", "IT"), ("equal", ".")],
+     "[-Say it-]{+SAY IT+}."),
+    ([("equal", "a"), ("delete", "  "), ("insert", " "), ("equal", "b")], "a[-  -]{+ +}b"),
+    ([("delete", "x"), ("equal", " "), ("equal", "b")], "[-x-] b"),
+    ([("equal", "We meet"), ("delete", " on Saturday"), ("equal", " "), ("insert", "soon"), ("equal", ".")],
+     "We meet[- on Saturday -]{+ soon+}.")])
+def test_exchanged_words_are_shown_together(parts: list[tuple[str, str]], shown: str) -> None:
+    assert cli_duplicates.drawn(parts, False) == shown
 
 
 def test_a_diff_moves_no_terminal() -> None:

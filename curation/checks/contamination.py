@@ -176,6 +176,8 @@ def ngram(
     if not 0.0 <= threshold < 1.0:
         raise CurationError(f"contamination.ngram: threshold {threshold} is not a share",
                             "more than this share of a reference must be covered: 0 or more, below 1, such as 0.5")
+    if min_words < 1:
+        raise CurationError(f"contamination.ngram: min_words {min_words} is out of range", "use a number of words, 1 or more")
     found = Findings(rows)
     if rows.num_rows == 0 or references.num_rows == 0:
         return found.table()

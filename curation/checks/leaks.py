@@ -75,6 +75,8 @@ def leak(rows: pa.Table, past: Past, *, threshold: float = 0.8, num_perm: int = 
     if not 0.0 < threshold <= 1.0:
         raise CurationError(f"dup.leak: threshold {threshold} is not a similarity",
                             "set it above 0 and at most 1, such as 0.8")
+    if not 1 <= num_perm <= 4096:
+        raise CurationError(f"dup.leak: num_perm {num_perm} is out of range", "use a number of permutations from 1 to 4096")
     train, held = _sides(rows["split"])
     if not train.any() or not held.any():
         return flags(rows, {"at": []})
