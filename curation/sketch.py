@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import kernels
+from .contents import taken
 from .errors import CurationError
 from .kernels import ENDLESS, FULL, GLIMPSE, LANES, MET, U64
 from .shingles import (
@@ -457,7 +458,7 @@ def pairs_of(
     _, copy, of = copies(found.identity)
     rows = gathered(found)
     if len(rows):
-        t = texts_of([c.take(pa.array(rows)) for c in columns])
+        t = texts_of([taken(c, rows) for c in columns])
         room = np.ascontiguousarray(found.count[:, rows])
         _, first, which = np.unique(components(left, right, len(found.state))[rows], return_index=True, return_inverse=True)
         packed, left_out = dense(t, np.ascontiguousarray(found.glimpse[rows]), room, first[which], s, threads=threads)
@@ -506,7 +507,7 @@ def _texts_of(columns: Sequence[pa.Array | pa.ChunkedArray], rows: np.ndarray | 
     """Return (rows or None for all, their texts); few rows are copied, so that the others need not be read."""
     if rows is None or 4 * len(rows) > len(columns[0]):
         return None, texts_of(columns)
-    return rows, texts_of([c.take(pa.array(rows)) for c in columns])
+    return rows, texts_of([taken(c, rows) for c in columns])
 
 
 def alike(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from curation import engine
 from curation.checks import CHECKS, SIGNAL_UNITS
 from curation.checks.base import check, flags, signal, texts
-from curation.contents import hashes, same_rows
+from curation.contents import hashes, same_rows, taken
 from curation.past import NoPast, read_arrays, write_arrays
 from curation.spec import parse
 from curation.store import Store
@@ -64,6 +64,22 @@ def test_same_rows_pairs_equal_values_once_and_leaves_none_out(old: list[int], n
     assert len(held) == len(set(held))
     assert all(old[k] == new[i] for i, k in enumerate(found) if k >= 0)
     assert len(held) == sum(min(old.count(v), new.count(v)) for v in set(new))
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_what_is_taken_chunk_by_chunk_is_what_take_gives(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 200))
+    cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=4)))
+    column = pa.array([None if k % 7 == 3 else f"text {k}" for k in range(n)])
+    chunked = pa.chunked_array([column.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, n], strict=True)])
+    table = pa.table({"a": chunked, "b": chunked.dictionary_encode()}, metadata={"k": "v"})
+    at = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=max(1, n // 8))), np.int64)
+    for places in (at, np.sort(at)):
+        assert taken(chunked, places).to_pylist() == chunked.take(pa.array(places)).to_pylist()
+        assert taken(table, places).to_pylist() == table.take(pa.array(places)).to_pylist()
+        assert taken(table, places).schema.equals(table.schema, check_metadata=True)
+    assert taken(column, at).equals(column.take(pa.array(at)))
 
 
 # ---- arrays

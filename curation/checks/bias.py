@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import hashes, joined, worn
+from ..contents import hashes, joined, taken, worn
 from ..identity import GROUPS, mentions, quick, swapped
 from ..model import SIGNALS
 from ..spec import Spec
@@ -90,7 +90,7 @@ def drawn(rows: pa.Table, named: pa.Array, most: int) -> np.ndarray:
     at = np.flatnonzero(np.asarray(pc.fill_null(pc.greater(pc.list_value_length(named), 0), False)))
     if len(at) <= most:
         return at
-    mark = joined([hashes(rows[c].take(pa.array(at))) for c in ("instruction", "input", "response")], len(at))
+    mark = joined([hashes(taken(rows[c], at)) for c in ("instruction", "input", "response")], len(at))
     return np.sort(at[np.argsort(mark, kind="stable")[:most]])
 
 
@@ -101,7 +101,7 @@ def swaps(rows: pa.Table, named: pa.Array, spec: Spec, at: np.ndarray) -> Iterat
     together.
     """
     tried: list[tuple[int, str, tuple[str, str, str]]] = []
-    sub = rows.take(pa.array(at))
+    sub = taken(rows, at)
     parts = [texts(sub, c) for c in ("instruction", "input", "response")]
     for k, groups in enumerate(named.take(pa.array(at)).to_pylist()):
         old = (parts[0][k], parts[1][k], parts[2][k])

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import some, worn
+from ..contents import some, taken, worn
 from ..spec import ResponseStandard, Spec, ToneGuide
 from ..text import fold, sentences, shorten
 from ..verifiers import guess_language
@@ -54,9 +54,9 @@ def _group_names(rows: pa.Table, family: pa.Array, family_score: pa.Array, min_f
                               pc.greater_equal(pc.fill_null(family_score, 0.0), min_family)))
     given = np.asarray(pc.fill_null(pc.not_equal(_plain(rows, "family"), ""), False)) & ~sure
     filled = np.flatnonzero(np.asarray(pc.greater(pc.fill_null(pc.binary_length(rows["input"]), 0), 0)) & ~sure & ~given)
-    own_input = pc.not_equal(pc.utf8_trim_whitespace(rows["input"].take(pa.array(filled))), "")
+    own_input = pc.not_equal(pc.utf8_trim_whitespace(taken(rows["input"], filled)), "")
     asked = filled[np.asarray(own_input)]
-    same = pc.replace_substring_regex(pc.fill_null(rows["instruction"].take(pa.array(asked)), ""), _DIGITS, "0")
+    same = pc.replace_substring_regex(pc.fill_null(taken(rows["instruction"], asked), ""), _DIGITS, "0")
     at, names = [], []
     for kind, mine, name in (("s", np.flatnonzero(sure), family), ("g", np.flatnonzero(given), _plain(rows, "family")),
                              ("i", asked, same)):
@@ -155,7 +155,7 @@ def label_form(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Ar
     """
     found = Findings(rows)
     for shown, name, at in groups(rows, family, family_score, least=least, min_family=min_family):
-        responses = texts(rows.take(pa.array(at)), "response")
+        responses = texts(taken(rows, at), "response")
         named = standard_of(spec, name).labels if name else ()
         if named:
             _repairs(found, at, responses, named)
@@ -225,7 +225,7 @@ def wrong_label(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.A
     """
     found = Findings(rows)
     for shown, name, at in groups(rows, family, family_score, least=least, min_family=min_family):
-        sub = rows.take(pa.array(at))
+        sub = taken(rows, at)
         labels = labels_of(texts(sub, "response"))
         if labels is None:
             continue
@@ -311,7 +311,7 @@ def shape(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, 
     """
     found = Findings(rows)
     for shown, name, at in groups(rows, family, family_score, least=least, min_family=min_family):
-        sub = pc.fill_null(rows["response"].take(pa.array(at)), "")
+        sub = pc.fill_null(taken(rows["response"], at), "")
         empty = np.asarray(pc.equal(pc.utf8_trim_whitespace(sub), ""))
         if (~empty).sum() < least:
             continue

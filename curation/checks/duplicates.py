@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..contents import taken
 from ..errors import CurationError
 from ..text import fold, words
 from .base import Past, check, flags
@@ -193,7 +194,7 @@ def _repeats(columns: Columns, identity: np.ndarray, memory: _Memory | None = No
         equal = memory.judged("equal", of, copy, lambda a, b: _equal(columns, a, b))
     odd = np.flatnonzero(~equal)        # the same shingles in another order: told apart by the text itself
     first: dict[tuple[str, ...], int] = {}
-    texts = zip(*(_folded(c.take(pa.array(copy[odd]))).to_pylist() for c in columns), strict=True)
+    texts = zip(*(_folded(taken(c, copy[odd])).to_pylist() for c in columns), strict=True)
     for k, text in zip(odd.tolist(), texts, strict=True):
         of[k] = first.setdefault((str(of[k]), *text), int(copy[k]))
     real = of != copy
@@ -204,12 +205,12 @@ def _equal(columns: Columns, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the mask of pairs of rows whose columns are equal once folded; few need Python."""
     out = np.ones(len(left), np.bool_)
     for c in columns:
-        out &= np.asarray(pc.equal(c.take(pa.array(left)), c.take(pa.array(right))))
+        out &= np.asarray(pc.equal(taken(c, left), taken(c, right)))
     for plainly in (_plainly, _folded):
         doubt = np.flatnonzero(~out)
         same = np.ones(len(doubt), np.bool_)
         for c in columns if len(doubt) else ():
-            same &= np.asarray(pc.equal(plainly(c.take(pa.array(left[doubt]))), plainly(c.take(pa.array(right[doubt])))))
+            same &= np.asarray(pc.equal(plainly(taken(c, left[doubt])), plainly(taken(c, right[doubt]))))
         out[doubt] = same
     return out
 
@@ -350,7 +351,7 @@ def _share(column: pa.Array | pa.ChunkedArray, left: np.ndarray, right: np.ndarr
 
     used, ends = np.unique(np.concatenate([left, right]), return_inverse=True)
     one, two = ends[:len(left)], ends[len(left):]
-    sets = shingle_sets(texts_of([column.take(pa.array(used))]), np.arange(len(used)), ngram=options["ngram"],
+    sets = shingle_sets(texts_of([taken(column, used)]), np.arange(len(used)), ngram=options["ngram"],
                         unit=options["unit"])
     alike, _ = jaccard(sets, one, two)
     size = sets.count[0].astype(np.float64)
@@ -399,7 +400,7 @@ def _exact_copies(columns: Columns, memory: _Memory, left: np.ndarray, right: np
 
     rows = np.union1d(left[score == 1.0], right[score == 1.0])
     identity = np.zeros((len(columns[0]), 2), np.uint64)
-    identity[rows] = memory.told("identity", rows, lambda at: identities([c.take(pa.array(at)) for c in columns]))
+    identity[rows] = memory.told("identity", rows, lambda at: identities([taken(c, at) for c in columns]))
     return _repeats(columns, identity, memory)[0]
 
 
@@ -510,7 +511,7 @@ def _clash(columns: Columns, refuses: np.ndarray, left: np.ndarray, right: np.nd
 
     out = np.zeros(len(left), np.uint8)
     for part, rows in blocks_of([columns], left, right):
-        some = [c.take(pa.array(rows)) for c in columns]
+        some = [taken(c, rows) for c in columns]
         one, two = placed(rows, left[part], right[part])
         out[part] = _clash_of(some, refuses[rows], one, two, overlap)
     return out
@@ -538,7 +539,7 @@ def _clash_of(columns: Columns, refuses: np.ndarray, one: np.ndarray, two: np.nd
 def _asks(columns: Columns, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return masks of prompts that ask for something of one's own making, and for some out of many."""
     used, back = np.unique(rows, return_inverse=True)
-    prompt = pc.binary_join_element_wise(*(c.take(pa.array(used)).cast(pa.large_string()) for c in columns[:3]),
+    prompt = pc.binary_join_element_wise(*(taken(c, used).cast(pa.large_string()) for c in columns[:3]),
                                          pa.scalar("\n", pa.large_string()))
     prompt = prompt.combine_chunks() if isinstance(prompt, pa.ChunkedArray) else prompt
     odd = pc.invert(pc.string_is_ascii(prompt))
@@ -550,7 +551,7 @@ def _asks(columns: Columns, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _values(responses: pa.Array | pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
     """Return the number that each response ends in, NaN for none."""
     used, back = np.unique(rows, return_inverse=True)
-    texts = responses.take(pa.array(used))
+    texts = taken(responses, used)
     out = np.full(len(used), np.nan)
     may = np.flatnonzero(np.asarray(pc.and_(pc.match_substring_regex(texts, "[0-9]"), pc.or_(
         pc.less_equal(pc.utf8_length(texts), 60), pc.match_substring_regex(texts, "[#=]|answer|ans", ignore_case=True)))))
@@ -566,7 +567,7 @@ def _off_topic(columns: Columns, one: np.ndarray, two: np.ndarray, overlap: floa
 
     used, ends = np.unique(np.concatenate([one, two]), return_inverse=True)
     a, b = ends[:len(one)], ends[len(one):]
-    some = [c.take(pa.array(used)) for c in columns]
+    some = [taken(c, used) for c in columns]
     asked, said = words_of(some[:3], stop=True, stem=True), words_of([some[3]], stop=True, stem=True)
     least = np.minimum(said.count[a], said.count[b])
     apart = (least >= 4) & (overlaps(said, said, a, b) <= overlap * least)
@@ -684,7 +685,7 @@ def boilerplate(
     rows_in = np.union1d(copy, of)
     rows_in = rows_in[telling[root[rows_in]] & ~refuses[rows_in]]
     members, group, start, size = _joined(rows_in, root)
-    prompt = memory.told("prompt", rows_in, lambda at: identities([c.take(pa.array(at)) for c in columns[:3]]))
+    prompt = memory.told("prompt", rows_in, lambda at: identities([taken(c, at) for c in columns[:3]]))
     memory.keep()
     different = np.unique(np.column_stack([group.astype(np.uint64), prompt]), axis=0)[:, 0].astype(np.int64)
     asked = np.bincount(different, minlength=len(start))
@@ -697,4 +698,4 @@ def boilerplate(
 
 def _long(responses: pa.ChunkedArray, at: np.ndarray, least: int) -> np.ndarray:
     """Return whether the responses at positions `at` have `least` words."""
-    return np.asarray(pc.greater_equal(pc.count_substring_regex(responses.take(pa.array(at)), r"\S+"), least))
+    return np.asarray(pc.greater_equal(pc.count_substring_regex(taken(responses, at), r"\S+"), least))

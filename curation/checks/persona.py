@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import places, some, worn
+from ..contents import places, some, taken, worn
 from ..text import shorten
 from .base import Findings, Past, check, texts
 
@@ -99,7 +99,7 @@ def persona(rows: pa.Table, past: Past, *, least: int = 3, share: float = 0.6) -
     found = Findings(rows)
     said: dict[str, list[tuple[int, str, int, int]]] = defaultdict(list)
     claimed = _every_claim(rows, past)
-    sub = rows.take(pa.array(claimed[:, 0]))
+    sub = taken(rows, claimed[:, 0])
     for (i, what, start, end), response in zip(claimed.tolist(), texts(sub, "response")):
         said[_WHAT[what]].append((i, response[start:end], start, end))
     number = rows["row"].to_numpy()
