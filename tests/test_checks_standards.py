@@ -22,7 +22,9 @@ SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 def run(fn, *given, spec=None, family=""):
     rows = make_rows([{"instruction": a, "response": b} for a, b in given])
-    if fn in (s.items, s.case, s.stated):
+    if fn is s.stated:
+        return fn(rows, s.constraints(rows)["constraints"]).to_pylist()
+    if fn in (s.items, s.case):
         return fn(rows).to_pylist()
     names = pa.array([family] * len(given), pa.string())
     return fn(rows, spec or Spec(), names, pa.array([1.0] * len(given), pa.float32())).to_pylist()

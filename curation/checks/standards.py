@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..constraints import LENGTH_CUE, SPELLED_OR_DIGITS, Constraint, Limit, extract, limits, number
+from ..contents import taken
 from ..model import SIGNALS
 from ..refusal import classify
 from ..spec import ResponseStandard, Spec
@@ -378,7 +379,7 @@ _SHORT_FOR_LANGUAGE = 15    # words; in a shorter response names and loan words 
 
 
 @check("constraint.stated", reads=("instruction", "input", "response"), severity="warning", action="review")
-def stated(rows: pa.Table) -> pa.Table:
+def stated(rows: pa.Table, constraints: pa.Array) -> pa.Table:
     """The response breaks another constraint that the prompt states: words to use or avoid, an end, a mark, a language.
 
     Why: a model learns which parts of an instruction may be skipped.
@@ -387,8 +388,10 @@ def stated(rows: pa.Table) -> pa.Table:
     Source: CHECKS 15 and 16; the kinds and their loose verdicts are IFEval's.
     """
     found = Findings(rows)
-    fields = zip(texts(rows, "instruction"), texts(rows, "input"), texts(rows, "response"))
-    for i, (instruction, given, response) in enumerate(fields):
+    at = _stating(constraints)
+    sub = taken(rows, at)
+    fields = zip(at.tolist(), texts(sub, "instruction"), texts(sub, "input"), texts(sub, "response"))
+    for i, instruction, given, response in fields:
         if not response.strip():
             continue
         for c in extract(instruction, bool(given.strip())):
@@ -399,6 +402,13 @@ def stated(rows: pa.Table) -> pa.Table:
                           span=(c.start, c.end), score=0.8)
                 break
     return found.table()
+
+
+def _stating(constraints: pa.Array) -> np.ndarray:
+    """Return the positions of the rows whose prompt states one of _LACKS, by the signal; prompts are not read again."""
+    count = np.asarray(pc.fill_null(pc.list_value_length(constraints), 0))
+    mine = np.asarray(pc.is_in(pc.list_flatten(constraints), pa.array(list(_LACKS))))
+    return np.unique(np.repeat(np.arange(len(count)), count)[mine])
 
 
 def _kept(c: Constraint, response: str, stated_as: str) -> bool:
