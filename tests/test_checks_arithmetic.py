@@ -44,6 +44,10 @@ def test_evaluate(text, value):
 WRONG = [
     ("Ann earns.", "", "She earns 20 * 18 = 350 dollars.", "20 * 18 = 350 dollars", "the left side is 360"),
     ("Ann earns.", "", "It takes 45 + 60 + 30 + 15 = 151 minutes.", "45 + 60 + 30 + 15 = 151 minutes", "the left side is 150"),
+    ("The share?", "", "It is (800/15) × 100 = 53.3% of all.", "(800/15) × 100 = 53.3%", "the left side is 5,333.3333 %"),
+    ("The share?", "", "That is 12 / 48 = 30 %.", "12 / 48 = 30 %", "the left side is 25 %"),
+    ("True or false?", "3 + 8 = 12", "True. 3 + 8 = 10 is true.", "3 + 8 = 10", "'3 + 8 = 10' does not hold"),
+    ("Find the sum of two fractions: 3/4 + 7/8", "", "The sum of 3/4 and 7/8 is 11/8.", "11/8", "which is 1.625"),
     ("Calculate the average of 4, 6 and 8.", "", "The average is 7.", "7", "which is 6"),
     ("What is 15 % of 80?", "", "15 % of 80 is 13.", "13", "which is 12"),
     ("Convert 5 km to miles.", "", "5 km is 4.2 miles.", "4.2", "which is 3.1069"),
@@ -90,6 +94,7 @@ def test_right_answers_and_near_misses():
             ("Convert 5 km to miles.", "", "5 km is about 3.11 miles."),
             ('How many words are in the sentence "The sea is calm"?', "", "Four."),
             ("Find the equation of the line through the points (0,1) and (2,5).", "", "It is y = 2x + 1."),
+            ("The factorial of 24?", "", " × ".join(map(str, range(1, 25))) + " = 620448401733239439360000"),
             ("Ann has 3 million.", "", "3 million + 2 = 5 million, 100 + 20% = 120, 60 minutes * 2 = 2 hours"),
         )
         == []

@@ -69,6 +69,7 @@ def test_broken_tables_and_latex_are_for_information():
         ("Show it.", "\\begin{align} x"),
         ("Show it.", "| a | b |\n|---|---|\n| 1 | 2 |"),
         ("Show it.", "\\begin{align} x \\end{align}"),
+        ("Show it.", "`a` | `b`\n--- | ---\n1 | 2"),
     )
     assert [(f["row"], f["severity"]) for f in flags] == [(0, "info"), (1, "info")]
     assert "a row has 3 cells, the header 2" in flags[0]["message"]

@@ -47,6 +47,14 @@ def test_conflicting_wants_it_named():
     assert "name the conflict" in flags[0]["message"]
 
 
+def test_labels_to_choose_from_are_no_conflict():
+    rows = [("Classify the sentence as follows: literature, formal, casual.", "Casual", ""),
+            ("Write it in a formal tone. Use casual slang.", "Yo, the report is done.", ""),
+            ("Classify it in one word and explain it in detail.", "Casual", "")]
+    flags = run(p.conflicting, *rows, spec=Spec())
+    assert [f["row"] for f in flags] == [1, 2] and "formal and casual" in flags[0]["message"]
+
+
 @pytest.mark.parametrize(("prompt", "flagged"), [
     ("Summarize the following article", True), ("Edit the attached document for clarity", True),
     ("Summarize the following article: Cats sleep a lot.", False), ("Explain the concept of preferential attachment.", False),

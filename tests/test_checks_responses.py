@@ -52,7 +52,8 @@ def test_placeholder_input_is_fixed_to_nothing(stand_in):
     assert "stand-in" in flags[0]["message"]
 
 
-@pytest.mark.parametrize("given", ["Na", "No inputs were lost in the crash.", "n = 4", "nonexistent", "A", "0"])
+@pytest.mark.parametrize("given", ["Na", "No inputs were lost in the crash.", "n = 4", "nonexistent", "A", "0",
+                                   "..-. --- -.-. .... .", ".-/-..."])
 def test_placeholder_lets_real_inputs_pass(given):
     assert found(r.placeholder, ("Name the element.", given, "Sodium")) == []
 
@@ -104,6 +105,28 @@ def test_truncated(response, loose):
 ])
 def test_truncated_lets_titles_lists_letters_and_code_pass(response):
     assert found(r.truncated, ("Do it.", "", response)) == []
+
+
+@pytest.mark.parametrize(("whole", "cut"), [
+    ("Stayin' Alive, Y.M.C.A, I'll be there and Let it be", "The plan is to wait and then to be"),
+    ("Ask yourself what you want. No one can decide it but you", "Ask yourself what you want. No one can decide it unless you"),
+])
+def test_truncated_knows_lists_of_titles_and_pronouns_that_end(whole, cut):
+    flags = found(r.truncated, ("Tell me.", "", whole), ("Tell me.", "", cut))
+    assert [f["row"] for f in flags if f["score"] > 0.5] == [1]
+
+
+def test_truncated_lets_a_quoted_line_pass():
+    code = "def sort(a):\n    if qui(a) < 2:\n        return a"
+    flags = found(r.truncated, ("Which line is wrong?", code, "Line 2 is it: if qui(a) < 2:"),
+                  ("Which line is wrong?", "print(1)", "I have found it and the wrong line is this one:"))
+    assert [f["row"] for f in flags] == [1]
+
+
+def test_a_missing_end_mark_is_not_called_a_cut():
+    flags = found(r.truncated, ("Which?", "", "Both are ham from New Jersey. The name differs. Either way it is the same meat"))
+    assert [(f["score"], f["message"]) for f in flags] == [
+        (0.5, "Its last sentence has no end mark, unlike those before it: forgotten, or cut off.")]
 
 
 # ---- mojibake

@@ -154,11 +154,12 @@ _BEFORE_FUNCTION = re.compile(
 _SCALE = re.compile(
     r"\s?(?:million|billion|trillion|thousand|hundred|k|m|bn|dozen|mod|st|nd|rd|th|e\d*|i|x|y|n|a|b|c)$", re.IGNORECASE
 )
+_NO_UNIT = re.compile(r"\s?(?:is|are|was|and|or|so|which|but|holds|of|in|to|for|by|if|as)", re.IGNORECASE)
 _HAS_SCALE = re.compile(r"\b(?:million|billion|trillion|thousand|hundred|dozen|half|and|or|to|per|mod|is|are|by)\b")
 
 
-def _equations(response: str, prompt: str) -> Iterator[tuple[tuple[int, int], str, Fraction]]:
-    """Yield (span, equation, right value) for each equation of `response` that does not hold."""
+def _equations(response: str, prompt: str) -> Iterator[tuple[tuple[int, int], str, str]]:
+    """Yield (span, equation, right value as written) for each equation of `response` that does not hold."""
     for m in _EQUATION.finditer(response):
         left, right = m.group("left"), m.group("right")
         if _not_plain(response, m) or m.group() in prompt:
@@ -173,7 +174,11 @@ def _equations(response: str, prompt: str) -> Iterator[tuple[tuple[int, int], st
                 continue
             value *= 100
         if not _close(value, shown, exact):
-            yield m.span(), m.group().strip(), value
+            in_percent = m.group("pct") and re.search(r"[*×xX·]\s?100\b(?!\.)", left)  # "3 / 4 * 100 = 80 %"
+            last = "unit" if m.group("unit") and not _NO_UNIT.fullmatch(m.group("unit")) else "pct" if m.group("pct") else "right"
+            span = m.start(), m.end(last)
+            sign = " %" if m.group("pct") else ""
+            yield span, response[span[0] : span[1]].strip(), f"{_plain(value / 100 if in_percent else value)}{sign}"
 
 
 def _not_plain(response: str, m: re.Match[str]) -> bool:
@@ -187,7 +192,7 @@ def _not_plain(response: str, m: re.Match[str]) -> bool:
         return True
     if left.count("(") != left.count(")") or re.search(r"[-+]\s?[\d.,]+\s?%", left) or _HAS_SCALE.search(left):
         return True
-    if re.match(r"\s*[-+*/^×÷·−!=(:]|\s*[xX]\s*[\d(]|,\d|\.\d|\s*(?:mod|r|R|remainder)\b", after) or _SCALE.match(
+    if re.match(r"\s*[-+*/^×÷·−!=(:]|\s*[xX]\s*[\d(]|\d|,\d|\.\d|\s*(?:mod|r|R|remainder)\b", after) or _SCALE.match(
         m.group("unit") or "-"
     ):
         return True
@@ -494,6 +499,9 @@ def _says(response: str, wanted: list[Fraction]) -> tuple[bool, tuple[int, int] 
         value = Fraction(math.sqrt(int(m.group(3)))) if m.group(3) else Fraction(int(m.group(1)), int(m.group(2)) or 1)
         if any(abs(value - w) <= abs(w) / 1000 for w in wanted):
             return True, span
+    for m in re.finditer(r"-?\d{1,9}\s?/\s?\d{1,9}", response):
+        if span and m.start() < span[0] and m.end() == span[1]:
+            span = m.span()
     return False, span
 
 
@@ -636,7 +644,7 @@ _TASK = (
 _READERS: tuple[Callable[[str, str], tuple[str, list[Fraction]] | None], ...] = (_statistic, _formula, _conversion, _count)
 
 
-@check("response.arithmetic", reads=("instruction", "input", "response"), severity="warning", action="review")
+@check("response.arithmetic", reads=("instruction", "input", "response"), severity="warning", action="review", version=2)
 def arithmetic(rows: pa.Table) -> pa.Table:
     """A calculation, conversion, count or sort in the response is wrong.
 
@@ -666,7 +674,7 @@ def _equation_fault(found: Findings, i: int, prompt: str, response: str) -> None
     wrong = next(_equations(response, prompt), None)
     if wrong:
         span, equation, value = wrong
-        found.add(i, f"{shorten(equation, 60)!r} does not hold: the left side is {_plain(value)}.", span=span, score=0.9)
+        found.add(i, f"{shorten(equation, 60)!r} does not hold: the left side is {value}.", span=span, score=0.9)
 
 
 def _task_fault(found: Findings, i: int, instruction: str, given: str, response: str) -> bool:

@@ -164,7 +164,8 @@ def _table_fault(text: str) -> tuple[tuple[int, int], str] | None:
             continue
         if _cells(above) != wanted:
             at = m.start() - len(above) - 1
-            return (max(at, 0), m.start()), f"its header has {_cells(above)} cells, the rule below {wanted}"
+            n = _cells(above)
+            return (max(at, 0), m.start()), f"its header has {n} cell{'s' if n > 1 else ''}, the rule below {wanted}"
         at = m.end() + 1
         for line in text[at:].split("\n"):
             if "|" not in line:
@@ -186,7 +187,7 @@ def _latex_fault(text: str) -> tuple[tuple[int, int], str] | None:
     return (stack[-1].span(), f"{stack[-1].group()} is never closed") if stack else None
 
 
-@check("response.markup", reads=("instruction", "input", "response"), severity="warning", action="fix")
+@check("response.markup", reads=("instruction", "input", "response"), severity="warning", action="fix", version=2)
 def markup(rows: pa.Table) -> pa.Table:
     """HTML tags or entities stand in prose, or a Markdown table or LaTeX environment is broken.
 
@@ -202,7 +203,7 @@ def markup(rows: pa.Table) -> pa.Table:
     for i, instruction, given, response in zip(
         at.tolist(), texts(sub, "instruction"), texts(sub, "input"), texts(sub, "response")
     ):
-        bare = _CODE.sub(lambda m: " " * len(m.group()), response)
+        bare = _CODE.sub(lambda m: "x" * len(m.group()), response)     # not blanks: a cell that is code is no empty one
         broken = _table_fault(bare) or _latex_fault(bare)
         m = _TAG.search(bare) or _ENTITY.search(bare)
         if m and not (_ABOUT_MARKUP.search(instruction) or _PAGE.search(response) or _TAG.search(given)):

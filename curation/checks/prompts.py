@@ -106,7 +106,7 @@ _LONG_PROMPT = 30       # words; a longer instruction may hold the thing itself
 _MAKES = re.compile(r"\W*(?:write|create|generate|compose|make|design|draft|build|develop|come up with)\b", re.IGNORECASE)
 
 
-@signal("edge", reads=("instruction", "input"), gives=("edge", "needs_context"))
+@signal("edge", reads=("instruction", "input"), gives=("edge", "needs_context"), version=2)
 def edge(rows: pa.Table, *, min_edge: float = 0.7) -> dict[str, pa.Array]:
     """Which edge case a prompt is, "" = none, and how likely it is too vague to do without a question.
 
@@ -122,11 +122,23 @@ def edge(rows: pa.Table, *, min_edge: float = 0.7) -> dict[str, pa.Array]:
     for i, (a, b) in enumerate(zip(instruction, given)):
         if edges.absent(a, b):
             out.append("missing_context")
-        elif edges.conflict(a):
+        elif _conflict(a):
             out.append("conflicting")
         else:
             out.append(kinds[best[i]] if best[i] and p[i, best[i]] >= min_edge else "")
     return {"edge": pa.array(out, SIGNALS["edge"]), "needs_context": pa.array(vague, SIGNALS["needs_context"])}
+
+
+# A prompt that asks which of several things a text is: "formal, casual" are its labels there, not its orders.
+_TELLS_APART = re.compile(
+    r"\b(?:classif\w+|categori[sz]\w+|label(?:led|ed|l?ing)?"
+    r"|(?:identify|determine|decide|tell|say|detect) (?:if|whether|which))\b", re.IGNORECASE)
+
+
+def _conflict(instruction: str) -> edges.Finding | None:
+    """Return the two instructions that exclude each other, None where they are labels to choose from."""
+    clash = edges.conflict(instruction)
+    return None if clash and clash.what == "formal and casual" and _TELLS_APART.search(instruction) else clash
 
 
 def _each(rows: pa.Table, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -205,7 +217,7 @@ def vague(rows: pa.Table, needs_context: pa.Array, *, on: bool = False, min_vagu
     return found.table()
 
 
-@check("prompt.conflicting", reads=("instruction", "input", "response"), severity="error", action="drop")
+@check("prompt.conflicting", reads=("instruction", "input", "response"), severity="error", action="drop", version=2)
 def conflicting(
     rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, *, min_family: float = 0.4
 ) -> pa.Table:
@@ -221,7 +233,7 @@ def conflicting(
     found = Findings(rows)
     seen = _unmet(found, rows, spec, family, pc.greater_equal(family_score, min_family), "conflicting")
     for i, (instruction, response) in enumerate(_each(rows, ("instruction", "response"))):
-        clash = edges.conflict(instruction) if i not in seen else None
+        clash = _conflict(instruction) if i not in seen else None
         if clash and response.strip() and not verify("answer:name_conflict", response) and not verify("answer:ask", response):
             found.add(i, f"The instructions exclude each other ({clash.what}), and the response does not say so.",
                       field="instruction", span=(clash.start, clash.end), score=clash.score, severity="info")
