@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import some, taken, worn
+from ..contents import places, some, taken, worn
 from ..spec import ResponseStandard, Spec, ToneGuide
 from ..text import fold, sentences, shorten
 from ..verifiers import guess_language
@@ -534,7 +535,7 @@ def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, 
     tone = spec.standards.tone      # where it or a family's own may be set, groups below `least` matter too
     few = 1 if spec.families or any(getattr(tone, kind) != "any" for kind in _VARIANTS) else least
     parts = list(groups(rows, family, family_score, least=few, min_family=min_family))
-    said = _said(rows, past)
+    said, known = _said(rows, past), _Spans.of(past)
     whole = [("the set", "", np.arange(rows.num_rows))]
     for kind, variants in _VARIANTS.items():
         uses, stands = ({v: (said[f"{kind} {v}"] & bit) > 0 for v in variants} for bit in (_USES, _STANDS))
@@ -546,7 +547,9 @@ def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, 
             if wanted == "any" and int(used[at].sum()) < least:
                 continue
             left[at] = False
-            _variants(found, rows, at, kind, uses, stands, shown, wanted, majority)
+            _variants(found, rows, at, kind, uses, stands, shown, wanted, majority, known)
+    if worn(past):
+        past.save(said | known.arrays(rows.num_rows))
     return found.table()
 
 
@@ -573,13 +576,50 @@ def _said(rows: pa.Table, past: Past) -> dict[str, np.ndarray]:
             every[fresh] = mine
             if old is not None:
                 every[earlier >= 0] = old[f"{kind} {variant}"][earlier[earlier >= 0]]
-    if worn(past):
-        past.save(out)
     return out
 
 
+class _Spans:
+    """Where responses use a variant, of (kind, variant, row): those that were looked up, here or in an earlier run."""
+
+    CODES = tuple((kind, v) for kind, variants in _VARIANTS.items() for v in variants)
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str, int], list[tuple[int, int]]] = {}
+
+    @classmethod
+    def of(cls, past: Past) -> _Spans:
+        """Return what an earlier run looked up, of the rows that are still there."""
+        out, old = cls(), past.load()
+        if old is None:
+            return out
+        place = places(past.earlier, int(old["rows"][0]))[old["looked"][:, 1]].tolist()
+        spans = iter(map(tuple, old["spans"].tolist()))
+        for (code, _, n), i in zip(old["looked"].tolist(), place):
+            mine = list(islice(spans, n))
+            if i >= 0:
+                out.known[(*cls.CODES[code], i)] = mine
+        return out
+
+    def arrays(self, rows: int) -> dict[str, np.ndarray]:
+        """Return what is known as arrays for a past; `rows`: how many there are."""
+        looked = [(self.CODES.index((kind, v)), i, len(spans)) for (kind, v, i), spans in self.known.items()]
+        spans = [span for spans in self.known.values() for span in spans]
+        return {"looked": np.array(looked, np.int64).reshape(-1, 3), "spans": np.array(spans, np.int64).reshape(-1, 2),
+                "rows": np.array([rows])}
+
+    def look(self, rows: pa.Table, kind: str, v: str, at: np.ndarray) -> list[list[tuple[int, int]]]:
+        """Return the spans of each row at positions `at`, names and quotations aside; none where the prompt is about them."""
+        new = np.array([i for i in at.tolist() if (kind, v, i) not in self.known], np.int64)
+        part, pattern = taken(rows.select(["instruction", "response"]), new), _VARIANTS[kind][v][0]
+        for i, instruction, text in zip(new.tolist(), texts(part, "instruction"), texts(part, "response")):
+            met = () if _CONVERTS.search(instruction) else _places(pattern, text)
+            self.known[kind, v, i] = [m.span() for m in met if not _is_name(kind, text, m)]
+        return [self.known[kind, v, i] for i in at.tolist()]
+
+
 def _variants(found: Findings, rows: pa.Table, at: np.ndarray, kind: str, uses: dict[str, np.ndarray],
-              stands: dict[str, np.ndarray], shown: str, wanted: str, majority: float) -> None:
+              stands: dict[str, np.ndarray], shown: str, wanted: str, majority: float, known: _Spans) -> None:
     """Add a flag for each row of a group that uses another variant than the wanted or the commonest one."""
     variants = _VARIANTS[kind]
     counts = {v: int(uses[v][at].sum()) for v in variants}
@@ -589,14 +629,13 @@ def _variants(found: Findings, rows: pa.Table, at: np.ndarray, kind: str, uses: 
     if wanted == "any" and share < majority:
         return
     why = "the spec asks for" if wanted != "any" else f"{share:.0%} of the {shown.removeprefix('the ')} that use either have"
-    for v, (pattern, what) in variants.items():
+    for v, (_, what) in variants.items():
         if v == best:
             continue
-        for i in at[uses[v][at] & ~stands[v][at]].tolist():
-            text = rows["response"][i].as_py()
-            if _CONVERTS.search(rows["instruction"][i].as_py() or ""):
-                continue
-            spans = [m.span() for m in _places(pattern, text) if not _is_name(kind, text, m)]
+        mine = at[uses[v][at] & ~stands[v][at]]
+        every = known.look(rows, kind, v, mine)
+        response = texts(taken(rows.select(["response"]), mine), "response")
+        for i, text, spans in zip(mine.tolist(), response, every):
             if spans:
                 said = text[slice(*spans[0])]
                 found.add(i, f"{said!r}: {what}; {why} {variants[best][1]}.", span=spans[0],
