@@ -14,14 +14,14 @@ import argparse
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from curation import edges, harm, heads, refusal
 
@@ -77,6 +77,7 @@ class Task:
     cue: float  # what a named cue is worth
     c: float  # inverse of the ridge
     tested: np.ndarray  # (n,) bool: the rows whose prediction is measured
+    amount: np.ndarray | None = None  # (n,) float: how much of the second of two classes there is in a row, where it is known
 
 
 def read(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -89,11 +90,8 @@ def _task(
 ) -> Task:
     """Return a task from rows of (text, label, group, tested)."""
     texts = [r[0] for r in rows]
-    if kind is refusal.cues:
-        named = [tuple(kind(t)) for t in texts]
-    else:
-        named = [tuple(kind(heads.plain(t, chars))) for t in texts]
     plain = tuple(heads.plain(t, chars) for t in texts)
+    named = [tuple(kind(t)) for t in (plain if kind is harm.cues else texts)]
     return Task(name, tuple(classes), plain, tuple(named), np.array([list(classes).index(r[1]) for r in rows]),
                 np.array([r[2] for r in rows]), cue, c, np.array([r[3] for r in rows]))
 
@@ -135,13 +133,16 @@ def prompts(folder: Path) -> dict[str, Task]:
     edge = [(r["prompt"], EDGE_OF.get(r["subcategory"], "plain") if r["expected"] == "noncompliance" else "plain", r["id"], True)
             for r in coconot if r["category"] != "Requests with safety concerns"]
     edge += [(t, "plain", "plain", False) for t, _ in plain + answered]
-    open_ = [(r["task"], "vague" if r["vague"] else "clear", r["id"], True) for r in vague]
+    open_ = [(r["task"], "vague" if r["vague"] else "clear", " ".join(r["task"].lower().split()).rstrip("."), True)
+             for r in vague]
+    lacks = np.array([float(sum(d["importance"] for d in r["missing_details"] or ())) for r in vague])
     return {
         "harm": _task("harm", ("harmless", "harmful"), rows, kind=harm.cues, chars=harm.READ, cue=0.3, c=4.0),
         "category": _task("category", harm.CATEGORIES, kinds, kind=harm.cues, chars=harm.READ, cue=0.15, c=10.0),
-        "vague": _task("vague", ("clear", "vague"), open_, kind=edges.cues, chars=edges.READ, cue=0.15, c=1.0),
+        "vague": replace(_task("vague", ("clear", "vague"), open_, kind=edges.cues, chars=edges.READ, cue=0.3, c=1.0),
+                         amount=lacks),
         "edge": _task("edge", ("plain", "missing_context", "false_premise", "out_of_scope"), edge, kind=edges.cues,
-                      chars=edges.READ, cue=0.15, c=4.0),
+                      chars=edges.READ, cue=0.3, c=4.0),
     }
 
 
@@ -156,10 +157,26 @@ def idf_of(texts: Sequence[str]) -> np.ndarray:
 
 
 def fit(task: Task, x: sparse.csr_matrix, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (weight (SIZE, columns), bias) of a logistic regression on the rows `at`, classes weighed evenly."""
-    model = LogisticRegression(C=task.c, max_iter=300, class_weight="balanced")
-    model.fit(x[at].astype(np.float64), task.labels[at])
-    return model.coef_.T, model.intercept_
+    """Return (weight (SIZE, columns), bias) of a logistic regression on the rows `at`, classes weighed evenly.
+
+    Where the amount is known, a ridge regression learns that: it says more than the label. What it says of rows that it did
+    not see (five folds) is then turned into the label's probability.
+    """
+    if task.amount is None:
+        model = LogisticRegression(C=task.c, max_iter=300, class_weight="balanced")
+        model.fit(x[at].astype(np.float64), task.labels[at])
+        return model.coef_.T, model.intercept_
+    fold, said = folds(task.groups[at], 5), np.zeros(len(at))
+    for k in range(5):
+        said[fold == k] = _ridge(task, x, at[fold != k]).predict(x[at[fold == k]])
+    scale = LogisticRegression(C=1e6, class_weight="balanced").fit(said[:, None], task.labels[at])
+    model = _ridge(task, x, at)
+    return model.coef_[:, None] * scale.coef_[0, 0], model.intercept_ * scale.coef_[0] + scale.intercept_
+
+
+def _ridge(task: Task, x: sparse.csr_matrix, at: np.ndarray) -> Ridge:
+    assert task.amount is not None, f"task {task.name} has no amounts"
+    return Ridge(alpha=1.0 / task.c, solver="sparse_cg").fit(x[at].astype(np.float64), task.amount[at])
 
 
 def features(task: Task, idf: np.ndarray) -> sparse.csr_matrix:

@@ -250,20 +250,87 @@ def conflict(instruction: str) -> Finding | None:
 
 # ---- judged by heads
 
-_VAGUE = {name: re.compile(pattern) for name, pattern in {
-    "number": r"\d", "I": r"\bi\b|\bi'm\b", "my": r"\bmy\b", "question": r"\?",
-    "plans": r"\b(?:plan|help|recommend|suggest|find|need|want|would like|looking for|interested)\b",
-    "open": r"\b(?:some|any|a|an|best|good|new|latest|current|popular|top|most)\b",
-    "closed": r"\b(?:list|explain|describe|define|what is|what are|calculate|compare|analy[sz]e|summari[sz]e|translate)\b",
-    "quoted": r"[\"':]", "bound": r"\b(?:in|for|from|between|during|since|of the|on the|under|within|about|with)\b",
-    "year": r"\b(?:19|20)\d\d\b", "makes": r"\b(?:write|create|design|develop|build|make|generate|compose)\b", "the": r"\bthe\b",
-}.items()}
+#: Words that say how open a task is, by what they stand for; a word may stand for several things.
+_WORDS = {
+    "asker": "i i'm i'd i've i'll me mine my we our us myself",
+    "fact": (
+        "who when where capital population price cost rate winner won score weather temperature time date release record number "
+        "size height distance age salary definition meaning formula history cause causes symptoms effects benefits difference "
+        "differences types founder author members version value percentage statistics"),
+    "rank": "highest largest most lowest biggest longest tallest oldest fastest smallest least top first richest deadliest",
+    "taste": (
+        "best good great nice better ideal perfect favorite favourite suitable reliable affordable cheap healthy effective "
+        "interesting simple easy quality popular recommended personalized personal custom improve comfortable unique fun "
+        "creative quick beginner delicious trendy"),
+    "when": (
+        "today yesterday tomorrow last next past current currently latest recent recently upcoming now week weekend month year "
+        "decade season january february march april may june july august september october november december"),
+    "near": "near nearby nearest local locally area city town neighborhood neighbourhood around",
+    "unnamed": (
+        "this these those following given specific certain particular some any various different several someone something it "
+        "them set text file article document data dataset"),
+    "open": "a an any some",
+    "shape": (
+        "list table step-by-step guide plan schedule report summary overview tutorial recipe script function program code "
+        "command query essay article story poem review itinerary menu routine presentation template email"),
+    "counsel": (
+        "recommend recommendation recommendations suggest suggestion suggestions advice tips idea ideas guide plan help assist"),
+    "tell": "explain describe outline define list what's name tell detail identify",
+    "deed": "buy book order purchase reserve schedule send register subscribe install download post set remind call",
+    "machine": (
+        "python java javascript sql bash linux function script html css regex api database folder directory command git excel c "
+        "c++ unix windows shell"),
+    "limit": "minutes minute hours hour days weeks months years people person dollars words pages under within between than",
+    "bound": "in for from between during since on under within about with of",
+    "the": "the",
+}
+_STANDS_FOR: dict[str, tuple[str, ...]] = {}
+for _name, _words in _WORDS.items():
+    for _word in _words.split():
+        _STANDS_FOR[_word] = (*_STANDS_FOR.get(_word, ()), _name)
+_WORD = re.compile(r"[a-z0-9][\w'+#-]*")
+_FIGURE = re.compile(r"\d+")
+_NAMED = re.compile(r" [A-Z][\w'.&+-]*(?: [A-Z][\w'.&+-]*)*")
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+|\n+")
 
 
 def cues(prompt: str) -> list[str]:
-    """Return the named cues of a prompt made `plain`: how open it is and how much it says."""
-    counts = [f"{name} {min(len(rule.findall(prompt)), 4)}" for name, rule in _VAGUE.items()]
-    return [f"words {min(9, len(prompt.split()) // 5)}", *counts]
+    """Return the named cues of a prompt: how open it is, what it names, how it begins and how it asks.
+
+    Of the first READ characters: kinds of words (up to 2 of each), proper names, figures, sentences, the words with which
+    the first and the last sentence begin.
+    """
+    low = plain(prompt, READ)
+    words, counts, superlatives = _WORD.findall(low), dict.fromkeys(_WORDS, 0), 0
+    for word in words:
+        if word in _STANDS_FOR:
+            for name in _STANDS_FOR[word]:
+                counts[name] += 1
+        elif len(word) > 5 and word.endswith("est"):
+            superlatives += 1
+    parts = [s for s in _SENTENCE_END.split(low) if s.strip()] or [""]
+    first, last = _WORD.findall(parts[0][:40]) or [""], _WORD.findall(parts[-1]) or [""]
+    names = _names(prompt[:READ])
+    figures = len(_FIGURE.findall(low)) + low.count("$") + low.count("%")
+    return [
+        *[f"{name} {min(k, 2)}" for name, k in counts.items()],
+        f"sentences {min(len(parts), 4)}", f"words {min(9, len(words) // 5)}", f"figures {min(figures, 2)}",
+        f"proper {min(sum(map(len, names)), 4)}", f"names {min(len(names), 3)}",
+        f"acronym {any(len(w) > 1 and w.isupper() for name in names for w in name)}",
+        f"quotes {chr(34) in low or f' {chr(39)}' in low}", f"superlative {min(superlatives, 2)}", f"question {'?' in low}",
+        f"begins {first[0]}", f"asks {last[0]}", f"asks {' '.join(last[:2])}", f"asks {last[0]} {min(len(parts), 3)}",
+        f"last {min(len(last) // 4, 6)}",
+    ]
+
+
+def _names(text: str) -> list[list[str]]:
+    """Return the runs of capitalised words inside sentences, without the asker's "I"."""
+    found = []
+    for m in _NAMED.finditer(text):
+        if text[m.start() - 1] not in ".!?:":
+            run = [w for w in m.group().split() if w != "I" and not w.startswith(("I'", "I\u2019"))]
+            found += [run] if run else []
+    return found
 
 
 def judge(prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -275,8 +342,7 @@ def judge(prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     kinds = bank.heads["edge"].classes
     if not len(prompts):
         return np.zeros(0, np.float32), np.zeros((0, len(kinds)), np.float32), kinds
-    texts = [plain(p, READ) for p in prompts]
-    x, names = bank.features(texts), [cues(t) for t in texts]
+    x, names = bank.features([plain(p, READ) for p in prompts]), [cues(p) for p in prompts]
     return bank.probabilities("vague", x, names)[:, 1], bank.probabilities("edge", x, names), kinds
 
 
