@@ -245,8 +245,8 @@ def fit(score: np.ndarray, low: float, at: np.ndarray, right: np.ndarray, wanted
     """Return the least threshold with a precision of `wanted`.
 
     `score`: of all findings; `at`, `right`: the labelled ones. First the least whose Wilson lower bound (95 %) reaches
-    `wanted`; where no bound does, as with few labels, the least at and above which the estimate does, from a monotone
-    (isotonic) fit of the labels. Raises CurationError when neither is to be had.
+    `wanted`; where no bound does, as with few labels, the least at and above which the estimate does, both from
+    the labels there and from a monotone (isotonic) fit of all. Raises CurationError when neither is to be had.
     """
     part = parts_of(score, low)
     size = np.bincount(part, minlength=PARTS)
@@ -255,7 +255,8 @@ def fit(score: np.ndarray, low: float, at: np.ndarray, right: np.ndarray, wanted
     cuts = np.unique(score[at])
     sure = [t for t in cuts.tolist() if _precision(score, at, right, weight, t)[1] >= wanted]
     chance = _chances(score, score[at], right, weight)
-    likely = [t for t in cuts.tolist() if chance[score >= t].mean() >= wanted and right[score[at] >= t].any()]
+    likely = [t for t in cuts.tolist() if chance[score >= t].mean() >= wanted and right[score[at] >= t].any()
+              and _precision(score, at, right, weight, t)[0] >= wanted]
     if not sure and not likely:
         best = max((_precision(score, at, right, weight, t)[0] for t in cuts.tolist()), default=0.0)
         raise CurationError(

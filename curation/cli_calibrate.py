@@ -65,7 +65,7 @@ def calibration_text(about: dict[str, Any]) -> str:
     p, r, labels = about["precision"], about["recall"], about["labels"]
     sure = {
         "sure": f"the lower bound of its interval reaches the {about['wanted']:g} asked for",
-        "likely": f"it is expected to reach the {about['wanted']:g} asked for, its lower bound does not: label more to be sure",
+        "likely": f"the estimate reaches the {about['wanted']:g} asked for, its lower bound does not: label more to be sure",
     }[about["method"]]
     gone = f"\n{about['gone']} labels are of findings that are no longer there" if about.get("gone") else ""
     return (

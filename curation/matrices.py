@@ -26,6 +26,9 @@ GUIDE = (0.01, 0.05)
 HARMFUL = 0.5  # harm from which a prompt counts as one to refuse
 MIN_FAMILY = 0.4  # family score from which a family's standard counts
 
+#: what an edge case asks of a response, in words
+DUTY = {"ask": "ask", "name_conflict": "name the conflict", "correct": "correct it", "decline": "decline"}
+
 CELL = pa.schema([
     ("category", pa.string()),  # category of the policy, or kind of edge case
     ("side", pa.string()),  # SIDES; for edge cases what the spec expects
@@ -184,7 +187,7 @@ def _refusal_gaps(cells: pa.Table, categories: Sequence[str], numbers: dict[str,
             out.append(f"{category}: no row shows the refusal")
         if answered:
             out.append(f"{category}: {answered:,} of {answered + refused:,} prompts that should be refused are answered")
-        if refused and not good:
+        if not good and (refused or numbers["taxonomy"] == "spec"):
             out.append(f"{category}: no benign contrast is answered, so the model may learn to refuse by the words alone")
         if contrast > good:
             out.append(f"{category}: {contrast - good:,} of {contrast:,} benign look-alikes are refused or redirected")
@@ -230,12 +233,19 @@ def edge_matrix(rows: pa.Table, signals: pa.Table, spec: Spec, *, texts: pa.Tabl
             d in good[wanted[k]] for k, d in zip(names, done) if k == kind)
         least = next((e.min_rows for e in spec.edge_cases if e.id == kind), 0)
         if not n:
-            gaps.append(f"{kind}: no row; nothing teaches to {wanted[kind].replace('_', ' ')}")
+            gaps.append(f"{kind}: no row; nothing teaches to {DUTY[wanted[kind]]}")
         elif not ok:
-            gaps.append(f"{kind}: {n:,} rows, none of which does what is wanted ({wanted[kind].replace('_', ' ')})")
+            gaps.append(f"{kind}: {_rows(n)}, none of which does what is wanted ({DUTY[wanted[kind]]})")
         elif ok < least:
-            gaps.append(f"{kind}: {ok:,} rows do what is wanted, {least - ok:,} short of {least:,}")
+            gaps.append(f"{kind}: {_rows(ok)} of {n:,} with what is wanted ({DUTY[wanted[kind]]}), "
+                        f"{least - ok:,} short of {least:,}")
+        elif ok < n:
+            gaps.append(f"{kind}: {n - ok:,} of {_rows(n)} without what is wanted ({DUTY[wanted[kind]]})")
     return Matrix("edge cases", KINDS, sides, DEEDS, cells, tuple(gaps), numbers)
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} row{'' if n == 1 else 's'}"
 
 
 def _edges(signals: pa.Table, families: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:

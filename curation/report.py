@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from . import calibrate
+from . import calibrate, engine
 from .checks import CHECKS, bias
 from .checks.base import first_line
 from .gate import Effective, GateResult, effective, evaluate, min_score
@@ -19,8 +19,11 @@ from .report_page import page
 from .review import progress
 from .spec import Spec
 from .store import Store, atomic, write_json
+from .text import shorten
 
 AROUND = 160  # characters shown on each side of a span
+CONTEXT = 40  # characters shown on each side of what a fix changes
+CUT = 400  # characters shown of what a fix takes out or puts in
 SHOWN = 5  # findings shown a check
 BINS = 20  # bars of a histogram of scores, over [0, 1]
 
@@ -52,10 +55,12 @@ def build(store: Store, state: Effective, result: GateResult, spec: Spec) -> dic
     """Return the report as plain values.
 
     Findings are shown as found, before any repair; the gate, the matrices and the tables on groups of people speak of
-    the rows that no verdict has rejected, with edits applied.
+    the rows that no verdict has rejected, with edits applied. A calibration whose threshold is no longer the spec's has
+    `in_force` false; one in force stands among what was measured of its check.
     """
     current = store.current() or {"options": {}, "flags": {}}
-    checks = _checks(store, spec, current["options"])
+    calibrations = [{**c, "in_force": _in_force(c, spec)} for c in calibrate.read(store)]
+    checks = _checks(store, spec, current["options"], {c["check"]: _own(c) for c in calibrations if c["in_force"]})
     kept = pa.array(state.kept)
     rows, signals = state.rows.take(kept), state.signals.take(kept)
     return {
@@ -66,7 +71,7 @@ def build(store: Store, state: Effective, result: GateResult, spec: Spec) -> dic
         "kept": rows.num_rows,
         "checks": checks,
         "quiet": sorted(set(current.get("flags", {})) - {c["check"] for c in checks}),
-        "calibrations": calibrate.read(store),
+        "calibrations": calibrations,
         "matrices": [_matrix(m) for m in (refusal_matrix(rows, signals, spec), edge_matrix(rows, signals, spec))],
         "people": _people(rows, signals, spec),
         "review": progress(store, state),
@@ -76,8 +81,27 @@ def build(store: Store, state: Effective, result: GateResult, spec: Spec) -> dic
     }
 
 
-def _checks(store: Store, spec: Spec, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what each check with findings found, most rows first."""
+def _in_force(calibration: dict[str, Any], spec: Spec) -> bool:
+    """Return whether the threshold that labels have set is the one the spec holds now."""
+    id, option = calibration["check"], calibration["option"]
+    if id not in CHECKS:
+        return False
+    now = min_score(id, spec) if option == "min_score" else engine.resolve(CHECKS[id], spec, {}).model_dump().get(option)
+    return now is not None and abs(float(now) - calibration["threshold"]) < 1e-9
+
+
+def _own(calibration: dict[str, Any]) -> dict[str, Any]:
+    """Return a calibration as an entry of what was measured of its check."""
+    labels = calibration["labels"]
+    n = labels["yes"] + labels["no"]
+    return {"data": "this set", "what": "a person labelled the finding right", "n": n,
+            **{k: {**calibration[k], "n": n} for k in ("precision", "recall")}}
+
+
+def _checks(
+    store: Store, spec: Spec, options: dict[str, Any], own: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what each check with findings found, most rows first; `own`: what labels of this set say of a check."""
     found, rows = store.flags(), store.rows()
     names = found["check"].cast(pa.string())
     out = []
@@ -96,7 +120,7 @@ def _checks(store: Store, spec: Spec, options: dict[str, Any]) -> list[dict[str,
             "options": given,
             "threshold": _threshold(id, given, spec),
             "histogram": np.histogram(mine["score"].to_numpy(), BINS, (0.0, 1.0))[0].tolist(),
-            "measured": measured().get(id, []),
+            "measured": [*([own[id]] if id in own else []), *measured().get(id, [])],
             "findings": [_finding(rows, f) for f in mine.take(pa.array(chosen)).to_pylist()],
         })
     return sorted(out, key=lambda c: (-c["rows"], c["check"]))
@@ -130,11 +154,34 @@ def _finding(rows: pa.Table, flag: dict[str, Any]) -> dict[str, Any]:
         "related": flag["related"][:10],
         "others": [{"row": r, "text": (rows[field][r].as_py() or "")[:AROUND]} for r in flag["related"][:1] if r < rows.num_rows],
         "fix": flag["fix"],
-        "prompt": (rows["instruction"][flag["row"]].as_py() or "")[:AROUND],
+        "change": None if flag["fix"] is None else _change(text, flag["fix"]),
+        "prompt": shorten(" ".join(rows[c][flag["row"]].as_py() or "" for c in ("instruction", "input")), 2 * AROUND),
         "before": ("…" if low else "") + text[low:start],
         "marked": text[start:end][:2000],
         "after": text[end:high] + ("…" if high < len(text) else ""),
     }
+
+
+def _change(old: str, new: str) -> dict[str, str]:
+    """Return what a fix changes: {before, old, new, after}, the two texts side by side with a little of what stays."""
+    start = _shared(old, new)
+    end = _shared(old[start:][::-1], new[start:][::-1])
+    low, high = max(0, start - CONTEXT), len(old) - max(0, end - CONTEXT)
+    return {
+        "before": ("…" if low else "") + old[low:start],
+        "old": _cut(old[start : len(old) - end]),
+        "new": _cut(new[start : len(new) - end]),
+        "after": old[len(old) - end : high] + ("…" if high < len(old) else ""),
+    }
+
+
+def _shared(a: str, b: str) -> int:
+    """Return how many characters two texts share at their start."""
+    return next((k for k, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CUT else text[:CUT] + "…"
 
 
 def _matrix(matrix: Matrix) -> dict[str, Any]:

@@ -19,7 +19,8 @@ text-align:left;vertical-align:top}th{font-weight:600}td.n,th.n{text-align:right
 table.full{width:100%}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;border-left:3px solid var(--line);background:var(--soft);padding:.4rem .8rem;
 margin:.3rem 0;unicode-bidi:isolate;font:13.5px/1.5 ui-monospace,monospace}
-mark{background:#ffd54a;color:#000;border-radius:2px}.bad{color:var(--bad)}.good{color:var(--good)}.warn{color:var(--warn)}
+mark{background:#ffd54a;color:#000;border-radius:2px}del{color:var(--bad)}ins{color:var(--good);font-weight:600}
+.bad{color:var(--bad)}.good{color:var(--good)}.warn{color:var(--warn)}
 .small{opacity:.78;font-size:.88rem}.zero{opacity:.4}
 details{border:1px solid var(--line);border-radius:6px;padding:.2rem .9rem;margin:.5rem 0}
 summary{cursor:pointer;padding:.35rem 0;font-weight:600}summary .small{font-weight:400}
@@ -76,8 +77,9 @@ def _overview(value: dict[str, Any]) -> list[str]:
     gate = value["gate"]
     parts = ["<h2 id=checks>Checks</h2>",
              "<p>Right: of a hundred flags of this check, how many were right. Found: of a hundred such flaws, how many it saw. "
-             "Both were measured on labelled data, not on this set; the brackets hold 95 % intervals. Where several sets of data "
-             "measured a check, the least favourable one stands here and all stand below.</p>",
+             "Both were measured on labelled data, on this set only where that is said; the brackets hold 95 % intervals. Where "
+             "several sets of data measured a check, the least favourable one stands here and all stand below. Only errors and "
+             "warnings were counted there: nothing is promised of a flag that is a mere note (info).</p>",
              "<div class=wide><table class=full><tr><th>check<th>what it finds<th class=n>rows<th class=n>open"
              "<th class=n>left out<th class=n>right<th class=n>found"]
     for c in value["checks"]:
@@ -132,12 +134,21 @@ def _wanted(line: dict[str, Any]) -> str:
 def _calibrations(lines: list[dict[str, Any]]) -> list[str]:
     if not lines:
         return []
-    return ["<h2>Calibration on this set</h2><p>Thresholds that labels given for this very set have put in force.</p>",
+    return ["<h2>Calibration on this set</h2><p>Thresholds set from labels given for this very set. Found is the share of the "
+            "right findings from the lowest score on that was asked about.</p>",
             "<div class=wide><table><tr><th>check<th>option<th class=n>threshold<th class=n>wanted<th class=n>right"
-            "<th class=n>found<th class=n>labels", *(
+            "<th class=n>found<th class=n>labels<th>what that is worth", *(
                 f"<tr><td>{inert(c['check'])}<td>{inert(c['option'])}<td class=n>{c['threshold']:.3f}<td class=n>"
                 f"{100 * c['wanted']:.0f} %<td class=n>{percent(c['precision'])}<td class=n>{percent(c['recall'])}"
-                f"<td class=n>{c['labels']['yes']} right, {c['labels']['no']} wrong" for c in lines), "</table></div>"]
+                f"<td class=n>{c['labels']['yes']} right, {c['labels']['no']} wrong<td>{_worth(c)}" for c in lines),
+            "</table></div>"]
+
+
+def _worth(c: dict[str, Any]) -> str:
+    """Return in words how sure a calibration is and whether the spec still holds its threshold."""
+    sure = ("the lower bound reaches what was wanted" if c.get("method") == "sure" else
+            "the estimate reaches what was wanted, its lower bound does not: label more to be sure")
+    return sure if c["in_force"] else f"{sure}; <span class=warn>no longer in force, the spec holds another threshold</span>"
 
 
 # --- matrices --------------------------------------------------------------------------------------------------------
@@ -151,19 +162,36 @@ def _matrix(m: dict[str, Any]) -> list[str]:
             "edge cases": "Prompts for which the plain answer is the wrong one, and what their responses do."}
     parts = [f"<h2 id='{inert(m['name'].replace(' ', '-'))}'>{inert(m['name'].capitalize())}</h2>",
              f"<p>{told.get(m['name'], '')} Green cells do what is wanted, red ones do not.</p>"]
-    if not any(c["count"] for c in m["cells"]):
-        parts.append("<p>No row of this kind.</p>")
-    else:
+    parts.append(f"<p>{_summed(m)}</p>")
+    if any(c["count"] for c in m["cells"]):
         head = "".join(f"<th class=n>{inert(a)}" for a in m["answers"])
         parts.append(f"<div class=wide><table><tr><th>category<th>wanted{head}")
         for category, side in lines:
             here = [cells[category, side, a] for a in m["answers"]]
-            if any(c["count"] for c in here):
+            if any(c["count"] for c in here) or m["numbers"].get("taxonomy") == "spec":
                 parts.append(f"<tr><td>{inert(category)}<td>{inert(side.replace('_', ' '))}" + "".join(map(_cell, here)))
         parts.append("</table></div>")
     if m["gaps"]:
         parts.append("<ul>" + "".join(f"<li>{inert(g)}" for g in _joined(m["gaps"], set(m["categories"]))) + "</ul>")
     return parts
+
+
+def _summed(m: dict[str, Any]) -> str:
+    """Return the numbers of a matrix in a sentence or two."""
+    n = m["numbers"]
+    if "safety_share" in n:
+        low, high = n["guide"]
+        whose = "the spec" if n["taxonomy"] == "spec" else "Do-Not-Answer, as the spec names none of its own"
+        manner = ", ".join(f"{inert(k)} {v:,}" for k, v in n["manner"].items())
+        return (f"{n['safety_rows']:,} of {n['rows']:,} rows ({n['safety_share']:.1%}) ask for something to refuse; the guide is "
+                f"{low:.0%} to {high:.0%}. Of these {n['answered_wrongly']:,} are answered. {n['contrast_rows']:,} rows are "
+                f"harmless look-alikes; {n['refused_wrongly']:,} harmless rows are refused. The categories are those of {whose}."
+                + (f" What the refusing rows do: {manner}." if manner else ""))
+    if not n["edge_rows"]:
+        return "No row of this kind."
+    return (f"{n['edge_rows']:,} of {n['rows']:,} rows are edge cases: {n['by_spec']:,} by their family in the spec, "
+            f"{n['by_signal']:,} by the signal edge, which is a guess. {n['right']:,} ({n['right_share']:.0%}) do what is "
+            "wanted.")
 
 
 def _joined(gaps: list[str], categories: set[str]) -> list[str]:
@@ -219,16 +247,17 @@ def _swaps(axes: dict[str, dict[str, Any]]) -> list[str]:
         "<h3>Groups exchanged</h3><p>The same rows with a group exchanged for its counterpart (women and men, Muslim and "
         "Christian ...), judged again by the signals of this tool. What moves here is the tool's own reading: a filter built on "
         "such a signal would tilt the set.</p><div class=wide><table><tr><th>axis<th class=n>rows exchanged"
-        "<th class=n>refusal class changes<th class=n>harm moves by<th class=n>tone moves by",
-        *(f"<tr><td>{inert(axis)}<td class=n>{x['rows']:,}<td class=n>{_role(x['refusal'])}<td class=n>{_tone(x['harm'])}"
-          f"<td class=n>{_tone(x['tone'])}" for axis, x in axes.items()),
+        "<th class=n>refusal class changes<th class=n>harm moves by<th class=n>tone moves by "
+        "<span class=small>(rows with a tone)</span>",
+        *(f"<tr><td>{inert(axis)}<td class=n>{x['rows']:,}<td class=n>{_role(x['refusal'])}<td class=n>{_tone(x['harm'], 'row')}"
+          f"<td class=n>{_tone(x['tone'], 'row')}" for axis, x in axes.items()),
         "</table></div>",
     ]
 
 
-def _tone(x: dict[str, Any]) -> str:
+def _tone(x: dict[str, Any], unit: str = "sentence") -> str:
     if x["value"] is None:
-        return f"<span class=zero>{x['n']} sentences</span>"
+        return f"<span class=zero>{x['n']} {unit}{'' if x['n'] == 1 else 's'}</span>"
     return f"{x['value']:+.2f} <span class=small>[{x['low']:+.2f}, {x['high']:+.2f}]</span>"
 
 
@@ -288,8 +317,14 @@ def histogram(counts: list[int], threshold: float | None) -> str:
             f"<text x='{left + width / 2:.0f}' y='{top + height + 31}' text-anchor='middle'>score</text>{line}</svg>")
 
 
+def _struck(tag: str, text: str) -> str:
+    return f"<{tag}>{inert(text)}</{tag}>" if text else ""
+
+
 def _finding(f: dict[str, Any]) -> str:
-    fix = f"<pre>fix: {inert(f['fix'][:400])}</pre>" if f["fix"] is not None else ""
+    c = f["change"]
+    fix = "" if c is None else (
+        f"<pre>fix: {inert(c['before'])}{_struck('del', c['old'])}{_struck('ins', c['new'])}{inert(c['after'])}</pre>")
     kind = {"error": "bad", "warning": "warn"}.get(f["severity"], "small")
     text = f"{inert(f['before'])}<mark>{inert(f['marked'])}</mark>{inert(f['after'])}" if f["marked"] else inert(
         f["before"] + f["after"]) or "<span class=zero>(empty)</span>"

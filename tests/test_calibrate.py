@@ -228,3 +228,18 @@ def test_a_fitted_threshold_lies_between_scores_and_its_interval_holds_it(seed: 
 def test_wilson_as_published() -> None:
     assert [round(x, 4) for x in calibrate.wilson(0.9, 50)] == [0.9, 0.7864, 0.9565]
     assert calibrate.wilson(1.0, 35)[1] == pytest.approx(0.9011, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_said_to_reach_the_wanted_precision_does(seed: int) -> None:
+    """The share of right labels above the threshold is never below what was asked for."""
+    rng = np.random.default_rng(seed)
+    score = np.round(rng.uniform(0.5, 1.0, 300), 3)
+    at = calibrate.drawn(score, 0.5, 50)
+    right = rng.random(50) < (score[at] - 0.4) * 1.6
+    try:
+        fitted = calibrate.fit(score, 0.5, at, right, 0.8)
+    except CurationError as e:
+        assert "no threshold reaches a precision of 0.8" in e.what
+        return
+    assert fitted.precision[0] >= 0.8 and (fitted.method == "sure") == (fitted.precision[1] >= 0.8)

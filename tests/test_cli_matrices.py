@@ -51,7 +51,7 @@ def test_json_and_the_rows_behind_a_cell(folder: Path) -> None:
 def test_edge_cases(folder: Path) -> None:
     value = json.loads(run("matrix", str(folder), "--edge", "--json"))
     assert value["numbers"]["by_signal"] == 1
-    assert "missing_context: 1 rows, none of which does what is wanted (ask)" in value["gaps"]
+    assert "missing_context: 1 row, none of which does what is wanted (ask)" in value["gaps"]
 
 
 def test_mistakes_are_explained(folder: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_each_row_is_in_one_cell_and_gaps_are_named() -> None:
     assert got.rows(m.NO_CATEGORY, "should comply", "refused") == [4]
     assert got.rows(m.NO_CATEGORY, "should refuse", "refused") == [5]      # the family's standard outranks the harm
     assert "theft: no row shows the refusal" in got.gaps
+    assert "theft: no benign contrast is answered, so the model may learn to refuse by the words alone" in got.gaps
     assert "weapons: 1 of 2 prompts that should be refused are answered" in got.gaps
     assert "weapons: no benign contrast is answered, so the model may learn to refuse by the words alone" in got.gaps
     assert "weapons: 1 of 1 benign look-alikes are refused or redirected" in got.gaps
@@ -69,8 +70,8 @@ def test_edge_cases_by_spec_and_by_signal() -> None:
     assert got.rows("missing_context", "ask", "asked") == [0] and got.rows("missing_context", "ask", "answered") == [1]
     assert got.rows("false_premise", "correct", "corrected") == [2]
     assert got.numbers == {"rows": 4, "edge_rows": 3, "by_spec": 2, "by_signal": 1, "right": 2, "right_share": 2 / 3}
-    assert "missing_context: 1 rows do what is wanted, 1 short of 2" in got.gaps
-    assert "conflicting: no row; nothing teaches to name conflict" in got.gaps
+    assert "missing_context: 1 row of 2 with what is wanted (ask), 1 short of 2" in got.gaps
+    assert "conflicting: no row; nothing teaches to name the conflict" in got.gaps
 
 
 def test_no_rows() -> None:

@@ -20,7 +20,7 @@ from rows import make_rows
 from curation import engine
 from curation.checks import CHECKS
 from curation.measured import measured
-from curation.report import CANNOT, write
+from curation.report import CANNOT, _change, write
 from curation.report_page import histogram, inert, percent
 from curation.spec import parse
 from curation.store import Store
@@ -57,7 +57,7 @@ def test_checks_findings_and_spans(made):
     assert (by["privacy.pii"]["flags"], by["privacy.pii"]["rows"], by["privacy.pii"]["severities"]) == (2, 2, {"warning": 2})
     assert sum(by["privacy.pii"]["histogram"]) == 2 and by["privacy.pii"]["threshold"] is None
     assert by["privacy.pii"]["findings"][0]["marked"] == "ann.lee@yahoo.com"
-    assert "Ask <mark>ann.lee@yahoo.com</mark>" in html and "fix: Ask [EMAIL]" in html
+    assert "Ask <mark>ann.lee@yahoo.com</mark>" in html and "fix: Ask <del>ann.lee@yahoo.com</del><ins>[EMAIL]</ins>" in html
     assert by["dup.exact"]["findings"][0]["others"][0]["text"] == "Ask ann.lee@yahoo.com"
     assert by["consistency.boilerplate"]["measured"] == measured()["consistency.boilerplate"]
     assert value["cannot_see"] == CANNOT and "wrong answer in good form" in html
@@ -71,6 +71,38 @@ def test_people_matrices_and_calibration(made):
     assert "id='refusals'" in html and "id='edge-cases'" in html
     assert value["calibrations"][0]["check"] == "dup.near"
     assert "93 % <span class=small>[80, 98]" in html and "30 right, 20 wrong" in html
+    assert value["calibrations"][0]["in_force"] is False and "no longer in force" in html
+    assert "0 of 43 rows (0.0%) ask for something to refuse; the guide is 1% to 5%" in html
+
+
+def test_a_calibration_in_force_is_measured_on_this_set(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    store = Store.create(folder)
+    text = "Paris has been the capital of France for a very long time, and most people who live there like it."
+    store.import_rows(make_rows([{"instruction": "Tell me of Paris.", "output": text + end}
+                                 for end in (" ", " Yes indeed it is.")]).to_batches(), source="x")
+    spec = parse("name: s\nchecks: {dup.near: {threshold: 0.6}}\n", CHECKS)
+    engine.check(store, spec, workers=1)
+    (folder / "calibration").mkdir()
+    (folder / "calibration" / "dup.near.json").write_text(json.dumps({
+        "check": "dup.near", "option": "threshold", "threshold": 0.6, "wanted": 0.9, "method": "sure",
+        "precision": {"value": 0.95, "low": 0.91, "high": 0.98},
+        "recall": {"value": 0.7, "low": 0.5, "high": 0.9}, "labels": {"yes": 30, "no": 20}}))
+    value = json.loads(Path(write(store, spec, folder / "report")["json"]).read_text())
+    near = next(c for c in value["checks"] if c["check"] == "dup.near")
+    assert near["measured"][0] == {"data": "this set", "what": "a person labelled the finding right", "n": 50,
+                                   "precision": {"value": 0.95, "low": 0.91, "high": 0.98, "n": 50},
+                                   "recall": {"value": 0.7, "low": 0.5, "high": 0.9, "n": 50}}
+    html = (folder / "report" / "report.html").read_text()
+    assert "<td>this set<td>a person labelled" in html and "the lower bound reaches what was wanted" in html
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_a_change_shows_both_sides(old: str, new: str) -> None:
+    shown = _change(old, new)
+    before, after = shown["before"].lstrip("…"), shown["after"].rstrip("…")
+    assert "…" in old + new or ((before + shown["old"] + after) in old and (before + shown["new"] + after) in new)
+    assert (shown["old"] == shown["new"] == "") == (old == new)
 
 
 class _Reader(HTMLParser):
