@@ -26,6 +26,8 @@ SHARED = Path(__file__).parents[1].parent / "shared" / "data"
     ("Call me at (661) 365-3477.", "phone", "(661) 365-3477"),
     ("Her mobile: 0490 75 40 81", "phone", "0490 75 40 81"),
     ("Fax +46 (0)8 928 571 38 please", "phone", "+46 (0)8 928 571 38"),
+    ("Tel: 05665/58223305", "phone", "05665/58223305"), ("Call me at 18262791.", "phone", "18262791"),
+    ("My zip code is 3910", "postcode", "3910"), ("Town: Ommel\nZIP: 75534-030", "postcode", "75534-030"),
     ("My card 4454 7945 1139 0934 is lost", "card", None),
     ("My card 4556737586899855 is lost", "card", "4556737586899855"),
     ("Send it to GB33BUKB20201555555555 now", "iban", "GB33BUKB20201555555555"),
@@ -50,10 +52,24 @@ def test_found(text, kind, value):
     "It costs $1,234,567 in total.", "On 2021-05-04 at 10:30", "user@localhost", "pi is 3.14159265358979",
     "tracking 1234567890123456", "The code is 0011100000.", "@ann said hi", "12:30:45", "a::b", "Born on a sunny day in 1980",
     "In World War 2 and Act 3 Scene 4", "It rained at 12 Noon",
+    "We reach 1000000 users", "05665/58223305 parts", "mail my_gmail_address@gmail.com", "user123@example.com.au",
     "He ran 100 Miles in May", "account for 12345 people", "2 + 2 = 4 - 0",
 ])
 def test_near_misses(text):
     assert [h for h in find(text) if not h.fictional] == []
+
+
+def test_a_number_beside_an_address_of_mail_is_a_phone():
+    text = "Victoria Gray\n(027) 962-2531\nv.gray@yahoo.com"
+    assert [(h.kind, text[h.start:h.end]) for h in find(text)] == [("phone", "(027) 962-2531"), ("email", "v.gray@yahoo.com")]
+    assert [h.kind for h in find("Results\n(027) 962-2531\nSee v.gray@yahoo.com")] == ["email"]
+
+
+def test_an_address_reaches_the_check_by_any_of_its_forms():
+    for address in ("Piazza Antonino, 3\n07029, Nuchis (SS)", "i live at 12 hill road", "12 bis rue de la Paix, 75002 Paris",
+                    "Hans-Sachs-Gasse 2\n53034 Burglengen", "466/433 Brittany Parade\nSouth Shawn, ACT, 2769"):
+        flags = pii(make_rows([{"instruction": address, "response": "ok"}])).to_pylist()
+        assert [(f["severity"], f["fix"]) for f in flags] == [(None, flags[0]["fix"])] and "[ADDRESS]" in flags[0]["fix"]
 
 
 def test_flags_mask_without_repeating_the_value():

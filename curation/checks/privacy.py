@@ -53,18 +53,19 @@ _EMAIL = re.compile(
     r"(?<![\w.+%-])\w[\w.+%'-]{0,63}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w@])")
 # RFC 2606 and 6761, and domains that writers make up for a letter.
 _FICTIONAL_DOMAIN = re.compile(
-    r"(?:^|[.@])(?:example|test|invalid|localhost)$|(?:^|[.@])(?:example|domain|yourdomain|mydomain|email|mail|company|"
+    r"(?:^|[.@])(?:example|test|invalid|localhost)$|(?:^|[.@])example\.(?:com|org|net)(?:\.[a-z]{2})?$|(?:^|[.@])(?:example|domain|yourdomain|mydomain|email|mail|company|"
     r"yourcompany|mycompany|abc|xyz|abccompany|xyzcompany|acme|acmecorp|business|website|yourwebsite|mywebsite|test|"
     r"sample|university|school|provider|host|site|server|foo|bar|\w)\.(?:com|org|net|edu|co|co\.uk|io|tld)$", re.IGNORECASE)
 
 
-_NOBODY = frozenset(("username", "user", "name", "yourname", "your.name", "youremail", "example", "someone", "email"))
+_NOBODY = re.compile(r"(?:user(?:name)?|name|your[._]?(?:name|email)|example|someone|somebody|email|test|demo|sample)\d{0,4}|"
+                     r"my[._](?:\w+[._])?(?:email|mail|address|account)")
 
 
 def _emails(text: str, region: str) -> Iterator[Hit]:
     for m in _EMAIL.finditer(text):
         name, _, domain = m.group().lower().partition("@")
-        yield Hit("email", m.start(), m.end(), 1.0, name in _NOBODY or bool(_FICTIONAL_DOMAIN.search(domain)))
+        yield Hit("email", m.start(), m.end(), 1.0, _NOBODY.fullmatch(name) is not None or bool(_FICTIONAL_DOMAIN.search(domain)))
 
 
 # --- payment card and IBAN -------------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def _ips(text: str, region: str) -> Iterator[Hit]:
 # --- phone -----------------------------------------------------------------------------------------------------------
 
 _PHONE = re.compile(
-    r"(?<![\w./:$€£#@-])(?:\+|00)?\(?\d{1,4}\)?(?:[ .-]{0,2}\(?\d{1,5}\)?){1,6}"
+    r"(?<![\w./:$€£#@-])(?:\+|00)?\(?\d{1,4}\)?(?:[ ./-]{0,2}\(?\d{1,5}\)?){1,6}"
     r"(?:[ ,]{0,2}(?:x|ext\.?|extension) ?\d{1,5})?(?![\w%°$€£@]|[.,:/]\d|-\d)", re.IGNORECASE)
 _NORTH_AMERICAN = re.compile(r"(?:(?:\+?1|001)[ .-]?)?(?:\([2-9]\d{2}\)[ .-]?|[2-9]\d{2}[.-])[2-9]\d{2}[ .-]\d{4}"
                              r"(?:[ ,]{0,2}(?:x|ext\.?|extension) ?\d{1,5})?", re.IGNORECASE)
@@ -167,6 +168,11 @@ _PHONE_BEFORE = re.compile(
     r"reach(?:ed|able)?|number is|messages? to|voicemail|ph|hospital at|direct line|switchboard)\b"
     r"[^\d\n]{0,24}\n?[^\d\n]{0,4}$",
     re.IGNORECASE)
+#: words that leave no doubt: seven digits behind them are enough
+_PHONE_NEXT = re.compile(
+    r"(?:\b(?:call|text|ring|dial|phone|reach|contact) (?:me|us|him|her|them)(?: \w+)?(?: at| on)|"
+    r"\b(?:tel|telephone|phone|mobile|cell|fax)(?: (?:number|no\.?))?(?: is|[.:])+|"
+    r"\b(?:my|our|his|her|their) (?:\w+ )?number is:?)\s*$", re.IGNORECASE)
 _PHONE_AFTER = re.compile(r"\s*[-,(]?\s*(?:office|fax|mobile|cell|phone|home|work|tel)\b", re.IGNORECASE)
 _NOT_PHONE = re.compile(
     r"\b(?:order|invoice|tracking|account|isbn|issn|zip|postal|id|ticket|flight|serial|case|reference|ref|part|model|sku|"
@@ -194,13 +200,25 @@ def _phone_score(text: str, start: int, end: int, value: str, digits: str, regio
     head = text[max(0, start - 60): start]
     if _YEARS.fullmatch(value) or _DATE.fullmatch(value) or _NOT_PHONE.search(head):
         return 0.0
-    context = bool(_PHONE_BEFORE.search(head) or _PHONE_AFTER.match(text, end))
+    context = bool(_PHONE_BEFORE.search(head) or _PHONE_AFTER.match(text, end)) or _in_contact_block(text, start, end)
     international = value.startswith(("+", "00")) and len(digits) >= 9
     if international and _possible(("+" + digits.lstrip("0")) if value.startswith("00") else value, None):
         return 1.0
     if _NORTH_AMERICAN.fullmatch(value) and _possible(value, "US"):
         return 1.0 if context else 0.9
-    return 0.85 if context and (len(digits) >= 9 or _possible(value, region) or len(value) > len(digits)) else 0.0
+    enough = len(digits) >= 9 or len(value) > len(digits) or _possible(value, region) or _PHONE_NEXT.search(head)
+    return 0.85 if context and enough else 0.0
+
+
+def _in_contact_block(text: str, start: int, end: int) -> bool:
+    """Return whether a number that begins or looks like a phone's fills a line, and a line beside it is an e-mail address."""
+    head, tail = text[max(0, start - 100): start], text[end: end + 100]
+    before, _, own = head.rpartition("\n")
+    rest, _, after = tail.partition("\n")
+    if own.strip(" >*-") or rest.strip() or not text[start: end].startswith(("0", "(", "+")):
+        return False
+    above, below = before.rpartition("\n")[2], after.partition("\n")[0]
+    return any(_EMAIL.fullmatch(line.strip(" >*-")) for line in (above, below))
 
 
 def _possible(value: str, region: str | None) -> bool:
@@ -236,7 +254,7 @@ def _meets(taken: list[tuple[int, int]], span: tuple[int, int]) -> bool:
 
 _POSTCODE = re.compile(r"(?P<mine>\b(?:my|our|his|her|their) (?:\w+ )?|(?:^|\n)[^\w\n]{0,6}(?=[^\n]{0,12}:))?"
                        r"\b(?:zip(?:[ -]?code)?|post(?:al)?[ -]?code)(?: is| of|:|\b)\s*:?\s*"
-                       r"(?P<value>\d{3} ?\d{2}|\d{3,6}(?:-\d{3,4})?(?-i: [A-Z]{2})?|"
+                       r"(?P<value>\d{3} \d{2}(?![\w-])|\d{3,6}(?:-\d{3,4})?(?-i: [A-Z]{2})?|"
                        r"[A-Z]\d[A-Z] ?\d[A-Z]\d|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})(?!\w)(?P<end>\s*(?:$|\n))?", re.IGNORECASE)
 
 
@@ -326,7 +344,7 @@ _FINDERS: dict[str, tuple[Callable[[str, str], Iterator[Hit]], str]] = {
     "iban": (_ibans, r"[A-Za-z]{2}\d{2} ?[A-Za-z0-9]{4}"),
     "ssn": (_ssns, r"\d{3}[- ]\d{2}[- ]\d{4}"),
     "ip": (_ips, r"\d\.\d{1,3}\.\d{1,3}\.\d|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]"),
-    "phone": (_phones, r"\d[ .()-]{0,3}\d[ .()-]{0,3}\d[ .()-]{0,3}\d[ .()-]{0,3}\d[ .()-]{0,3}\d[ .()-]{0,3}\d"),
+    "phone": (_phones, r"(?:\d[ ./()-]{0,3}){6}\d"),
     "id": (_papers, r"(?i)(?:passport|licen[cs]e|national id|identity card|tax|medical record|patient|insurance|account|routing|"
                     r"identification|\bvin\b)[^\n]{0,30}\d{2}"),
     "birth": (_births, r"(?i)(?:birth|born|\bd\.?o\.?b)[^\n]{0,24}\d"),
