@@ -231,7 +231,7 @@ function opened(data) {
   try {
     const kept = JSON.parse(sessionStorage.getItem(STORE) ?? "null");
     parts = waiting(kept?.parts ?? [], data.acked);
-    if (kept?.queue === data.queue && parts.length) pos = kept.pos;
+    if (kept?.queue === data.queue && (parts.length || kept.ahead)) pos = kept.pos;
   } catch { /* a browser that keeps nothing, or something else lies there: nothing is waiting */ }
   const client = Array.from({ length: 4 }, () => Math.random().toString(36).slice(2, 8)).join("");
   const told = tellings(data.told, parts.flatMap(p => p.log).filter(e => e.queue === data.queue));
@@ -254,9 +254,9 @@ function review({ data, parentElement, setStateValue }) {
   const skips = [...s.old.flatMap(p => p.log), ...s.log].filter(e => e.queue === s.queue);
   s.total = data.total + skips.filter(e => e.verdict === "skip").length - skips.filter(e => e.verdict === null && e.was === "skip").length;
   const row = () => s.batch[s.pos - s.start];
-  const keep = () => {
+  const keep = (ahead = false) => {     // ahead: the server does not know the place yet
     try {
-      sessionStorage.setItem(STORE, JSON.stringify({ queue: s.queue, pos: s.pos, parts: [...s.old, { client: s.client, log: s.log }] }));
+      sessionStorage.setItem(STORE, JSON.stringify({ queue: s.queue, pos: s.pos, ahead, parts: [...s.old, { client: s.client, log: s.log }] }));
     } catch { /* full or forbidden: the server is told all the same */ }
   };
   const send = () => {
@@ -282,7 +282,7 @@ function review({ data, parentElement, setStateValue }) {
     s.pos = Math.max(0, Math.min(s.total, s.pos + step));
     const near = s.pos < s.start + 5 || s.pos > s.start + s.batch.length - 20;
     if (near) send();
-    else { keep(); clearTimeout(s.later); s.later = setTimeout(send, 1500); }      // the place is kept in the folder too
+    else { keep(true); clearTimeout(s.later); s.later = setTimeout(send, 1500); }      // the place is kept in the folder too
     draw();
   };
   const decide = (verdict, more) => {

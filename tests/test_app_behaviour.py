@@ -19,7 +19,7 @@ from curation.store import Store
 
 from .app_folder import make_folder
 from .behaviour_folder import VERIFIER
-from .browsing import LINE, browser, open_at, page, seen, settle, until, url
+from .browsing import address, again, browser, cell, click, fill, open_at, page, seen, settle, text, until, url
 from .test_app_behaviour_pages import make_runs
 
 __all__ = ["browser", "page", "url"]     # fixtures
@@ -40,18 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return made
 
 
-def cell(tab: Any, label: str, line: int, x: int) -> None:
-    """Click a cell of the table named `label`: the line counted from 0, x in pixels from its left edge."""
-    table = tab.locator(f"[data-testid=stDataFrame]:has(canvas[aria-label='{label}'])").first
-    if not table.count():
-        table = tab.locator("[data-testid=stDataFrame]").first
-    table.scroll_into_view_if_needed()
-    box = table.bounding_box()
-    tab.mouse.click(box["x"] + x, box["y"] + LINE * (line + 1.5))
-    settle(tab)
-
-
-def wait_for(path: Path, what: str = "", seconds: float = 120) -> None:
+def wait_for(path: Path, what: str = "", seconds: float = 300) -> None:
     ends = time.monotonic() + seconds
     while not path.exists() or what not in path.read_text():
         assert time.monotonic() < ends, f"{path} is not there"
@@ -65,61 +54,56 @@ def test_one_click_from_the_vetted_set_to_a_finished_battery(page: Any, url: str
     done = subprocess.run([sys.executable, "-m", "curation.cli", "export", str(folder), "--override", "a test"], check=False)
     assert done.returncode == 0
     open_at(page, url, "/train")
-    page.get_by_role("button", name="What would be trained").click()
-    seen(page.get_by_text("the marked part counts in the loss"), timeout=90_000)
-    page.locator(".cw-card mark").first.wait_for()
-    assert page.locator(".cw-card mark").count() >= 3
+    click(page.get_by_role("button", name="What would be trained"))
+    seen(page.get_by_text("the marked part counts in the loss"), timeout=180_000)
+    until(lambda: page.locator(".cw-card mark").count() >= 3)
     assert "<|im_start|>user" in page.locator(".cw-card").first.text_content()
-    page.get_by_label("Epochs").fill("0.3")
+    fill(page.get_by_label("Epochs"), "0.3")
     page.get_by_label("Epochs").press("Enter")
-    settle(page)
-    assert page.locator("code", has_text="--epochs 0.3 --eval").count() == 1
-    page.get_by_role("button", name="Train", exact=True).click()
+    seen(page.locator("code", has_text="--epochs 0.3 --eval"))
+    click(page.get_by_role("button", name="Train", exact=True))
     run = folder / "runs" / "vetted-1-tiny-s0"
     wait_for(run / "metrics.jsonl")
     open_at(page, url, "/train")       # a browser that comes back while it runs
     wait_for(run / "battery.json")
     assert json.loads((run / "state.json").read_text())["state"] == "done"
-    seen(page.get_by_role("button", name="Its behaviour"), timeout=60_000)
-    assert page.locator("[data-testid=stVegaLiteChart]").count() == 2
+    seen(page.get_by_role("button", name="Its behaviour"), timeout=120_000)
+    until(lambda: page.locator("[data-testid=stVegaLiteChart]").count() == 2)
     seen(page.get_by_text("Samples on the way"))
-    page.get_by_role("button", name="Its behaviour").click()
+    click(page.get_by_role("button", name="Its behaviour"))
     seen(page.get_by_text("of 4 probes passed"))
-    settle(page)
+    address(page, "/behaviour")
     seen(page.locator(".st-key-b_run"))
-    chosen = page.evaluate("(n => n.innerText + [...n.querySelectorAll('input')].map(i => i.value))"
-                           "(document.querySelector('.st-key-b_run'))")
-    assert "/behaviour" in page.url and "vetted-1-tiny-s0" in chosen
+    until(lambda: "vetted-1-tiny-s0" in page.evaluate("[...document.querySelectorAll('.st-key-b_run')].map("
+          "n => n.innerText + [...n.querySelectorAll('input')].map(i => i.value)).join()"))
 
 
 def test_from_a_failure_to_its_rows_to_an_edit(page: Any, url: str, store: Store) -> None:
     open_at(page, url, "/behaviour?b_run=before-s0")
     seen(page.get_by_text("16 of 20 probes passed"))
-    page.locator("tr", has_text="qa").locator(".cs-cell").nth(1).click()
+    click(page.locator("tr", has_text="qa").locator(".cs-cell").nth(1))
     seen(page.get_by_text("4 failed of 12"))
-    settle(page)
-    assert "slice=qa" in page.url and page.locator(".cs-chosen").count() == 1
-    cell(page, "Probes", 0, 200)
+    address(page, "slice=qa")
+    seen(page.locator(".cs-chosen"))
+    cell(page.locator("[data-testid=stDataFrame]:has([aria-label='Probes'])"), 200, 0)
     seen(page.get_by_text("Rows behind it"))
     assert "wrong" in page.locator(".ca-answer").first.text_content()
     assert "keywords:existence (keywords = right)" in page.locator(".ca-no").first.text_content()
     seen(page.locator(".cw-card b", has_text="row 21"))
-    settle(page)
-    assert "probe=refusal-1" in page.url
-    page.reload()                       # the address finds the probe again
+    address(page, "probe=refusal-1")
+    again(page)                       # the address finds the probe again
     seen(page.locator(".cw-card b", has_text="row 21"))
-    page.get_by_text("Edit this row here").click()
+    click(page.get_by_text("Edit this row"))
     box = page.get_by_label("response", exact=True)
-    box.fill("An answer that would have taught it.")
-    page.get_by_role("button", name="Save").click()
+    fill(box, "An answer that would have taught it.")
+    click(page.get_by_role("button", name="Save"))
     uid = store.rows()["uid"][21].as_py()
     until(lambda: store.verdicts.edits().get(uid) == {"response": "An answer that would have taught it."})
     seen(page.get_by_text("Edit row 21."))
     seen(page.locator(".cw-verdict", has_text="edited"))
-    page.get_by_role("button", name="Open in Browse").click()
+    click(page.get_by_role("button", name="Open in Browse"))
     seen(page.get_by_text("1 selected").or_(page.get_by_text("0 selected")))
-    settle(page)
-    assert "/browse" in page.url and "row=21" in page.url
+    address(page, "/browse", "row=21")
 
 
 def test_what_flipped_between_two_runs(page: Any, url: str) -> None:
@@ -127,10 +111,9 @@ def test_what_flipped_between_two_runs(page: Any, url: str) -> None:
     seen(page.get_by_text("Nothing is worse beyond chance"))
     seen(page.get_by_text("Lost (3)"))
     settle(page)
-    page.goto(page.url + "&probe=refusal-0")
-    page.locator(".ca-answer").first.wait_for()
-    titles = page.locator(".ca-answer .ca-role").all_text_contents()
-    assert titles == ["passed · A before-s0", "FAILED · B after-s0"]
+    open_at(page, page.url, "&probe=refusal-0")
+    titles = ["passed · A before-s0", "FAILED · B after-s0"]
+    until(lambda: page.locator(".ca-answer .ca-role").all_text_contents() == titles)
     assert page.evaluate("document.querySelectorAll('.ca-answers script').length") == 0
 
 
@@ -147,21 +130,21 @@ def test_a_blind_choice_is_counted_and_goes_on_after_a_reload(page: Any, url: st
     assert {e["actor"] for e in events} == {"ann"}
     page.keyboard.press("z")
     until(lambda: len(votes.standing(votes.read(store.path, pairing), "ann")) == 2)
-    page.reload()                       # in the middle
+    again(page)                       # in the middle
     seen(page.get_by_text("pair 3 of 5"))
     seen(page.get_by_text("2 of 5 voted"))
-    assert "before-s0" not in page.locator(".ca-answers").inner_text() and page.evaluate("window.pwned") is None
+    assert "before-s0" not in text(page.locator(".ca-answers")) and page.evaluate("window.pwned") is None
     for key in ("ArrowLeft", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
     seen(page.get_by_text("Nothing is left to choose."))
     seen(page.get_by_text("5 of 5 voted"))
-    page.get_by_role("button", name="Show the result").click()
-    page.get_by_role("button", name="Reveal the sides").click()
+    click(page.get_by_role("button", name="Show the result"))
+    click(page.get_by_role("button", name="Reveal the sides"))
     seen(page.get_by_text("5 of 5 pairs voted on"))
     held = votes.standing(votes.read(store.path, pairing), "ann")
     found = votes.outcome(pairing, held)
     assert [e["vote"] for e in votes.read(store.path, pairing) if e.get("vote")][-3:] == ["left", "right", "tie"]
     seen(page.get_by_text(f"{found['ties']} ties"))
     assert found["voted"] == 5 and found["ties"] == 2
-    page.reload()                       # the sides stay revealed
+    again(page)                       # the sides stay revealed
     seen(page.get_by_text("5 of 5 pairs voted on"))

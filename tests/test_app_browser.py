@@ -12,7 +12,7 @@ from curation.store import Store
 pytest.importorskip("playwright.sync_api")
 
 from .app_folder import make_folder
-from .browsing import LINE, browser, open_at, page, seen, settle, tick, uids, until, url
+from .browsing import address, again, browser, cell, click, fill, open_at, page, seen, settle, text, tick, uids, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 
@@ -37,10 +37,10 @@ def test_it_opens_on_this_machine_and_a_bar_leads_to_its_rows(page: Any, url: st
     assert url.startswith("http://127.0.0.1:")
     open_at(page, url, "/")
     seen(page.get_by_text("Gate failed: 260 of 260 rows would be exported"))
-    page.get_by_role("button", name="response.empty").click()
+    click(page.get_by_role("button", name="response.empty"))
     seen(page.get_by_text("12 in this filter"))
-    assert "/browse" in page.url and "check=response.empty" in page.url
-    page.reload()
+    address(page, "/browse", "check=response.empty")
+    again(page)
     seen(page.get_by_text("12 in this filter"))
 
 
@@ -50,11 +50,11 @@ def test_select_reject_two_rows_and_undo(page: Any, url: str, store: Store) -> N
     seen(page.get_by_text("10 in this filter"))
     tick(page, 1, 3)
     seen(page.get_by_text("2 selected"))
-    page.locator(".st-key-reject_selected button").click()
+    click(page.locator(".st-key-reject_selected button"))
     seen(page.get_by_text("0 selected"))
     assert {u: d.verdict for u, d in store.verdicts.decisions().items()} == dict.fromkeys(uids(store, 11, 13), "reject")
     assert store.verdicts.history()[0]["rows"] == 2 and store.verdicts.history()[0]["actor"] == "ann"
-    page.get_by_role("button", name="Undo").first.click()
+    click(page.get_by_role("button", name="Undo").first)
     until(lambda: store.verdicts.decisions() == {})
     seen(page.get_by_text("Undone: reject 2 rows."))
 
@@ -64,26 +64,22 @@ def test_a_selection_does_not_carry_over_to_another_page(page: Any, url: str, st
     open_at(page, url, "/browse")
     tick(page, 0, 1)
     seen(page.get_by_text("2 selected"))
-    page.locator("[data-testid=stPagination]").get_by_text("2", exact=True).click()
+    click(page.locator("[data-testid=stPagination]").get_by_text("2", exact=True))
     seen(page.get_by_text("0 selected"))
-    settle(page)
-    assert "page=2" in page.url
-    assert page.locator(".st-key-reject_selected button").is_disabled()
+    address(page, "page=2")
+    until(lambda: page.locator(".st-key-reject_selected button").is_disabled())
     tick(page, 0)
     seen(page.get_by_text("1 selected"))
-    page.locator(".st-key-reject_selected button").click()
+    click(page.locator(".st-key-reject_selected button"))
     until(lambda: list(store.verdicts.decisions()) == uids(store, 100))
 
 
 def test_a_click_on_a_cell_opens_the_row_with_its_span(page: Any, url: str) -> None:
     open_at(page, url, "/browse?check=privacy.pii")
-    box = page.locator("[data-testid=stDataFrame]").bounding_box()
-    page.mouse.click(box["x"] + 280, box["y"] + LINE * 1.5)
-    seen(page.locator(".cw-card mark"))
-    assert page.locator(".cw-card mark").all_text_contents() == ["anna@example.org"]
-    assert "privacy.pii says <i>so</i> of row 30." in page.locator(".cw-flag").inner_text()
-    settle(page)
-    assert "row=30" in page.url
+    cell(page.locator("[data-testid=stDataFrame]"), 280, 0)
+    until(lambda: page.locator(".cw-card mark").all_text_contents() == ["anna@example.org"])
+    assert "privacy.pii says <i>so</i> of row 30." in text(page.locator(".cw-flag"))
+    address(page, "row=30")
 
 
 HOSTILE = {
@@ -95,28 +91,29 @@ HOSTILE = {
 
 def test_hostile_text_stays_text(page: Any, url: str, store: Store) -> None:
     open_at(page, url, "/browse?row=100&page=2")
-    for row, text in HOSTILE.items():
+    for row, words in HOSTILE.items():
         seen(page.locator(".cw-card b", has_text=f"row {row}"))
+        until(lambda words=words: words in page.locator(".cw-card").text_content())
         settle(page)
-        assert text in page.locator(".cw-card").text_content()
-        page.get_by_text("Edit this row").click()
-        page.wait_for_timeout(200)
+        if not page.locator("details[open]").count():
+            click(page.get_by_text("Edit this row"))
+        seen(page.locator("details[open]"))
         assert page.evaluate("window.pwned") is None
         assert page.evaluate("[...document.querySelectorAll('script')].filter(s => s.textContent.includes('pwned')).length") == 0
         assert page.evaluate("[...document.querySelectorAll('a, img, iframe')].filter(n => /evil|^x$/.test("
                              "(n.getAttribute('href') ?? '') + (n.getAttribute('src') ?? ''))).length") == 0
         if row == 103:
-            assert "characters not shown" in page.locator(".cw-card").text_content()
-            page.locator(f".st-key-whole-{uids(store, 103)[0]} label").click()
+            seen(page.locator(".cw-card").get_by_text("characters not shown"))
+            click(page.locator(f".st-key-whole-{uids(store, 103)[0]} label"))
             page.wait_for_function("document.querySelector('.cw-card').textContent.length > 1000000")
-        page.locator(".st-key-next button").first.click()
+        click(page.locator(".st-key-next button").first)
 
 
 def test_hostile_names_in_spec_and_families_stay_text(page: Any, url: str) -> None:
     for path in ("/", "/browse", "/gate"):
         open_at(page, url, path)
         if path == "/browse":
-            page.locator(".st-key-family input").click()
+            click(page.locator(".st-key-family input"))
             page.get_by_text("evil.example/f.png").first.wait_for()
         assert page.evaluate("[...document.querySelectorAll('a, img, [onclick], script')].filter(n => "
                              "/evil|alert/.test(n.outerHTML)).length") == 0
@@ -135,6 +132,7 @@ def test_keys_decide_without_loss_and_undo(page: Any, url: str, store: Store) ->
     assert [h["verdict"] for h in reversed(history[:len(keys)])] == [words[k] for k in keys]
     assert len({h["id"] for h in history}) == len(history) and len(store.verdicts.decisions()) == len(keys)
     seen(page.get_by_text("all saved"))
+    settle(page)
     for _ in range(3):
         page.keyboard.press("z")
     until(lambda: len(store.verdicts.decisions()) == len(keys) - 3)
@@ -149,7 +147,7 @@ def test_keys_sleep_while_one_edits_and_the_edit_is_stored(page: Any, url: str, 
     page.keyboard.press("e")
     box = page.locator(".cw-edit textarea").last
     seen(box)
-    box.fill("")
+    fill(box, "")
     box.press_sequentially("axz 12 answer")
     assert len(store.verdicts.history()) == before
     box.press("Control+Enter")

@@ -11,7 +11,7 @@ from curation.store import Store
 pytest.importorskip("playwright.sync_api")
 
 from .app_groups import make_groups
-from .browsing import browser, open_at, page, seen, settle, uids, until, url
+from .browsing import address, again, browser, click, fill, open_at, page, seen, settle, text, uids, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 
@@ -47,10 +47,11 @@ def press(page: Any, keys: str) -> None:
 def test_two_rows_side_by_side_with_what_differs(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     seen(page.get_by_text("3 groups of 7 rows, 3 open"))
-    assert page.locator(".cp-head b").all_text_contents() == ["Left · row 1", "Right · row 0"]      # 0 has an error of its own
+    heads = ["Left · row 1", "Right · row 0"]       # row 0 has an error of its own
+    until(lambda: page.locator(".cp-head b").all_text_contents() == heads)
     assert page.locator("mark.cp-left").all_text_contents() == ["one", "very "]
     assert page.locator("mark.cp-right").all_text_contents() == ["a"]
-    alike = page.locator(".cp-alike").inner_text()
+    alike = text(page.locator(".cp-alike"))
     assert alike.startswith("letters 0.") and "response 0." in alike
 
 
@@ -61,8 +62,8 @@ def test_a_merge_is_one_action_and_one_undo(page: Any, url: str, store: Store) -
     form = page.locator(".cp-merge")
     seen(form)
     page.keyboard.press("1")                # typed into the text, no verdict
-    form.locator("textarea").last.fill("An apple: red, sweet. 1 b z")
-    form.locator(".cp-take").first.get_by_text("take right").click()
+    fill(form.locator("textarea").last, "An apple: red, sweet. 1 b z")
+    click(form.locator(".cp-take").first.get_by_text("take right"))
     form.locator("textarea").last.press("Control+Enter")
     until(lambda: len(store.verdicts.history()) == before + 1)
     assert store.verdicts.edits() == {one: {"instruction": "Name a red fruit.", "response": "An apple: red, sweet. 1 b z"}}
@@ -92,7 +93,7 @@ def test_a_reload_in_the_middle_loses_nothing(page: Any, url: str, store: Store)
     begin(page, url, store)
     page.keyboard.press("1")
     until(lambda: len(decided(store)) == 1)
-    page.reload()
+    again(page)
     seen(page.get_by_text("1 of 2"))
     settle(page)
     page.keyboard.press("o")
@@ -104,10 +105,10 @@ def test_leaving_the_page_and_coming_back_loses_no_key(page: Any, url: str, stor
     begin(page, url, store)
     page.keyboard.press("1")
     seen(page.get_by_text("all saved"))
-    page.get_by_role("link", name="Browse").click()
+    click(page.get_by_role("link", name="Browse"))
     seen(page.locator("[data-testid=stDataFrame]"))
     settle(page)
-    page.get_by_role("link", name="Duplicates").click()
+    click(page.get_by_role("link", name="Duplicates"))
     seen(page.locator(".cp-grid"))
     settle(page)
     page.keyboard.press("a")
@@ -117,8 +118,8 @@ def test_leaving_the_page_and_coming_back_loses_no_key(page: Any, url: str, stor
 def test_the_right_answer_of_a_conflict(page: Any, url: str, store: Store) -> None:
     before = begin(page, url, store, "dup_kind=Conflicts")
     seen(page.get_by_role("button", name="Right is right"))
-    assert page.locator(".cp-head b").first.inner_text() == "Left · row 7"
-    page.get_by_role("button", name="Only left of 3").click()
+    seen(page.locator(".cp-head b", has_text="Left · row 7"))
+    click(page.get_by_role("button", name="Only left of 3"))
     until(lambda: len(store.verdicts.history()) == before + 1)
     assert decided(store) == dict(zip(uids(store, 7, 8, 9), ["accept", "reject", "reject"], strict=True))
     seen(page.get_by_text("0 open"))
@@ -126,20 +127,20 @@ def test_the_right_answer_of_a_conflict(page: Any, url: str, store: Store) -> No
 
 def test_the_slider_recounts(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
+    seen(page.get_by_role("slider"))
     page.get_by_role("slider").focus()
     for _ in range(10):
         page.keyboard.press("ArrowLeft")
     seen(page.get_by_text("5 groups of 11 rows, 5 open"))
     seen(page.get_by_text("1 of 5"))
     assert decided(store) == {}
-    settle(page)
-    assert "dup_at_copies=0.7" in page.url
+    address(page, "dup_at_copies=0.7")
 
 
 def test_hostile_text_stays_text(page: Any, url: str, store: Store) -> None:
     begin(page, url, store, "row=6")
     seen(page.locator(".cp-head b", has_text="Left · row 5"))
-    assert "<script>window.pwned=1</script>" in page.locator(".cp-pairs").text_content()
+    assert "<script>window.pwned=1</script>" in text(page.locator(".cp-pairs"))
     page.keyboard.press("m")
     seen(page.locator(".cp-merge"))
     assert page.evaluate("window.pwned") is None

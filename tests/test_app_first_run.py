@@ -12,7 +12,7 @@ from curation.store import Store
 
 pytest.importorskip("playwright.sync_api")
 
-from .browsing import browser, open_at, page, seen, settle, until, url
+from .browsing import address, again, browser, cell, click, fill, gone, open_at, page, place, seen, settle, text, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 
@@ -51,8 +51,8 @@ def inert(tab: Any) -> None:
 
 
 def choose(tab: Any, label: str, option: str) -> None:
-    tab.get_by_label(label, exact=True).click()
-    tab.get_by_role("option", name=option).click()
+    click(tab.get_by_label(label, exact=True))
+    click(tab.get_by_role("option", name=option))
     settle(tab)
 
 
@@ -61,28 +61,28 @@ def test_from_nothing_to_checked_with_reloads_in_between(page: Any, url: str, st
     seen(page.get_by_text("No rows yet"))
     page.locator("input[type=file]").set_input_files({"name": NAME, "mimeType": "application/json", "buffer": sent()})
     seen(page.get_by_text("Which field is which", exact=True))
-    page.reload()       # the upload lies in the folder, the address names it
+    again(page)       # the upload lies in the folder, the address names it
     seen(page.get_by_text("Which field is which", exact=True))
     settle(page)
     seen(page.get_by_text(NAME))
-    assert page.get_by_role("button", name="Import", exact=True).count() == 0, "the format is unknown"
+    gone(page.get_by_role("button", name="Import", exact=True))     # the format is unknown
     choose(page, "Prompt", FIELDS[0])
     choose(page, "Response", FIELDS[1])
     seen(page.get_by_text("The first 5 rows as they would be read"))
     inert(page)
-    page.get_by_role("button", name="Import", exact=True).click()
+    click(page.get_by_role("button", name="Import", exact=True))
     seen(page.get_by_text("60 rows, not checked yet"))
     assert {p.name for p in store.path.parent.iterdir()} == {"set"}, "the upload's name is no path"
     assert Store(store.path).rows()["instruction"][3].as_py() == "Wie viel ist 3 und 3?"
     settle(page)
     inert(page)
-    page.get_by_role("button", name="Write spec.yaml").click()
+    click(page.get_by_role("button", name="Write spec.yaml"))
     until(lambda: (store.path / "spec.yaml").exists())
     seen(page.get_by_text("1 Rows ✓ → 2 Spec ✓ → 3 Checks"))
     settle(page)
-    page.get_by_role("button", name="Run the checks").click()
-    page.get_by_text("checks and signals").first.wait_for()
-    page.reload()
+    click(page.get_by_role("button", name="Run the checks"))
+    page.get_by_text("checks and signals").or_(page.get_by_text("What to do next")).first.wait_for()
+    again(page)
     seen(page.get_by_text("What to do next"), timeout=120_000)
     seen(page.get_by_role("button", name="response.mojibake"))
     settle(page)
@@ -93,18 +93,17 @@ def test_repairs_in_bulk_after_a_preview_and_one_undo(page: Any, url: str, store
     log = Store(store.path).verdicts
     open_at(page, url, "/browse?check=response.mojibake")
     seen(page.get_by_text("10 in this filter"))
-    page.get_by_role("button", name="Fixes").click()
-    page.locator(".cd-change").first.wait_for()
-    assert "fÃ" in page.locator(".cd-change del").first.inner_text()
-    assert "für" in page.locator(".cd-change ins").first.inner_text()
-    assert page.locator(".cd-change").count() == 5
+    click(page.get_by_role("button", name="Fixes"))
+    until(lambda: page.locator(".cd-change").count() == 5)
+    assert "fÃ" in text(page.locator(".cd-change del").first)
+    assert "für" in text(page.locator(".cd-change ins").first)
     settle(page)
-    page.get_by_role("button", name="Take 10 texts").click()
+    click(page.get_by_role("button", name="Take 10 texts"))
     until(lambda: len(log.edits()) == 10)
     assert all(fields["response"].endswith("zwar für immer.") for fields in log.edits().values())
     seen(page.get_by_text("Take 10 proposed texts."))
     settle(page)
-    page.get_by_role("button", name="Undo").first.click()
+    click(page.get_by_role("button", name="Undo").first)
     until(lambda: not log.edits() and not log.decisions())
     assert [a["kind"] for a in log.history()[:2]] == ["fix", "fix"]
 
@@ -113,46 +112,44 @@ def test_a_bar_filters_tags_and_verdicts_go_over_the_whole_filter_with_one_undo(
     log = Store(store.path).verdicts
     open_at(page, url, "/browse")
     seen(page.get_by_text("60 rows"))
-    top = page.locator("[data-testid=stDataFrame]").bounding_box()["y"]
+    top = place(page.locator("[data-testid=stDataFrame]"))["y"]
     bar = page.locator(".cs-panel").nth(2).locator(".cs-bar").last
-    bar.click()
-    page.wait_for_function("location.search.includes('range=score')")
-    settle(page)
-    n = int(page.locator(".st-key-selection_bar").inner_text().split("·")[1].split()[0])
+    click(bar)
+    address(page, "range=score")
+    seen(page.get_by_text("in this filter"))
+    n = int(text(page.locator(".st-key-selection_bar")).split("·")[1].split()[0])
     assert 10 <= n < 60
-    assert page.locator("[data-testid=stDataFrame]").bounding_box()["y"] == top, "nothing jumps"
-    page.get_by_role("button", name="Tag", exact=True).click()
-    page.locator(".st-key-tag_word input").fill("<b>ask</b>")
-    page.keyboard.press("Enter")
+    assert place(page.locator("[data-testid=stDataFrame]"))["y"] == top, "nothing jumps"
+    click(page.get_by_role("button", name="Tag", exact=True))
+    fill(page.locator(".st-key-tag_word input"), "<b>ask</b>")
+    page.locator(".st-key-tag_word input").press("Enter")
     settle(page)
-    page.locator(".st-key-tag_of button").first.click()
+    click(page.locator(".st-key-tag_of button").first)
     until(lambda: {t: len(u) for t, u in log.tags().items()} == {"<b>ask</b>": n})
     page.keyboard.press("Escape")
     settle(page)
-    page.get_by_role("button", name="All", exact=True).click()
-    page.get_by_role("button", name=f"Reject all {n}").click()
+    click(page.get_by_role("button", name="All", exact=True))
+    click(page.get_by_role("button", name=f"Reject all {n}"))
     until(lambda: len(log.decisions()) == n)
     settle(page)
-    page.reload()       # filter and verdicts outlive the session
+    again(page)       # filter and verdicts outlive the session
     seen(page.get_by_text(f"{n} in this filter"))
     assert len(log.decisions()) == n
     open_at(page, url, "/history")
     seen(page.get_by_text(f"{len(log.history())} of {len(log.history())} actions"))
-    box = page.locator("[data-testid=stDataFrame]").bounding_box()
-    page.mouse.click(box["x"] + 17, box["y"] + 33 * 1.5)
+    cell(page.locator("[data-testid=stDataFrame]"), 17, 0)
     seen(page.get_by_role("button", name="back"))
     settle(page)
-    page.get_by_role("button", name="back").click()
+    click(page.get_by_role("button", name="back"))
     until(lambda: not log.decisions())
     inert(page)
 
 
 def test_rows_like_a_row_come_with_it_at_the_top(page: Any, url: str, store: Empty) -> None:
     open_at(page, url, "/browse?row=30&check=response.mojibake")
-    page.get_by_role("button", name="Similar").click()
+    click(page.get_by_role("button", name="Similar"))
     seen(page.get_by_text("row 30 and what is most like it"))
-    settle(page)
-    assert "among=" in page.url and "row=30" in page.url and "check=" not in page.url
+    address(page, "among=", "row=30", without="check=")
     page.get_by_text("1 of ").first.wait_for()
-    page.get_by_role("button", name="Show all rows").click()
+    click(page.get_by_role("button", name="Show all rows"))
     seen(page.get_by_text("60 rows"))

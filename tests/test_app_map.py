@@ -11,7 +11,7 @@ from curation.store import Store
 pytest.importorskip("playwright.sync_api")
 
 from .app_groups import CROWD, SCRIPT, N, make_groups
-from .browsing import browser, open_at, page, seen, settle, uids, until, url
+from .browsing import address, again, browser, click, open_at, page, place, seen, settle, text, uids, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 
@@ -36,7 +36,7 @@ def begin(page: Any, url: str, store: Store, query: str = "") -> None:
 
 
 def draw(page: Any, corners: list[tuple[float, float]]) -> None:
-    box = page.locator(".cm-canvas").bounding_box()
+    box = place(page.locator(".cm-canvas"))
     at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
     page.mouse.move(*at[0])
     page.mouse.down()
@@ -50,12 +50,12 @@ def test_a_lasso_selects_rejects_and_is_undone(page: Any, url: str, store: Store
     draw(page, LOWER_LEFT)
     seen(page.get_by_text(f"{CROWD} rows in lasso on the map"))
     before = len(store.verdicts.history())
-    page.locator(".st-key-map_reject button").first.click()
+    click(page.locator(".st-key-map_reject button").first)
     until(lambda: len(store.verdicts.decisions()) == CROWD)
     assert set(store.verdicts.decisions()) == set(uids(store, *range(CROWD)))
     assert len(store.verdicts.history()) == before + 1 and store.verdicts.history()[0]["rows"] == CROWD
     seen(page.get_by_text(f"{CROWD} rejected"))
-    page.locator(".st-key-map_undo button").first.click()
+    click(page.locator(".st-key-map_undo button").first)
     until(lambda: store.verdicts.decisions() == {})
 
 
@@ -63,13 +63,12 @@ def test_a_lasso_goes_to_browse_and_outlives_a_reload(page: Any, url: str, store
     begin(page, url, store)
     draw(page, LOWER_LEFT)
     seen(page.get_by_text(f"{CROWD} rows in lasso on the map"))
-    settle(page)
-    assert "lasso=" in page.url
-    page.reload()
+    address(page, "lasso=")
+    again(page)
     seen(page.get_by_text(f"{CROWD} rows in lasso on the map"))
     seen(page.locator(".cm-canvas"))
     settle(page)
-    page.locator(".st-key-map_browse button").first.click()
+    click(page.locator(".st-key-map_browse button").first)
     seen(page.get_by_text(f"Among {CROWD} rows"))
     seen(page.get_by_text(f"{CROWD} in this filter"))
 
@@ -82,30 +81,30 @@ def test_escape_takes_the_lasso_away(page: Any, url: str, store: Store) -> None:
     page.locator(".cm-canvas").focus()
     page.keyboard.press("Escape")
     seen(page.get_by_text("Draw around rows to select them."))
-    settle(page)
-    assert "lasso=" not in page.url
+    address(page, without="lasso=")
 
 
 def test_pointing_shows_a_row_as_text_and_a_click_opens_it(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
-    box = page.locator(".cm-canvas").bounding_box()
+    box = place(page.locator(".cm-canvas"))
     tip, at = page.locator(".cm-tip"), (0.0, 0.0)
     for k in range(40):     # over the lower left crowd
         at = (box["x"] + (0.08 + 0.01 * k) * box["width"], box["y"] + 0.75 * box["height"])
         page.mouse.move(*at)
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         if tip.is_visible():
             break
-    assert tip.inner_text().startswith("row ") and "qa" in tip.inner_text()
+    said = text(tip)
+    assert said.startswith("row ") and "qa" in said
     page.mouse.click(*at)
     page.locator(".cw-card .cw-turn").first.wait_for()
-    settle(page)
-    assert "row=" in page.url
+    address(page, "row=")
     assert page.evaluate("window.pwned") is None
 
 
 def test_hostile_names_stay_text(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
-    assert SCRIPT in page.locator(".cm-legend .cm-label").all_text_contents()
+    until(lambda: SCRIPT in page.locator(".cm-legend .cm-label").all_text_contents())
     draw(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
     seen(page.locator(".st-key-map_families .cb-name", has_text="<script>"))
     assert page.evaluate("window.pwned") is None
@@ -115,25 +114,22 @@ def test_hostile_names_stay_text(page: Any, url: str, store: Store) -> None:
 def test_zoom_asks_for_a_new_picture_and_the_lasso_means_the_same(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
     for _ in range(2):
-        page.get_by_role("button", name="In +").click()
-    page.wait_for_timeout(600)
-    settle(page)
+        click(page.get_by_role("button", name="In +"))
     draw(page, [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98)])
     seen(page.get_by_text("rows in lasso on the map"))
     settle(page)
-    inner = int(page.get_by_text("rows in lasso on the map").inner_text().split()[0])
-    page.get_by_role("button", name="Whole map").click()
-    page.wait_for_timeout(600)
+    inner = int(text(page.get_by_text("rows in lasso on the map")).split()[0])
+    click(page.get_by_role("button", name="Whole map"))
     settle(page)
-    assert int(page.get_by_text("rows in lasso on the map").inner_text().split()[0]) == inner < N
+    assert int(text(page.get_by_text("rows in lasso on the map")).split()[0]) == inner < N
     draw(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
     seen(page.get_by_text(f"{N} rows in lasso on the map"))
 
 
 def test_a_cluster_is_selected_from_the_list(page: Any, url: str, store: Store) -> None:
     begin(page, url, store)
-    page.locator(".st-key-map_clusters button.cb-line", has_text="engines").click()
+    click(page.locator(".st-key-map_clusters button.cb-line", has_text="engines"))
     seen(page.get_by_text(f"{N - CROWD} rows in cluster"))
-    page.get_by_text("Gaps", exact=True).click()
+    click(page.get_by_text("Gaps", exact=True))
     seen(page.get_by_text("Families with fewer rows than the spec wants"))
     page.locator(".cb-line", has_text="rewrite").first.wait_for()

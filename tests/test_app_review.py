@@ -23,7 +23,7 @@ from curation.spec import parse
 from curation.store import Entry, Store, write_arrow
 
 from .app_folder import flags_table, make_folder
-from .browsing import browser, gone, open_at, page, seen, settle, until, url
+from .browsing import again, browser, click, fill, gone, open_at, page, seen, settle, text, until, url
 
 __all__ = ["browser", "page", "url"]     # fixtures
 REPAIRED = "Write to us please."
@@ -217,6 +217,9 @@ def test_second_readings_are_stored_beside_the_first(tmp_path: Path) -> None:
 # ---- in a browser
 
 
+HEADS = {"s": "Rows like row", "d": "and its nearest duplicate"}
+
+
 def begin(tab: Any, url: str, store: Store, path: str = "/review?queue=errors") -> None:
     """Open the page with nothing decided and no place kept."""
     for action in store.verdicts.history():
@@ -234,7 +237,16 @@ def press(tab: Any, keys: str) -> None:
 
 
 def shown_row(tab: Any) -> int:
-    return int(tab.locator(".cw-row .cw-head b").inner_text().removeprefix("row ").replace(",", ""))
+    return int(text(tab.locator(".cw-row .cw-head b")).removeprefix("row ").replace(",", ""))
+
+
+def walk(tab: Any, row: int, key: str) -> None:
+    """Press a key until a row is shown; a key changes the card at once, so that none is pressed twice for one step."""
+    for _ in range(300):
+        if shown_row(tab) == row:
+            return
+        tab.keyboard.press(key)
+    raise AssertionError(f"row {row} was not come by")
 
 
 @pytest.mark.ui
@@ -248,7 +260,8 @@ def test_fifty_keys_at_once_are_fifty_verdicts_in_order(page: Any, url: str, sto
     assert [h["verdict"] for h in reversed(history[:50])] == [words[k] for k in keys]
     seen(page.get_by_text("all saved"))
     seen(page.get_by_text("51 of 260 · 50 decided"))
-    assert "rows/min" in page.locator(".cw-top").inner_text() and "left" in page.locator(".cw-top").inner_text()
+    said = text(page.locator(".cw-top"))
+    assert "rows/min" in said and "left" in said
 
 
 @pytest.mark.ui
@@ -256,7 +269,7 @@ def test_a_reload_in_the_middle_keeps_the_place_and_the_undo(page: Any, url: str
     begin(page, url, store)
     before = len(store.verdicts.history())
     press(page, "ax jj")
-    page.reload()       # at once: what was not yet stored is sent again
+    again(page)       # at once: what was not yet stored is sent again
     seen(page.get_by_text("6 of 14"))
     until(lambda: len(store.verdicts.history()) == before + 2)
     settle(page)
@@ -274,9 +287,9 @@ def test_another_page_and_back_loses_no_key(page: Any, url: str, store: Store) -
     begin(page, url, store)
     press(page, "aaa")
     seen(page.get_by_text("all saved"))
-    page.get_by_role("link", name="Browse").click()
+    click(page.get_by_role("link", name="Browse"))
     seen(page.locator("[data-testid=stDataFrame]"))
-    page.get_by_role("link", name="Review").click()
+    click(page.get_by_role("link", name="Review"))
     seen(page.get_by_text("4 of 13"))
     settle(page)
     press(page, "xx")
@@ -286,14 +299,15 @@ def test_another_page_and_back_loses_no_key(page: Any, url: str, store: Store) -
 @pytest.mark.ui
 def test_any_turn_is_edited_in_place_and_read_by_the_checks(page: Any, url: str, store: Store) -> None:
     begin(page, url, store, "/review?queue=random")
-    while shown_row(page) != 105:
-        page.keyboard.press("j")
+    walk(page, 105, "j")
+    settle(page)
     page.locator(".cw-turn", has_text="Be kind.").dblclick()
     box = page.locator(".cw-edit textarea")
-    assert box.count() == 5 and box.evaluate_all("all => all.map(a => a.dataset.field)")[0] == "messages[0]"
+    until(lambda: box.count() == 5)
+    assert box.evaluate_all("all => all.map(a => a.dataset.field)")[0] == "messages[0]"
     page.keyboard.press("End")
     page.keyboard.type(" Use axz and 12.")
-    box.nth(4).fill("Write to anna.smith@example.com please.")
+    fill(box.nth(4), "Write to anna.smith@example.com please.")
     page.locator(".cw-checked", has_text="new: ").get_by_text("privacy.pii").first.wait_for()
     seen(page.locator(".cw-diff ins", has_text="Use axz and 12."))
     assert store.verdicts.edits() == {}
@@ -326,13 +340,14 @@ def test_similar_rows_the_diff_and_the_guidelines_stand_beside_the_row(page: Any
     seen(page.get_by_text("Family rewrite"))
     assert page.evaluate("window.pwned") is None
     assert page.locator(".cw-side a, .cw-side script").count() == 0
-    assert "set [x](http://evil.example) <script>alert(4)</script>" in page.locator(".cw-side").inner_text()
+    assert "set [x](http://evil.example) <script>alert(4)</script>" in text(page.locator(".cw-side"))
     page.keyboard.press("Escape")
-    until(lambda: page.locator(".cw-side").count() == 0)
+    gone(page.locator(".cw-side"))
     press(page, "?")
     seen(page.locator(".cw-side", has_text="flag the row for a second reader"))
     press(page, "s")
-    page.get_by_role("button", name="Open in Browse").click()
+    page.locator(".cw-like").nth(11).wait_for()
+    click(page.get_by_role("button", name="Open in Browse"))
     page.wait_for_url("**/browse?*among=*")
     page.get_by_text("Among 101 rows").or_(page.get_by_text("101 rows")).first.wait_for()
     assert store.verdicts.decisions() == {}
@@ -341,12 +356,12 @@ def test_similar_rows_the_diff_and_the_guidelines_stand_beside_the_row(page: Any
 @pytest.mark.ui
 def test_hostile_texts_stay_texts_beside_the_row_too(page: Any, url: str, store: Store) -> None:
     begin(page, url, store, "/review?queue=random")
+    first = shown_row(page)
     for row in (100, 101):
-        while shown_row(page) != row:
-            page.keyboard.press("j")
+        walk(page, row, "j")
         for key in "sd":
             press(page, key)
-            page.locator(".cw-side .cw-role").first.wait_for()
+            page.locator(".cw-side", has_text=HEADS[key]).locator(".cw-role").first.wait_for()
         page.keyboard.press("e")
         page.locator(".cw-edit textarea").first.wait_for()
         page.keyboard.type("x")
@@ -354,9 +369,7 @@ def test_hostile_texts_stay_texts_beside_the_row_too(page: Any, url: str, store:
         page.keyboard.press("Escape")
         assert page.evaluate("window.pwned") is None
         assert page.evaluate("[...document.querySelectorAll('.cw-card a, .cw-card img, .cw-card script')].length") == 0
-        page.keyboard.press("Home")
-        while shown_row(page) != 0 and page.locator(".cw-top").inner_text().split(" of ")[0] != "1":
-            page.keyboard.press("k")
+        walk(page, first, "k")
 
 
 @pytest.mark.ui
@@ -369,22 +382,22 @@ def test_two_readers_disagree_and_a_third_decides(page: Any, url: str, store: St
     open_at(page, url, "/review?queue=second&reader=bo")
     seen(page.locator(".cw-row"))
     assert uid(store, shown_row(page)) == asked[0]
-    assert "put before a second reader by ann" in page.locator(".cw-row").inner_text()
+    assert "put before a second reader by ann" in text(page.locator(".cw-row"))
     page.keyboard.press("a")
     seen(page.get_by_text("drawn for a second reading"))
-    assert page.locator(".cw-row .cw-verdict").count() == 0 and page.locator(".cw-do-edit").is_disabled()
+    gone(page.locator(".cw-row .cw-verdict"))
+    until(lambda: page.locator(".cw-do-edit").is_disabled())
     page.keyboard.press("e")
-    assert page.locator(".cw-edit").count() == 0
-    while shown_row(page) != first:
-        page.keyboard.press("a")
+    assert page.locator(".cw-edit").count() == 0        # a key acts at once
+    walk(page, first, "a")
     page.keyboard.press("a")
     until(lambda: len(agreement.disagreements(store)) == 1)
     assert store.verdicts.decision(uid(store, first)).verdict == "reject"     # type: ignore[union-attr]
-    page.get_by_role("link", name="Browse").click()
+    click(page.get_by_role("link", name="Browse"))
     seen(page.locator("[data-testid=stDataFrame]"))
-    page.get_by_role("link", name="Review").click()
+    click(page.get_by_role("link", name="Review"))
     page.wait_for_url("**/review?*reader=bo*")       # the name and the queue hold over pages
-    assert page.locator(".st-key-reader input").input_value() == "bo"
+    until(lambda: page.locator(".st-key-reader input").input_value() == "bo")
     open_at(page, url, "/review?queue=disagreement&reader=cy")
     seen(page.locator(".cw-why", has_text="ann: reject · bo: accept"))
     seen(page.get_by_text("2 rows read twice"))
@@ -401,7 +414,7 @@ def test_any_of_the_last_verdicts_can_be_taken_back(page: Any, url: str, store: 
         rows.append(shown_row(page))
         page.keyboard.press("x")
     line = page.locator("[class*=st-key-last-]", has_text=f"reject row {rows[1]}")
-    line.get_by_role("button", name="Undo").click()
+    click(line.get_by_role("button", name="Undo"))
     until(lambda: set(store.verdicts.decisions()) == {uid(store, rows[0]), uid(store, rows[2])})
     gone(line)
 
@@ -410,7 +423,7 @@ def test_any_of_the_last_verdicts_can_be_taken_back(page: Any, url: str, store: 
 def test_a_proposed_repair_is_shown_and_taken_by_one_key(page: Any, url: str, store: Store) -> None:
     begin(page, url, store, "/review?queue=fixes")
     assert shown_row(page) == 30
-    assert "us" in page.locator(".cw-fix ins").all_text_contents()
+    until(lambda: "us" in page.locator(".cw-fix ins").all_text_contents())
     page.keyboard.press("t")
     until(lambda: store.verdicts.edit(uid(store, 30)))
     assert store.verdicts.edit(uid(store, 30)) == {"response": REPAIRED}
