@@ -41,7 +41,9 @@ log = logging.getLogger(__name__)
 #: (name of the check or signal, rows done, rows in all)
 Progress = Callable[[str, int, int], None]
 BATCH = 4096  # rows a task: small enough for a moving progress bar, large enough to hide the hand-over
+SMALL = 512  # ... where there are few rows: all workers shall have some
 IN_PROCESS = 6000  # up to this many rows, starting workers costs more than it saves (about 3 s)
+AHEAD = 8  # row units whose slices the workers are given while a set-wide unit runs in the main process
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,10 @@ def _run(
         keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
     todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
     with _Workers(store, spec, rows.num_rows, workers) as pool, _Writer() as writer:
-        for unit in todo:
+        for k, unit in enumerate(todo):
+            if unit.scope == "dataset" and not unit.gives:  # signals come first: all are there
+                writer.wait(set(writer.waiting) & set(SIGNAL_UNITS))
+                pool.begin([u for u in todo[k + 1 : k + 1 + AHEAD] if u.scope == "row"], options, keys)
             writer.wait({_makers()[need].id for need in unit.needs if need not in RESOURCES})
             result = pool.run(unit, options[unit.id], rows, keys, progress)
             result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
@@ -474,7 +479,7 @@ class _Earlier:
         if not about or not self._rows(about["rows"], about["rows_hash"]):
             return None
         asked = _asked_keys(unit, keys)
-        if any(not self._signal_path(name, key).exists() for name, key in about["signals"].items()):
+        if any(not self.signal_path(name, key).exists() for name, key in about["signals"].items()):
             return None
         new, old = self._columns(unit, self.rows_hash, asked), self._columns(unit, about["rows_hash"], about["signals"])
         if (new, old) not in self.known:  # units that read the same columns share the answer
@@ -522,11 +527,11 @@ class _Earlier:
     def _hashes(self, source: str, name: str, rows_hash: str) -> np.ndarray:
         """Return (n,) uint64: a hash a row of a column of the rows, or of a signal where `source` is its key."""
         if (source, name) not in self.hashes:
-            table = self.tables[source] if source == rows_hash else read_arrow(self._signal_path(name, source))
+            table = self.tables[source] if source == rows_hash else read_arrow(self.signal_path(name, source))
             self.hashes[source, name] = hashes(table[name])
         return self.hashes[source, name]
 
-    def _signal_path(self, name: str, key: str) -> Path:
+    def signal_path(self, name: str, key: str) -> Path:
         return _path(self.store, _makers()[name], key)
 
 
@@ -564,10 +569,12 @@ class _Workers:
         self.store, self.spec, self.n = store, spec, n
         self.count = workers if workers is not None else min(os.cpu_count() or 1, 8)
         self.pool: ProcessPoolExecutor | None = None
+        self.starting: list[Future[int]] = []
+        self.begun: dict[str, list[tuple[np.ndarray, Future[bytes]]]] = {}
         self.earlier = _Earlier(store, store.rows(), store.rows_hash())
 
     def start(self) -> ProcessPoolExecutor:
-        """Return the pool, with every worker started."""
+        """Return the pool, with every worker on its way."""
         if self.pool is None:
             self.pool = ProcessPoolExecutor(
                 self.count,
@@ -578,8 +585,7 @@ class _Workers:
             # A worker that is interrupted while it starts would print a traceback; so start all with interrupts held.
             held = signals.pthread_sigmask(signals.SIG_BLOCK, {signals.SIGINT})
             try:
-                for task in [self.pool.submit(os.getpid) for _ in range(self.count)]:
-                    task.result()
+                self.starting = [self.pool.submit(os.getpid) for _ in range(self.count)]
             finally:
                 signals.pthread_sigmask(signals.SIG_SETMASK, held)
         return self.pool
@@ -616,8 +622,19 @@ class _Workers:
         """Return what a unit finds on all rows, or on those at the positions `at` (ascending)."""
         n = self.n if at is None else len(at)
         say(unit.id, 0, n)
-        if unit.scope == "row" and self.count > 1 and n > IN_PROCESS:
-            return pa.concat_tables(self._spread(unit, options, keys, at, n, say))
+        if unit.id in self.begun or self._many(unit, n):
+            return pa.concat_tables(self._spread(unit, options, rows, keys, at, n, say))
+        return self._here(unit, options, rows, keys, at, say)
+
+    def _many(self, unit: Unit, n: int) -> bool:
+        """Whether a unit is for the workers."""
+        return unit.scope == "row" and self.count > 1 and n > (IN_PROCESS if self.pool is None else min(IN_PROCESS, 2 * SMALL))
+
+    def _here(
+        self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], at: np.ndarray | None, say: Progress
+    ) -> pa.Table:
+        """Return what a unit finds in this process on all rows, or on those at the positions `at` (ascending)."""
+        n = self.n if at is None else len(at)
         resources = {need: self._asked(unit, need, options, keys) for need in unit.needs}
         if "vectors" in resources:
             resources["vectors"].progress = lambda done, total: say(f"{unit.id}: embed", done, total)
@@ -636,21 +653,46 @@ class _Workers:
             return Past(self.store.path / "past", recipe, about, lambda a: self.earlier.positions(unit, keys, a), self.n)
         return _resource(need, options, self.spec, self.store.path) if need in RESOURCES else self._signal(need, keys)
 
-    def _spread(
-        self, unit: Unit, options: BaseModel, keys: Mapping[str, str], at: np.ndarray | None, n: int, say: Progress
-    ) -> list[pa.Table]:
+    def begin(self, units: Sequence[Unit], options: Mapping[str, BaseModel], keys: Mapping[str, str]) -> None:
+        """Hand slices of row units to the workers; `run` collects what they find."""
+        for unit in units if self.pool else ():
+            ready = all(self.earlier.signal_path(name, key).exists() for name, key in _asked_keys(unit, keys).items())
+            if ready and unit.id not in self.begun:
+                known = self.earlier.result(unit, keys)
+                at = np.arange(self.n) if known is None else np.flatnonzero(known[1] < 0)
+                if self._many(unit, len(at)):
+                    self.begun[unit.id] = self._submitted(unit, options[unit.id], keys, at)
+
+    def _submitted(
+        self, unit: Unit, options: BaseModel, keys: Mapping[str, str], at: np.ndarray
+    ) -> list[tuple[np.ndarray, Future[bytes]]]:
+        """Return (positions, their task) of the slices of a unit, which the workers have from now on."""
         pool = self.start()
         signals = {name: str(_path(self.store, _makers()[name], key)) for name, key in _asked_keys(unit, keys).items()}
-        tasks = []
-        for start in range(0, n, BATCH):
-            part = np.arange(start, min(start + BATCH, n)) if at is None else at[start : start + BATCH]
-            given = options.model_dump(mode="json")
-            severity = severity_of(unit, self.spec)
-            tasks.append(pool.submit(_slice, unit.id, bool(unit.gives), given, part, signals, severity))
-        parts = []
-        for i, task in enumerate(tasks):
-            parts.append(pa.ipc.open_stream(task.result()).read_all())
-            say(unit.id, min((i + 1) * BATCH, n), n)
+        step = max(min(SMALL, BATCH), min(BATCH, -(-len(at) // (4 * self.count))))
+        given, severity = options.model_dump(mode="json"), severity_of(unit, self.spec)
+        parts = [at[k : k + step] for k in range(0, len(at), step)]
+        return [(p, pool.submit(_slice, unit.id, bool(unit.gives), given, p, signals, severity)) for p in parts]
+
+    def _spread(
+        self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], at: np.ndarray | None, n: int,
+        say: Progress,
+    ) -> list[pa.Table]:
+        """Return what the workers find on slices, in order. While they start, slices from behind are done here."""
+        tasks = self.begun.pop(unit.id, None)
+        if tasks is None:
+            tasks = self._submitted(unit, options, keys, np.arange(self.n) if at is None else at)
+        here: dict[int, pa.Table] = {}
+        for k in reversed(range(len(tasks))):
+            if all(task.done() for task in self.starting):
+                break
+            if tasks[k][1].cancel():
+                here[k] = self._here(unit, options, rows, keys, tasks[k][0], lambda *_: None)
+        parts, done = [], 0
+        for k, (part, task) in enumerate(tasks):
+            parts.append(here[k] if k in here else pa.ipc.open_stream(task.result()).read_all())
+            done += len(part)
+            say(unit.id, done, n)
         return parts
 
     def _signal(self, name: str, keys: Mapping[str, str]) -> pa.ChunkedArray:

@@ -88,9 +88,15 @@ def test_workers_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(engine, "IN_PROCESS", 0)
     monkeypatch.setattr(engine, "BATCH", 5)
     engine.check(spread, parse("name: alone"), workers=2)
-    assert alone.flags().to_pylist() == spread.flags().to_pylist()
-    a, b = alone.signals(), spread.signals()
-    assert a is not None and b is not None and a.to_pylist() == b.to_pylist()
+    for more in (False, True):
+        if more:  # rows behind, one changed and one gone
+            changed = [*GIVEN[1:] * 3, {**GIVEN[0], "response": "Something else."}, *GIVEN]
+            for store_, workers in ((alone, 1), (spread, 2)):
+                store_.import_rows(make_rows(changed).to_batches(), source="y")
+                engine.check(store_, parse("name: alone"), workers=workers)
+        assert alone.flags().to_pylist() == spread.flags().to_pylist()
+        a, b = alone.signals(), spread.signals()
+        assert a is not None and b is not None and a.to_pylist() == b.to_pylist()
 
 
 def test_in_memory_equals_on_disk(store: Store) -> None:
