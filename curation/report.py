@@ -94,7 +94,8 @@ def _own(calibration: dict[str, Any]) -> dict[str, Any]:
     """Return a calibration as an entry of what was measured of its check."""
     labels = calibration["labels"]
     n = labels["yes"] + labels["no"]
-    return {"data": "this set", "what": "a person labelled the finding right", "n": n,
+    found = f" (found: of those from a score of {calibration['from']:g} on)" if "from" in calibration else ""
+    return {"data": "this set", "what": f"a person labelled the finding right{found}", "n": n,
             **{k: {**calibration[k], "n": n} for k in ("precision", "recall")}}
 
 

@@ -7,6 +7,8 @@ import html
 import re
 from typing import Any
 
+from .matrices import NO_CATEGORY
+
 STYLE = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--bad:#b3261e;--good:#1b6e3c;--warn:#8a5a00;--bar:#3b6ea5}
 *{box-sizing:border-box}
@@ -163,12 +165,13 @@ def _matrix(m: dict[str, Any]) -> list[str]:
     parts = [f"<h2 id='{inert(m['name'].replace(' ', '-'))}'>{inert(m['name'].capitalize())}</h2>",
              f"<p>{told.get(m['name'], '')} Green cells do what is wanted, red ones do not.</p>"]
     parts.append(f"<p>{_summed(m)}</p>")
+    own = m["numbers"].get("taxonomy") == "spec"    # the spec's own categories are shown though no row falls into them
     if any(c["count"] for c in m["cells"]):
         head = "".join(f"<th class=n>{inert(a)}" for a in m["answers"])
         parts.append(f"<div class=wide><table><tr><th>category<th>wanted{head}")
         for category, side in lines:
             here = [cells[category, side, a] for a in m["answers"]]
-            if any(c["count"] for c in here) or m["numbers"].get("taxonomy") == "spec":
+            if any(c["count"] for c in here) or (own and category != NO_CATEGORY):
                 parts.append(f"<tr><td>{inert(category)}<td>{inert(side.replace('_', ' '))}" + "".join(map(_cell, here)))
         parts.append("</table></div>")
     if m["gaps"]:
