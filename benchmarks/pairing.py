@@ -12,7 +12,7 @@ SWAPS times each, half as if the response's own prompt were not in the set. It i
 map that did not see it. Words that stand in USUAL of the rows of a set or more, in the median set, tell nothing.
 
 With one thread (OMP_NUM_THREADS=1) and the versions of constraints.txt it writes the same bytes again; it holds neither texts
-of the data nor weights of the model: 2 x 256 x 256 numbers, the weights of a dozen features, and a list of common words.
+of the data nor weights of the model: 2 x 256 x 256 numbers, the weights of eleven features, and a list of common words.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from heads import read, write
 from sklearn.linear_model import LogisticRegression
 
 from curation.heads import FOLDER
-from curation.meaning import READ, RIDGE, Company, Pairing, looks, regression, unit
+from curation.meaning import FITS, READ, RIDGE, Company, Pairing, looks, regression, unit
 from curation.vectors import Encodes, Vectors
 from curation.verifiers import content_words
 
@@ -86,7 +86,7 @@ def common(sets: list[list[Pair]]) -> list[str]:
 
 def swapped(table: Encodes, given: list[Pair], towards: tuple[np.ndarray, np.ndarray], plain: set[str], seed: int = 0
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return ((n, 12) features, whether swapped, weights, whether looked at) of rows with own and other rows' responses."""
+    """Return ((n, 11) features, whether swapped, weights, whether looked at) of rows with own and other rows' responses."""
     prompts, responses = [p for p, _ in given], [r for _, r in given]
     fold = np.array([zlib.crc32(p.encode()) % Pairing.FOLDS for p in prompts])
     asked, said = table.encode(prompts), table.encode(responses)
@@ -97,16 +97,19 @@ def swapped(table: Encodes, given: list[Pair], towards: tuple[np.ndarray, np.nda
     rng = np.random.default_rng(seed)
     parts = []
     for k in range(SWAPS + 1):
-        other = long if k == 0 else long[(rng.permutation(len(long)) if k else np.arange(len(long)))]
+        other = long[rng.permutation(len(long))] if k else long
         keep = np.ones(len(long), bool) if k == 0 else other != long
         at, other = long[keep], other[keep]
         words = [content_words(prompts[i][:READ]) for i in at]
         seen = np.array([bool(w) and not (w & content_words(responses[j][:READ])) - plain for w, j in zip(words, other)])
         ex, me = pairing.of(asked[at], said[other], fold[at])
         look = looks([prompts[i] for i in at], [responses[j] for j in other], plain=plain)
+        strange = company.strange(ex, me)
+        seen &= strange >= FITS
         for without in (False,) if k == 0 else (False, True):
-            fit, _ = company.held(ex, me, np.where(other < POOL, other, -1) if without else None)
-            parts.append((np.hstack([fit, look]), np.full(len(at), k > 0), np.full(len(at), 1.0 if k == 0 else 0.5 / SWAPS), seen))
+            leads = company.leads(ex, me, np.where(other < POOL, other, -1) if without else None)
+            features = np.hstack([np.log(strange)[:, None], leads, look])
+            parts.append((features, np.full(len(at), k > 0), np.full(len(at), 0.5 / SWAPS if k else 1.0), seen))
     x, y, w, seen = (np.concatenate(p) for p in zip(*parts))
     return x, y, w, seen
 
@@ -129,7 +132,8 @@ def learnt(table: Encodes, sets: dict[str, list[Pair]]) -> dict[str, np.ndarray]
     """Return all that the package carries of `sets`; those of Dolly are not in the map."""
     plain = common([first(given) for given in sets.values()])
     linear, moments = usual(table, [p for name, given in sets.items() if name != "dolly_3k" for p in given])
-    return {"map": linear.astype(np.float16), "moments": moments.astype(np.float16), "words": np.array(plain), **evidence(table, sets, plain)}
+    return {"map": linear.astype(np.float16), "moments": moments.astype(np.float16), "words": np.array(plain),
+            **evidence(table, sets, plain)}
 
 
 def main() -> None:

