@@ -139,8 +139,8 @@ def code(pairs: list[dict[str, Any]], refs: pa.Table, vectors: Vectors | None = 
     return out
 
 
-def copies(refs: pa.Table, seed: int = 0) -> dict[str, Any]:
-    """Recall of contamination.ngram on 1,000 references copied with slips, and with a text before and after."""
+def copied(refs: pa.Table, seed: int = 0) -> dict[str, list[str]]:
+    """Return 1,000 references copied with slips, and with a text before and after, by kind."""
     rng = random.Random(seed)
     texts = [t for t in refs["text"].to_pylist() if len(t.split()) >= 12]
     some = rng.sample(texts, 1000)
@@ -154,11 +154,22 @@ def copies(refs: pa.Table, seed: int = 0) -> dict[str, Any]:
             "one word replaced": [one_word(t) for t in some],
             "first two thirds": [" ".join(t.split()[: 2 * len(t.split()) // 3 + 1]) for t in some],
             "inside another text": [f"Here is what came up at work today, and I wonder: {t} Thank you very much." for t in some]}
-    out = {}
-    for name, prompts in made.items():
-        rows = make_rows({"instruction": p, "response": "Well."} for p in prompts)
-        out[name] = round(float(flagged(contamination.ngram, rows, refs).mean()), 4)
-    return out
+    return made
+
+
+def copies(refs: pa.Table, others: pa.Table) -> dict[str, Any]:
+    """Recall of contamination.ngram on copies, and its precision on all of them among `others`.
+
+    Every flag on the others counts as wrong, info or not: the two of them that are copies indeed are too.
+    """
+    made = copied(refs)
+    hits = [flagged(contamination.ngram, make_rows({"instruction": p, "response": "Well."} for p in x), refs)
+            for x in made.values()]
+    wrong = flagged(contamination.ngram, others, refs)
+    hit, truth = np.concatenate([*hits, wrong]), np.repeat([True, False], [sum(map(len, hits)), len(wrong)])
+    return {"copies found by contamination.ngram": {name: round(float(x.mean()), 4) for name, x in zip(made, hits)},
+            "copies among other rows": {"copies": int(truth.sum()), "others": len(wrong), "flagged": int(hit.sum()),
+                                        "flagged of the others": int(wrong.sum()), **with_interval(hit, truth)}}
 
 
 def timed(check: Callable[..., pa.Table], rows: pa.Table, refs: pa.Table) -> dict[str, Any]:
@@ -233,14 +244,16 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__,
                     "pyarrow": pa.__version__},
-        "reworded": reworded(pairs, refs), "code": code(pairs, refs), "copies found by contamination.ngram": copies(refs)}
+        "reworded": reworded(pairs, refs), "code": code(pairs, refs)}
+    asked = [{"instruction": p["candidate"]} for p in pairs if p["benchmark"] == "GSM8K" and not p["contaminated"]]
+    data = read(args.data, "alpaca_original.jsonl") if (args.data / "alpaca_original.jsonl").exists() else []
+    result |= copies(refs, make_rows([*asked, *data]))
     if args.vectors:
         few = refs.filter(pc.not_equal(refs["source"], "MMLU-test"))
         vectors = Vectors(args.vectors)
         result["with embeddings"] = {"references": few.num_rows, "reworded": reworded(pairs, few, vectors),
                                      "code": code(pairs, few, vectors)}
-    if (args.data / "alpaca_original.jsonl").exists():
-        data = read(args.data, "alpaca_original.jsonl")
+    if data:
         rows = make_rows(data)
         result["ordinary rows"] = {"contamination.ngram": timed(contamination.ngram, rows, refs),
                                    "contamination.semantic": timed(worded, rows, refs)}

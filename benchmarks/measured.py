@@ -40,16 +40,31 @@ def contamination(result: dict[str, Any]) -> list[dict[str, Any]]:
 
     out = []
     tiers = {"reworded GSM8K questions and others of the same domain": result,
-             "the same, with embed: true": result.get("with embeddings", {})}
+             "reworded GSM8K questions and others of the same domain, with embed: true": result.get("with embeddings", {})}
     for data, tier in tiers.items():
         if "reworded" in tier:
             best, some = tier["reworded"]["at default"], tier["reworded"]["reworded"]
+            flagged = round(some * best["recall"][0] / best["precision"][0])
             out.append({"check": "contamination.semantic", "data": data, "what": "the row is a rewording of a reference",
-                        "n": tier["reworded"]["n"], "precision": interval(best["precision"], some),
+                        "n": tier["reworded"]["n"], "precision": interval(best["precision"], flagged),
                         "recall": interval(best["recall"], some)})
+    if "copies among other rows" in result:
+        both = result["copies among other rows"]
+        out.append({"check": "contamination.ngram", "data": f"{both['copies']:,} copies of references with slips among "
+                    f"{both['others']:,} public instruction rows and other questions of the same domain", "n": both["copies"] +
+                    both["others"], "what": "the row is one of the copies; every flag on another row counts as wrong",
+                    "precision": interval(both["precision"], both["flagged"]),
+                    "recall": interval(both["recall"], both["copies"])})
     for kind, share in result["copies found by contamination.ngram"].items():
         out.append({"check": "contamination.ngram", "data": f"1,000 references copied: {kind}",
                     "what": "the row repeats a reference", "n": 1000, "precision": None, "recall": wilson(1000 * share, 1000)})
+    if "dup.leak" in result:
+        leak = result["dup.leak"]
+        each = leak["planted"] // len(leak["recall"])
+        hits = round(sum(each * share for share in leak["recall"].values()))
+        out.append({"check": "dup.leak", "data": f"{leak['planted']:,} held-out prompts planted among {leak['rows']:,} rows",
+                    "what": "the prompt is one of those planted", "n": leak["rows"], "recall": wilson(hits, leak["planted"]),
+                    "precision": wilson(hits, hits + leak["other training rows flagged"])})
     if "dup.semantic" in result:
         pairs = result["dup.semantic"]
         out.append({"check": "dup.semantic", "data": "labelled pairs of instruction rows", "n": pairs["n"], "recall": None,

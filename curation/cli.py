@@ -925,6 +925,7 @@ def checks(id: str | None, json_: bool) -> None:
     from .checks import CHECKS
     from .checks.base import first_line
     from .engine import choose
+    from .measured import measured, said
     from .spec import Spec
 
     if id:
@@ -942,10 +943,12 @@ def checks(id: str | None, json_: bool) -> None:
                 "needs": unit.needs,
                 "options": options,
                 "doc": unit.doc,
+                "measured": measured().get(id, []),
             },
             lambda: (
                 f"{id}  (v{unit.version}, {unit.severity}, policy: {unit.action}, {unit.scope} scope)\n\n{unit.doc}\n\n"
                 + ("options: " + ", ".join(f"{k}={v!r}" for k, v in options.items()) if options else "no options")
+                + "".join(f"\nmeasured: {x}" for x in said(id))
             ),
         )
         return

@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from curation.errors import CurationError
+from curation.measured import least
 from curation.model import SEVERITIES
 from curation.spec import CheckSettings
 from curation.store import Entry, Store
@@ -50,6 +51,8 @@ def _desk() -> None:
         st.warning(f"{state.plain(e.what)}. {state.plain(e.hint)}.")
         return
     _strip(key, index, order, wanted)
+    if len(wanted.check) == 1 and (known := least(wanted.check[0])):
+        st.caption(state.plain(f"{wanted.check[0]}, measured on labelled data: {known}."))
     if not len(order):
         st.info("No row passes this filter. Take one of the conditions away." if wanted.narrows else "There are no rows.")
         bulk.undo_button(key)

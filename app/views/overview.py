@@ -11,6 +11,7 @@ from curation import review as queues
 from curation.checks import CHECKS
 from curation.checks.base import first_line
 from curation.gate import Effective, GateResult, action_of
+from curation.measured import least
 from curation.model import SEVERITIES
 from curation.spec import Spec
 from curation.store import Store
@@ -214,6 +215,7 @@ def _scorecard(index: state.Index, spec: Spec) -> None:
         marks = {"error": "✖", "warning": "▲", "info": "●"}
         text = "  ".join(f"{marks[s]} {n:,}" for n, s in parts)
         hint = first_line(CHECKS[check]) + f" Policy: {action_of(check, spec)}." if check in CHECKS else ""
+        hint += f" Measured: {known}." if (known := least(check)) else ""
         groups.setdefault(GROUPS.get(check.split(".")[0], check.split(".")[0]), []).append(
             bars.line(check, parts, text, hint=hint, open=check))
     opened = bars.show(list(groups.items()), key="scorecard")
