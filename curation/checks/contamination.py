@@ -167,8 +167,8 @@ def ngram(
     contamination.semantic). Half of a text that more than 20 different rows hold (2 if it is short).
     False positives: a quotation or a phrase of trade that the test happens to use.
     Precision: on 34,694 ordinary rows against 15,777 references 2 flags, both right, and 6 infos, of which one answers
-    the reference; of 1,000 references copied with slips all are found whole, 97 % with a word replaced, 87 % when two
-    thirds are copied.
+    the reference; with 5,000 copies put among these and other rows, .998 [.997, .999], all 8 taken as wrong. Of 1,000
+    references copied whole all are found, 97 % with a word replaced, 87 % when two thirds are copied.
     Source: the decontamination rule of Tulu 3 (Lambert et al. 2024): 8-grams, half of the words.
     """
     if not 2 <= ngram <= 64:
