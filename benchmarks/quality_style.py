@@ -1,10 +1,10 @@
 """Measures consistency, privacy, toxicity and the words for groups of people; precision and recall of each check.
 
-    python benchmarks/quality_style.py DATA_FOLDER [--out benchmarks/results/quality_style.json]
+    python benchmarks/quality_style.py DATA_FOLDER [--only PART] [--out benchmarks/results/quality_style.json]
 
-DATA_FOLDER holds the labelled JSONL files; a part whose file is missing is left out. No text of the data is
-written to the result. Intervals: 95 % bootstrap over rows (1,000 draws, seed 0), at 0 and 1 Wilson. The list
-"measured" is what the report shows beside a check: benchmarks/measured.py carries it into the package.
+DATA_FOLDER holds the labelled JSONL files; a part whose file is missing, or that is not asked for, stays in the result as it
+was. No text of the data is written to the result. Intervals: 95 % bootstrap over rows (1,000 draws, seed 0), at 0 and 1
+Wilson. The list "measured" is what the report shows beside a check: benchmarks/measured.py carries it into the package.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from rows import make_rows  # noqa: E402
 
+from curation import presidio  # noqa: E402
 from curation.checks import CHECKS, privacy  # noqa: E402
 from curation.engine import run_table  # noqa: E402
 from curation.identity import mentions  # noqa: E402
@@ -165,6 +167,8 @@ def foreign(folder: Path) -> dict[str, Any]:
 #: which labels of the set count as personal data, narrow to wide
 STRUCTURED = {"EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "IP_ADDRESS"}
 IDENTIFIERS = STRUCTURED | {"STREET_ADDRESS", "ZIP_CODE", "DOMAIN_NAME"}
+#: This is what the baseline's "structured rows", P 1.0 R .466, means: 230 of 494. By its recall for e-mail, cards, IBAN, security
+#: numbers and IP it found at least 185 rows, .76 of the 244 that hold a number, an e-mail or a domain.
 DATED = IDENTIFIERS | {"DATE_TIME", "AGE"}
 PERSONS = IDENTIFIERS | {"PERSON"}
 
@@ -186,11 +190,39 @@ def personal(folder: Path) -> dict[str, Any]:
             "recall": share([bool(h) for t, h in zip(truth, found) if t])}
             for mode, found in kinds.items()}
     best, wide = result["and addresses"]["warnings"], result["any label"]["with privacy.names"]
+    truth = [any(s["type"] in IDENTIFIERS for s in r["spans"]) for r in data]
+    half = [crc32(str(r["template_id"]).encode()) % 2 for r in data]
+    result["and addresses, by half of the templates"] = {name: {
+        "rows": sum(t for t, h in zip(truth, half) if h == k),
+        "precision": share([t for t, f, h in zip(truth, kinds["warnings"], half) if f and h == k]),
+        "recall": share([bool(f) for t, f, h in zip(truth, kinds["warnings"], half) if t and h == k])}
+        for k, name in enumerate(("misses read", "misses not read"))}
+    result["ordinary rows with a warning"] = {
+        name: share([i in found for i in range(len(rows))]) for name in ("dolly_3k", "alpaca_original")
+        if (folder / f"{name}.jsonl").exists() and (rows := read(folder, f"{name}.jsonl"))
+        and (found := flagged(rows, ["privacy.pii"])["privacy.pii"]["counts"]) is not None}
     return {**result, "spans": _spans(data, hits), "measured": [
         line("privacy.pii", "Presidio sentences", "the row holds a number, an e-mail or a postal address", len(data),
              best["precision"], best["recall"]),
         line("privacy.names", "Presidio sentences", "the row holds any personal data, names and places too (with privacy.pii)",
              len(data), wide["precision"], wide["recall"])]}
+
+
+def second(folder: Path) -> dict[str, Any]:
+    """privacy.presidio by patterns alone on the same sentences, and on ordinary rows; only where Presidio is installed."""
+    data, seer = read(folder, "presidio_pii.jsonl"), presidio.analyzer()
+    hits = [seer.find(r["text"]) for r in data]
+    result: dict[str, Any] = {"name": seer.name}
+    for what, gold in (("numbers and e-mail", STRUCTURED), ("and addresses", IDENTIFIERS)):
+        truth = [any(s["type"] in gold for s in r["spans"]) for r in data]
+        result[what] = {"rows": sum(truth), "precision": share([t for t, h in zip(truth, hits) if h]),
+                        "recall": share([bool(h) for t, h in zip(truth, hits) if t])}
+    plain = read(folder, "dolly_3k.jsonl") if (folder / "dolly_3k.jsonl").exists() else []
+    found = flagged(plain, ["privacy.presidio"])["privacy.presidio"]["counts"] if plain else set()
+    best = result["numbers and e-mail"]
+    return {**result, "dolly rows flagged": share([i in found for i in range(len(plain))]), "measured": [
+        line("privacy.presidio", "Presidio sentences", f"the row holds a number or an e-mail ({seer.name})", len(data),
+             best["precision"], best["recall"])]}
 
 
 def _spans(data: list[dict[str, Any]], hits: list[list[privacy.Hit]]) -> dict[str, Any]:
@@ -260,21 +292,28 @@ def swapped(folder: Path) -> dict[str, Any]:
 PARTS = {
     "planted flaws": (("injected_flaws.jsonl",), planted), "labels turned round": (("hatecheck.jsonl",), flipped),
     "language": (("parallel_lang.jsonl", "dolly_3k.jsonl", "alpaca_original.jsonl"), foreign),
-    "personal data": (("presidio_pii.jsonl",), personal), "hateful words": (("hatecheck.jsonl",), hateful),
+    "personal data": (("presidio_pii.jsonl",), personal),
+    **({"Presidio": (("presidio_pii.jsonl",), second)} if presidio.installed() else {}),
+    "hateful words": (("hatecheck.jsonl",), hateful),
     "groups of people": (("hatecheck.jsonl",), people), "swaps": (("dolly_3k.jsonl",), swapped),
 }
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def measure(folder: Path, only: str | None = None) -> dict[str, Any]:
     """Return the parts whose files are there, and "measured": one entry a check and data set."""
-    parts = {name: part(folder) for name, (files, part) in PARTS.items() if all((folder / f).exists() for f in files)}
+    parts = {name: part(folder) for name, (files, part) in PARTS.items()
+             if only in (None, name) and all((folder / f).exists() for f in files)}
     entries = [entry for part in parts.values() for entry in part.pop("measured", [])]
     return {**parts, "measured": entries}
 
 
-def write(folder: Path, out: Path) -> dict[str, Any]:
-    """Measure and write the result as JSON."""
-    result = measure(folder)
+def write(folder: Path, out: Path, only: str | None = None) -> dict[str, Any]:
+    """Measure and write the result as JSON; what was not measured now stays as it was."""
+    old = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"measured": []}
+    new = measure(folder, only)
+    now = {(e["check"], e["data"]): e for e in new["measured"]}
+    entries = [now.pop((e["check"], e["data"]), e) for e in old["measured"]]
+    result = {**old, **new, "measured": [*entries, *now.values()]}
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
 
@@ -282,9 +321,10 @@ def write(folder: Path, out: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", choices=sorted(PARTS), help="this part alone")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "quality_style.json")
     args = parser.parse_args()
-    print(json.dumps(write(args.folder, args.out), indent=1))
+    print(json.dumps(write(args.folder, args.out, args.only), indent=1))
 
 
 if __name__ == "__main__":

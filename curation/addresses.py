@@ -27,7 +27,7 @@ class Address:
 _UP = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĖĘĚĞĢĪĮİĶĹĻĽŁŃŅŇŌŐŒŔŘŚŞŠŢŤŪŮŰŲŸŹŻŽȘȚΆ-ΏΑ-ΫЀ-Я"
 #: a name: a dot only behind an initial or an abbreviation, since a sentence may end behind any other word
 _CAP = (rf"(?:(?:[{_UP}]|St|Dr|Mt|Ft|Ave|Rd|Ln|Ct|Blvd|Str|Pkwy|Hwy|Sq|Pl|Cir|Ter|Sta|Avda|Prof|Kpt|Gen|[{_UP}]\w{{1,20}}str)"
-        rf"\.|[{_UP}][\w'’-]{{0,30}}|\d{{1,3}}(?:st|nd|rd|th)\b)")
+        rf"\.|[{_UP}](?:[^\W\d_]|['’-]){{0,30}}(?!\w)|\d{{1,3}}(?:st|nd|rd|th)\b)")
 _LINK = (r"(?:de la|de las|de los|de l['’]|de|da|do|dos|das|du|des|della|delle|dello|dei|degli|del|di|la|las|le|les|los|el|y|e|"
          r"et|van der|van den|van de|van|von der|von|vom|zum|zur|der|den|dem|am|an der|an|im|op|ten|ter|het|na|pod|of|the)"
          r"(?=[ '’])")
@@ -79,11 +79,16 @@ _YEAR = re.compile(r"1[5-9]\d\d|20\d\d|21\d\d")
 #: who lives there, between the words and the address
 _NAME = rf"(?:[{_UP}][\w'’.-]{{1,20}} ){{0,3}}[{_UP}][\w'’.-]{{1,20}}(?:, ?| ?\n[> ]*)"
 _PERSONAL = re.compile(
-    r"(?i:\b(?:ship(?:ped)?|deliver(?:ed)?|send|sent|mail(?:ed)?|post(?:ed)?|forward(?:ed)?|return(?:ed)?)(?: [\w'’]+){0,4}? to|"
+    r"(?i:\b(?:ship(?:ped)?|deliver(?:ed)?|send|sent|mail(?:ed)?|post(?:ed)?|forward(?:ed)?|return(?:ed)?)"
+    r"(?: [\w'’]+){0,4}? to:?|"
     r"\b(?:live[sd]?|living|reside[sd]?|residing|home|stay(?:ing|s|ed)?|arrived|meet(?: \w+)?|rent(?:s|ed|ing)?|"
+    r"gr[eo]w(?:ing|n)? up|sleeps?|spent [\w ]{1,20}|raised|"
     r"(?:my|our|her|his|their) (?:\w+ )?(?:flat|apartment|house|place|condo|room|parents)|"
-    r"pick (?:me|us|her|him|them) up)(?: (?:is|are))? (?:at|in|on|from|on the \w+ side of)|"
+    r"pick (?:me|us|her|him|them) up)(?: is| are|\?)? (?:at|in|on|from|on the \w+ side of)|"
+    r"\b(?:live[sd]?|living|reside[sd]?|residing|staying)(?: [\w'’]+){1,4}? at|"
     r"\b(?:moved|moving|relocated) (?:\w+ )?to|\b(?:my|our|her|his|their) (?:\w+ )?(?:flat|apartment|house|place|condo|home)[,:]|"
+    r"\b(?:my|our|her|his|their) (?:[\w'’]+ )?(?:flat|apartment|house|place|condo|home) is|neighbou?rs? (?:at|in|on)|"
+    r"\b(?:I am|I['’]m|we are|we['’]re)(?: now| currently| back)? at|"
     r"\baddress(?:es)?(?: \w+){0,3}?(?: is| are|[:?]| to(?: the same:?)?| with|, here (?:it is|they are))?:?(?: (?:it is|now))?|"
     rf"\bresid(?:ence|es|ing|ent)(?: is| of| at| in)?:?|User:)\s*(?:{_NAME})?$")
 #: a line of a form
@@ -96,7 +101,8 @@ _LABEL = re.compile(
 _GOING = re.compile(
     r"\b(?:come|go|going|drive|drove|driven|taxi|cab|ambulance|courier|technician|plumber|electrician|engineer|parcel|package|order|"
     r"pizza|send|sent|bring|take|pick(?:ed)? (?:\w+ )?up|visit(?:ed)?|met|party|dinner)\b[^.!?\n]{0,40}?"
-    r"\b(?:to|at|from|on|is)\s*$", re.IGNORECASE)
+    r"\b(?:to|at|from|on|is)\s*$|\b(?:leav(?:es|ing)|left|enter(?:s|ed|ing)|visit(?:s|ed|ing)|seen (?:at|near|in))\s*$",
+    re.IGNORECASE)
 #: where a shop, an office or a monument stands is no secret
 _PLACE = re.compile(
     r"\b(?:located|situated|offices?(?: is| are)?(?: located)?|house|building|stop) (?:at|in|on)\s*$", re.IGNORECASE)
@@ -143,7 +149,8 @@ _HOUSE = re.compile(r"(?<![\w/.,:$€£#-])\d{1,6}(?: \d{1,4}(?= [^\W\d_]))?(?: 
                     r"(?![\w%$€£]|[.,:]\d)")
 _THEN_NAMES = re.compile(
     rf",? ?(?:(?:bis|ter),? )?(?P<names>(?:{_WORD} ){{0,5}}{_WORD}(?: \d{{1,5}}[A-Za-z]?(?![\w.,:%]))?)(?![\w'’])")
-_NAMES_THEN = re.compile(rf"(?<![\w'’])(?P<names>(?:{_CAP}|{_SMALL})(?: {_WORD}){{0,5}}),? (?:[Nn][°º.ro]{{1,2}} ?)?$")
+_NAMES_THEN = re.compile(rf"(?<![\w'’])(?!(?:At|In|On|To|From|The|And|Or|By|Of|For|With|Is|It|We|He|She|They|My|Our|His|Her) )"
+                         rf"(?P<names>(?:{_CAP}|{_SMALL})(?: {_WORD}){{0,5}}),? (?:[Nn][°º.ro]{{1,2}} ?)?$")
 _CAPITAL = re.compile(rf"[{_UP}]")
 _NO_HOUSE = re.compile(
     r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December|AD|BC|BCE|CE|AM|PM|Noon|"
@@ -209,7 +216,7 @@ def _judged(text: str, start: int, end: int, *, number_first: bool, small: bool)
     known = _KNOWN.search(street) is not None
     post = _POST.match(text, end)
     made_up = _FICTIONAL.search(street) is not None
-    if post and _is_post(post, known=known, number_first=number_first):
+    if post and (_is_post(post, known=known, number_first=number_first) or _of_letter(text, start, post, number_first)):
         made_up = _NOWHERE in post.group() or (made_up and not post.group("state"))
         return Address(start, post.end(), 0.9, made_up, True)
     behind = (_CLOSE_POST.match(text, end) or _BLOCK.match(text, end)) if number_first else None
@@ -238,3 +245,13 @@ def _is_post(post: re.Match[str], *, known: bool, number_first: bool) -> bool:
     if post.group("first"):
         return "\n" in post.group("gap") or len(code) >= 5
     return number_first and len(code) >= 5 and "\n" in post.group()
+
+
+def _of_letter(text: str, start: int, post: re.Match[str], number_first: bool) -> bool:
+    """Return whether street and town fill lines of their own, as on a letter, and neither is a line of a table."""
+    after = text[post.end(): post.end() + 1]
+    if (start and text[start - 1] not in "\n>") or (after and after not in ".\n"):
+        return False
+    if _YEAR.fullmatch(post.group("first") or post.group("last")):
+        return False
+    return post.group("first") is not None or number_first or bool(re.search(r", ?\d", post.group()))

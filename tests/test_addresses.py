@@ -23,7 +23,8 @@ def sure(text: str) -> list[str]:
     "Piazza Antonino, 3\n07029, Nuchis (SS)", "Calle de Alcalá 48, Piso 5\nMadrid, 28014",
     "Praça da Pasteleira, 56\n2903-963 Barcelos",
     "Rua Rodrigo Viana, 80\nCentro\n55487-327 Recife / PE", "Jipbaan 6\n2154 MW Ommel", "Kvarngatan 7\n123 45 Borås",
-    "Storgata 12\n0112 Oslo", "Gjorslev Allé 360\n4660 Store", "Porebulevardi 83\n56309 Kotka", "pl. Rynek 43/82\n24-383 Police",
+    "Storgata 12\n0112 Oslo", "Aasenstranda 1, 2712 Gran", "66 Grace Rise\nKawarohe 8500", "98 Wrenn Street A10 D7NA Cork",
+    "Gjorslev Allé 360\n4660 Store", "Porebulevardi 83\n56309 Kotka", "pl. Rynek 43/82\n24-383 Police",
     "Kossuth utca 140.\nH-2167 Dunakeszi", "Tržaška cesta 7\n1739 Medvode", "PO Box 662, Leeds, LS1 4AP",
     "935 69 Gordon Terrace\n> Suite 828\n> BASHALL TOWN\n> United Kingdom 89800",
 ])
@@ -40,6 +41,8 @@ def test_a_whole_address_needs_no_words_before_it(address):
     ("Ship my order to Ann Lee, 9 Hill Road, please.", "9 Hill Road"), ("Can you send a taxi to Skogsvägen 58?", "Skogsvägen 58"),
     ("We met at her flat, Jaysingel 6, last week.", "Jaysingel 6"),
     ("user: 0605 hill view 210 apt. 999", "0605 hill view 210 apt. 999"),
+    ("Where does she stay? At Kayring 466.", "Kayring 466"), ("I grew up at 9 Hill Rise.", "9 Hill Rise"),
+    ("He was seen leaving Kvarngatan 7 on Monday.", "Kvarngatan 7"), ("My parents' house is 9 Hill Rise.", "9 Hill Rise"),
     ("i live at 12 hill road", "12 hill road"), ("He lives on 33 avenue de Provence.", "33 avenue de Provence"),
 ])
 def test_a_street_that_words_announce(text, found):
