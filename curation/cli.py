@@ -32,6 +32,7 @@ ELSEWHERE = {
     "clean": "cli_clean",
     "clusters": "cli_diversity",
     "families": "cli_diversity",
+    "fixes": "cli_fixes",
     "coverage": "cli_selection",
     "duplicates": "cli_duplicates",
     "judge": "cli_judge",

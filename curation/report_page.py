@@ -221,8 +221,9 @@ def _people(people: dict[str, Any] | None) -> list[str]:
         return ["<h2 id=people>People</h2><p>These rows were checked before groups of people were counted; check them again.</p>"]
     parts = ["<h2 id=people>People</h2>",
              "<p>How many rows name a group, how friendly the sentences about it are (from -1 to 1) and how often they show it "
-             f"in a role. A number stands only where at least {people['least']} sentences speak of the group, with its 95 % "
-             "interval. Read it as a question to the set, not as an answer: words are counted, meaning is not.</p>"]
+             f"in a role. A tone stands only where at least {people['least']} sentences of responses speak of the group and "
+             f"judge at all, a role where {people['least']} speak of it, with 95 % intervals; else the number of such sentences, "
+             "or a dash. Read it as a question to the set, not as an answer: words are counted, meaning is not.</p>"]
     named = {a: [g for g in groups if g["rows"]] for a, groups in people["axes"].items()}
     if not any(named.values()):
         return [*parts, "<p>No row names a group of people.</p>"]

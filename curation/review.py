@@ -309,8 +309,10 @@ def entries_for(
 ) -> list[Entry]:
     """Return one verdict for every undecided row with a flag of `check`, or for the given row numbers.
 
-    `verdict` "fix" takes the proposed text of the flags of `check`.
+    `verdict` "fix" takes the proposed text of the flags of `check` (see `proposals`).
     """
+    if verdict == "fix":
+        return [entry for _, entry in proposals(store, spec, check=check or "", rows=rows)]
     if rows is not None:
         uids = store.rows(columns=["uid"])["uid"]
         for i in rows:
@@ -318,25 +320,46 @@ def entries_for(
                 raise CurationError(f"row {i}: rows go from 0 to {len(uids) - 1}", "curation show FOLDER lists rows")
         return [Entry(uids[i].as_py(), verdict, reason) for i in rows]
     state = effective(store, spec)
-    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    found: dict[int, dict[str, Any]] = {}
     ours = state.flags.filter(pc.equal(state.flags["check"].cast("string"), check))
     for flag in ours.to_pylist():
         settled = state.rejected[flag["row"]] or state.accepted[flag["row"]]
         if flag["score"] >= min_score(flag["check"], spec) and not settled:
-            found[flag["row"]].setdefault(flag["field"], flag)
-    entries = []
-    for i, fields in sorted(found.items()):
-        uid = state.rows["uid"][i].as_py()
-        flag = next(iter(fields.values()))
-        if verdict != "fix":
-            entries.append(Entry(uid, verdict, reason or flag["message"], check_id=check, score=flag["score"]))
+            found.setdefault(flag["row"], flag)
+    return [
+        Entry(state.rows["uid"][i].as_py(), verdict, reason or flag["message"], check_id=check, score=flag["score"])
+        for i, flag in sorted(found.items())
+    ]
+
+
+def proposals(
+    store: Store, spec: Spec, *, check: str = "", rows: Sequence[int] | None = None
+) -> list[tuple[int, Entry]]:
+    """Return (row, edit that takes a repair) for every text of an undecided row that a check proposes to repair.
+
+    `check`, `rows`: only those. Of several proposals for one text the surest stands; the others come for the text as it is
+    after it. Append the entries to `store.verdicts` with kind "fix".
+    """
+    state = effective(store, spec)
+    n = state.rows.num_rows
+    for i in rows or ():
+        if not 0 <= i < n:
+            raise CurationError(f"row {i}: rows go from 0 to {n - 1}", "curation show FOLDER lists rows")
+    flags = state.flags.filter(pc.is_valid(state.flags["fix"]))
+    if check:
+        flags = flags.filter(pc.equal(flags["check"].cast("string"), check))
+    best: dict[tuple[int, str], dict[str, Any]] = {}
+    for flag in flags.to_pylist():
+        i, field = flag["row"], flag["field"]
+        settled = state.rejected[i] or state.accepted[i] or (rows is not None and i not in rows)
+        if settled or flag["score"] < min_score(flag["check"], spec):
             continue
-        entries += [
-            Entry(uid, "edit", f["message"], f["field"], state.rows[f["field"]][i].as_py(), f["fix"], check, f["score"])
-            for f in fields.values()
-            if f["fix"] is not None
-        ]
-    return entries
+        if (i, field) not in best or flag["score"] > best[i, field]["score"]:
+            best[i, field] = flag
+    return [
+        (i, Entry(f["uid"], "edit", f["message"], field, state.rows[field][i].as_py(), f["fix"], f["check"], f["score"]))
+        for (i, field), f in sorted(best.items())
+    ]
 
 
 def progress(store: Store, state: Effective) -> dict[str, int]:

@@ -58,6 +58,7 @@ FLOORS = {
     "calibrate": 7,
     "judge": 7,
     "cli_judge": 9,
+    "cli_fixes": 9,
     "cli_calibrate": 9,
     "cli_duplicates": 9,
     "coverage": 6,
