@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import hashes, joined, some, worn
+from ..contents import hashes, joined, some, taken, worn
 from ..meaning import (
     FITS,
     READ,
@@ -41,7 +41,7 @@ _TRANSLATES = re.compile(
     re.IGNORECASE,
 )
 _OTHER_SCRIPT = re.compile("[^\x00-\u024f\u2000-\u2bff\ufb00-\ufb06]")  # what Latin letters, marks and symbols are not
-_LEARNT = 5000  # rows that the map from prompts to responses is learnt from
+_LEARNT = 4000  # rows that the map from prompts to responses is learnt from
 _OTHERS = 500  # rows whose answers are held against a prompt
 _RIVALS = 2000  # rows whose prompts are held against a response
 _FEWEST = 50  # rows below which there is nothing to hold against
@@ -137,7 +137,7 @@ def _learnt(
     too few rows have a longer answer, or where even sound answers fit no better than others do, as in a set of one topic.
     Where hardly any response shares a word, as in a file shifted by a line, nothing is learnt and the usual map judges all.
     """
-    drawn = rows.take(pa.array(at))
+    drawn = taken(rows, at)
     said = texts(drawn, "response")
     long = np.fromiter(islice((k for k, r in enumerate(said) if len(content_words(r[:READ])) >= min_words), _OTHERS), np.int64)
     sharing = long[stranger[at[long]] == _SHARES]
@@ -180,10 +180,10 @@ def _judged(
 
 def _told(
     rows: pa.Table, stranger: np.ndarray, min_words: int, vectors: Vectors, past: Past
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return ((n,) evidence and (n,) strangeness of strangers, else NaN; whether they could be judged at all).
+) -> tuple[np.ndarray, np.ndarray, bool, dict[str, np.ndarray] | None]:
+    """Return ((n,) evidence and (n,) strangeness of strangers, else NaN; whether they could be judged at all; what to keep).
 
-    What was learnt is kept, and so is what was found of rows, until a row that was learnt from is gone or changed, or the
+    What was learnt serves again, and so does what was found of rows, until a row that was learnt from is gone or changed, or the
     draw is another one.
     """
     earlier, old = past.earlier, past.load()
@@ -193,7 +193,7 @@ def _told(
     if asked.any():
         at, key = _drawn(rows)
         if old is not None and "at" in old and np.array_equal(old["at"], earlier[at]) and np.array_equal(old["key"], key):
-            learnt = {name: old[name] for name in old if name not in ("stranger", "found", "strange")} | {"at": at}
+            learnt = {name: old[name] for name in old if name not in ("stranger", "found", "strange", "english")} | {"at": at}
             for values, name in ((found, "found"), (strange, "strange")):
                 values[earlier >= 0] = old[name][earlier[earlier >= 0]]
         else:
@@ -205,14 +205,25 @@ def _told(
         found[todo], strange[todo] = _judged(rows, todo, learnt, table)
     elif len(todo):
         sound = np.inf
-    if again:
-        past.save({"stranger": stranger, "found": found, "strange": strange, **({} if vectors.why else learnt)})
-    return found, strange, sound < np.inf
+    kept = {"stranger": stranger, "found": found, "strange": strange, **({} if vectors.why else learnt)} if again else None
+    return found, strange, sound < np.inf, kept
 
 
 def _english(text: str) -> bool:
     """Return whether a text may be English: few words tell no language."""
     return guess_language(text[:READ]) in ("", "en")
+
+
+def _languages(rows: pa.Table, at: np.ndarray, past: Past) -> np.ndarray:
+    """Return (n,) uint8: 1 where prompt and response may be English, 2 where not; 0 for rows not at `at` and never asked."""
+    earlier, old = past.earlier, past.load()
+    out = np.zeros(rows.num_rows, np.uint8)
+    if old is not None:
+        out[earlier >= 0] = old["english"][earlier[earlier >= 0]]
+    new = at[out[at] == 0]
+    part = taken(rows, new)
+    out[new] = [1 if _english(a) and _english(b) else 2 for a, b in zip(_prompts(part), texts(part, "response"))]
+    return out
 
 
 def _far(sub: pa.Table, vectors: Vectors) -> np.ndarray:
@@ -233,7 +244,7 @@ def mismatch(
     Looked at are rows whose response has at least `min_words` content words and no telling one of the prompt's, that is one
     that fewer than 2 % of rows in general have (about 10 % of a set). How well the response fits is judged by a table of token
     vectors, which is made from the sentence encoder once on a machine (about 20 s; package sentence-transformers), and a map
-    from prompts to responses, learnt from answered prompts in general and from up to 5,000 rows of the set: how strange it is
+    from prompts to responses, learnt from answered prompts in general and from up to 4,000 rows of the set: how strange it is
     beside other rows' responses and prompts, and how much better the best of 2,000 other prompts fits. What else counts: words
     that tell little but are in both, how long both are, whether several things are asked for and whether it lists some.
 
@@ -257,7 +268,7 @@ def mismatch(
     """
     found = Findings(rows)
     stranger = _known_strangers(rows, min_words, past)
-    evidence_, strange, judged = _told(rows, stranger, min_words, vectors, past)
+    evidence_, strange, judged, kept = _told(rows, stranger, min_words, vectors, past)
     at = np.flatnonzero(stranger >= _STRANGER if judged else stranger == _BARE)
     score, sure = np.full(len(at), threshold), np.zeros(len(at), bool)
     if judged:
@@ -265,8 +276,10 @@ def mismatch(
         score = chance(evidence_[at], max(share, _SELDOM))
         sure = chance(evidence_[at], share) >= threshold
         at, sure, score = at[score >= threshold], sure[score >= threshold], score[score >= threshold]
-    sub = rows.take(pa.array(at))
-    keep = np.array([_english(a) and _english(b) for a, b in zip(_prompts(sub), texts(sub, "response"))], bool)
+    english = _languages(rows, at, past)
+    if kept is not None:
+        past.save(kept | {"english": english})
+    sub, keep = taken(rows, at), english[at] == 1
     more = f" Nothing judged it by meaning: {vectors.why}." if vectors.why and not judged else ""
     if embed and keep.any():
         keep[keep] = _far(sub.filter(pa.array(keep)), vectors)
@@ -378,7 +391,7 @@ def majority(rows: pa.Table, past: Past, *, min_answers: int = 3, share: float =
     key = _asked(rows, past)
     questions, loud = _asked_again(key, past, min_answers), []
     every = np.concatenate([np.zeros(0, np.int64), *questions])
-    several = rows.take(pa.array(every))
+    several = taken(rows, every)
     known = dict(zip(every.tolist(), zip(texts(several, "instruction"), texts(several, "response"))))
     for asked in questions:
         at = asked.tolist()
