@@ -21,13 +21,15 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.linear_model import LogisticRegression, Ridge
+from scipy.linalg.lapack import dpotrf, dpotri
+from sklearn.linear_model import LogisticRegression
 
 from curation import edges, harm, heads, refusal
 
 HERE = Path(__file__).resolve().parent
 LEVELS = 31  # steps from 0 to the largest weight of a column
 MIN_TEXTS = 2  # an n-gram seen in fewer texts is not used
+SECOND = 0.3  # what Do-Not-Answer's second reader (GPT-4) counts beside the person where they differ
 
 XSTEST = {"1": "comply", "2": "refuse", "3": "partial"}
 #: Do-Not-Answer's types of harm -> curation.harm.CATEGORIES
@@ -77,7 +79,9 @@ class Task:
     cue: float  # what a named cue is worth
     c: float  # inverse of the ridge
     tested: np.ndarray  # (n,) bool: the rows whose prediction is measured
-    amount: np.ndarray | None = None  # (n,) float: how much of the second of two classes there is in a row, where it is known
+    target: np.ndarray | None = None  # (n, columns): what a ridge regression learns in place of the label
+    crossed: tuple[tuple[Sequence[str], Sequence[str]], ...] = ()  # phrases and the cues they are crossed with
+    cross: float = 0.0  # the length of their block
 
 
 def read(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -103,11 +107,16 @@ def responses(folder: Path) -> dict[str, Task]:
 
     x = [(r["completion"] or "", XSTEST[r["final_label"][0]], r["model"], True)
          for r in read(folder, "xstest_completions.jsonl")]
-    d = [(r["response"] or "", refusal.ACTIONS[r["action"]], str(r["question_id"]), True)
-         for r in read(folder, "dna_responses.jsonl")]
+    dna = read(folder, "dna_responses.jsonl")
+    d = [(r["response"] or "", refusal.ACTIONS[r["action"]], str(r["question_id"]), True) for r in dna]
     c = [(r["response"], "rejects" if r["tone"] == "rejected" else "other", r["prompt"].strip().lower(), True)
          for r in read(folder, "chatgpt_refusals.jsonl")]
-    return {"class": make("class", ("comply", "refuse", "partial"), x), "action": make("action", refusal.ACTIONS, d),
+    action = make("action", refusal.ACTIONS, d)
+    second = np.array([r["action"] if r["gpt4_judge_action"] is None else int(r["gpt4_judge_action"]) for r in dna])
+    kinds = np.eye(len(refusal.ACTIONS))
+    action = replace(action, c=1.0, cross=0.7, target=2 * ((1 - SECOND) * kinds[action.labels] + SECOND * kinds[second]) - 1,
+                     crossed=tuple(refusal.opening(t, n) for (t, *_), n in zip(d, action.cues)))
+    return {"class": make("class", ("comply", "refuse", "partial"), x), "action": action,
             "rejection": make("rejection", ("other", "rejects"), c)}
 
 
@@ -140,7 +149,7 @@ def prompts(folder: Path) -> dict[str, Task]:
         "harm": _task("harm", ("harmless", "harmful"), rows, kind=harm.cues, chars=harm.READ, cue=0.3, c=4.0),
         "category": _task("category", harm.CATEGORIES, kinds, kind=harm.cues, chars=harm.READ, cue=0.15, c=10.0),
         "vague": replace(_task("vague", ("clear", "vague"), open_, kind=edges.cues, chars=edges.READ, cue=0.3, c=1.0),
-                         amount=lacks),
+                         target=lacks[:, None]),
         "edge": _task("edge", ("plain", "missing_context", "false_premise", "out_of_scope"), edge, kind=edges.cues,
                       chars=edges.READ, cue=0.3, c=4.0),
     }
@@ -157,30 +166,46 @@ def idf_of(texts: Sequence[str]) -> np.ndarray:
 
 
 def fit(task: Task, x: sparse.csr_matrix, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (weight (SIZE, columns), bias) of a logistic regression on the rows `at`, classes weighed evenly.
+    """Return (weight (SIZE, columns), bias) of a regression on the rows `at`, classes weighed evenly.
 
-    Where the amount is known, a ridge regression learns that: it says more than the label. What it says of rows that it did
-    not see (five folds) is then turned into the label's probability.
+    Logistic on the labels, or ridge on the target where there is one: it says more than the label. What the ridge says of
+    rows that it did not see (five folds) then sets how decision values become probabilities of the labels.
     """
-    if task.amount is None:
+    labels = task.labels[at]
+    if task.target is None:
         model = LogisticRegression(C=task.c, max_iter=300, class_weight="balanced")
-        model.fit(x[at].astype(np.float64), task.labels[at])
+        model.fit(x[at].astype(np.float64), labels)
         return model.coef_.T, model.intercept_
-    fold, said = folds(task.groups[at], 5), np.zeros(len(at))
+    weight, bias, unseen = _ridge(task, x[at].astype(np.float64), at)
+    if unseen.shape[1] == 1:
+        scale = LogisticRegression(C=1e6, class_weight="balanced").fit(unseen, labels)
+        return weight * scale.coef_[0, 0], bias * scale.coef_[0] + scale.intercept_
+    steps = np.arange(1.0, 20.5, 0.5)
+    loss = [-np.log(heads.probabilities(unseen * k)[np.arange(len(at)), labels]).mean() for k in steps]
+    return weight * steps[int(np.argmin(loss))], bias * steps[int(np.argmin(loss))]
+
+
+def _ridge(task: Task, x: sparse.csr_matrix, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (weight, bias, what it says of each row of `at` without the fold of the row), all from one inverse."""
+    assert task.target is not None, f"task {task.name} has no target"
+    target, labels = task.target[at].astype(np.float64), task.labels[at]
+    root = np.sqrt(len(at) / len(task.classes) / np.bincount(labels, minlength=len(task.classes)))[labels][:, None]
+    inner = root * ((x @ x.T).toarray() + 1.0) * root.T
+    inner[np.diag_indices(len(at))] += 1.0 / task.c
+    inverse, failed = dpotri(dpotrf(inner, lower=1)[0], lower=1)
+    assert not failed, f"task {task.name}: the products of its rows have no inverse ({failed})"
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    dual = inverse @ (root * target)
+    unseen, fold = np.empty_like(target), folds(task.groups[at], 5)
     for k in range(5):
-        said[fold == k] = _ridge(task, x, at[fold != k]).predict(x[at[fold == k]])
-    scale = LogisticRegression(C=1e6, class_weight="balanced").fit(said[:, None], task.labels[at])
-    model = _ridge(task, x, at)
-    return model.coef_[:, None] * scale.coef_[0, 0], model.intercept_ * scale.coef_[0] + scale.intercept_
-
-
-def _ridge(task: Task, x: sparse.csr_matrix, at: np.ndarray) -> Ridge:
-    assert task.amount is not None, f"task {task.name} has no amounts"
-    return Ridge(alpha=1.0 / task.c, solver="sparse_cg").fit(x[at].astype(np.float64), task.amount[at])
+        i = np.flatnonzero(fold == k)
+        unseen[i] = target[i] - np.linalg.solve(inverse[np.ix_(i, i)], dual[i]) / root[i]
+    return np.asarray(x.T @ (root * dual)), (root * dual).sum(axis=0), unseen
 
 
 def features(task: Task, idf: np.ndarray) -> sparse.csr_matrix:
-    return (heads.ngrams(task.texts, idf=idf) + heads.cues(task.cues, task.cue)).tocsr()
+    x = heads.ngrams(task.texts, idf=idf) + heads.cues(task.cues, task.cue)
+    return (x + heads.crosses(task.crossed, task.cross) if task.cross else x).tocsr()
 
 
 def decide(x: sparse.csr_matrix, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -221,9 +246,10 @@ def pack(tasks: Mapping[str, Task]) -> dict[str, np.ndarray]:
         steps = np.abs(weight).max(axis=0) / LEVELS
         small = np.round(weight / steps).astype(np.int8)
         used = np.flatnonzero(np.abs(small).sum(axis=1) > 0)
-        out |= {f"{name}.classes": np.array(task.classes), f"{name}.index": used.astype(np.int32), f"{name}.weight": small[used],
+        out |= {f"{name}.classes": np.array(task.classes), f"{name}.index": np.diff(used, prepend=0).astype(np.int32),
+                f"{name}.weight": small[used],
                 f"{name}.scale": steps.astype(np.float32), f"{name}.bias": bias.astype(np.float32),
-                f"{name}.cue": np.array(task.cue)}
+                f"{name}.cue": np.array(task.cue), f"{name}.cross": np.array(task.cross)}
     return out
 
 

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from scipy import sparse
 
 FOLDER = Path(__file__).parent / "coefficients"
-WORD_BITS, CHAR_BITS, CUE_BITS = 16, 15, 11
-SIZE = (1 << WORD_BITS) + (1 << CHAR_BITS) + (1 << CUE_BITS)  # features: word n-grams, character n-grams, named cues
+WORD_BITS, CHAR_BITS, CUE_BITS, CROSS_BITS = 16, 15, 11, 16
+_CROSSED = (1 << WORD_BITS) + (1 << CHAR_BITS) + (1 << CUE_BITS)
+SIZE = _CROSSED + (1 << CROSS_BITS)  # features: word n-grams, character n-grams, named cues, phrases crossed with cues
 OPENING = 12  # tokens at the start whose n-grams also count as "at the start"
 
 _PLAIN = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u00b4": "'", "`": "'", "\u201c": '"',
@@ -68,16 +70,34 @@ def cues(names: Sequence[Sequence[str]], weight: float) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.full(len(index), weight, np.float32), index, indptr), shape=(len(found), SIZE))
 
 
+def crosses(rows: Sequence[tuple[Sequence[str], Sequence[str]]], weight: float) -> sparse.csr_matrix:
+    """Return the (rows, SIZE) features of every phrase together with every cue of a row: one block of length `weight`.
+
+    The same words mean one thing when nothing follows and another before a lecture.
+    """
+    found = []
+    for phrases, names in rows:
+        a = np.array([crc32(p.encode("utf-8", "replace")) for p in phrases], np.uint64)
+        b = np.array([crc32(n.encode()) for n in names], np.uint64)
+        h = (a[:, None] * np.uint64(0x9E3779B97F4A7C15)) ^ (b[None, :] * np.uint64(0xBF58476D1CE4E5B9))
+        found.append(np.unique(((h ^ (h >> np.uint64(29))) >> np.uint64(7)) & np.uint64((1 << CROSS_BITS) - 1)))
+    count = np.array([len(f) for f in found], np.int64)
+    value = np.repeat(weight / np.sqrt(np.maximum(count, 1)), count).astype(np.float32)
+    index = _CROSSED + np.concatenate(found).astype(np.int32) if found else np.zeros(0, np.int32)
+    return sparse.csr_matrix((value, index, np.concatenate([[0], np.cumsum(count)])), shape=(len(found), SIZE))
+
+
 @dataclass(frozen=True)
 class Head:
     """A linear classifier. `weight`: (SIZE, columns) float32, two classes have one column, for the second;
-    `cue`: what a named cue is worth.
+    `cue`: what a named cue is worth; `cross`: the length of the block of phrases crossed with cues, 0 = none.
     """
 
     classes: tuple[str, ...]
     weight: np.ndarray
     bias: np.ndarray
     cue: float
+    cross: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,10 +111,16 @@ class Bank:
         """Return the n-gram features of texts made `plain`."""
         return ngrams(texts, idf=self.idf)
 
-    def probabilities(self, name: str, x: sparse.csr_matrix, names: Sequence[Sequence[str]]) -> np.ndarray:
-        """Return the (texts, classes) float32 probabilities of a head from `features` and named cues."""
+    def probabilities(
+        self, name: str, x: sparse.csr_matrix, names: Sequence[Sequence[str]],
+        crossed: Sequence[tuple[Sequence[str], Sequence[str]]] = (),
+    ) -> np.ndarray:
+        """Return the (texts, classes) float32 probabilities of a head from `features`, named cues and what it crosses."""
         head = self.heads[name]
-        return probabilities(np.asarray((x + cues(names, head.cue)) @ head.weight) + head.bias)
+        x = x + cues(names, head.cue)
+        if head.cross:
+            x = x + crosses(crossed, head.cross)
+        return probabilities(np.asarray(x @ head.weight) + head.bias)
 
 
 def probabilities(z: np.ndarray) -> np.ndarray:
@@ -111,14 +137,15 @@ def load(name: str) -> Bank:
     """Return the bank shipped as `coefficients/<name>.npz`, which benchmarks/heads.py writes.
 
     Weights are bytes times a scale a column. Arrays: idf (SIZE) uint8 and idf_scale; for each head h of `heads`:
-    h.classes, h.index (features used), h.weight (used, columns) int8, h.scale and h.bias (columns), h.cue.
+    h.classes, h.index (steps between features used), h.weight (used, columns) int8, h.scale and h.bias (columns), h.cue, h.cross.
     """
     heads = {}
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as f:
         for head in [str(h) for h in f["heads"]]:
             packed = f[f"{head}.weight"]
             weight = np.zeros((SIZE, packed.shape[1]), np.float32)
-            weight[f[f"{head}.index"]] = packed.astype(np.float32) * f[f"{head}.scale"].astype(np.float32)
+            weight[np.cumsum(f[f"{head}.index"])] = packed.astype(np.float32) * f[f"{head}.scale"].astype(np.float32)
             classes = tuple(str(c) for c in f[f"{head}.classes"])
-            heads[head] = Head(classes, weight, f[f"{head}.bias"].astype(np.float32), float(f[f"{head}.cue"]))
+            heads[head] = Head(classes, weight, f[f"{head}.bias"].astype(np.float32), float(f[f"{head}.cue"]),
+                               float(f[f"{head}.cross"]))
         return Bank(f["idf"].astype(np.float32) * np.float32(f["idf_scale"]), heads)

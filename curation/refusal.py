@@ -326,6 +326,22 @@ def _where(rule: re.Pattern[str], low: str, edges: Sequence[int]) -> set[int]:
     return {bisect_right(edges, m.start()) - 1 for m in rule.finditer(low, 0, len(low))}
 
 
+_COUNTED = re.compile(r"(?:sentences|words) \d+$|[a-z ]+ n\d$")
+_TOKEN = re.compile(r"[a-z']+|\d+|[^\w\s]")
+_FIRST_TOKENS = 40
+
+
+def opening(text: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (phrases of 1 to 3 words of the first sentence, those of the cues `names` that say how much of what there is).
+
+    Crossed, they tell a refusal that stands alone from the same words before a correction.
+    """
+    first = next((part for part in _SENTENCE.split(plain(text, READ)) if part.strip()), "")
+    tokens = _TOKEN.findall(first)[:_FIRST_TOKENS]
+    phrases = {" ".join(tokens[i:j]) for i in range(len(tokens)) for j in range(i + 1, min(i + 3, len(tokens)) + 1)}
+    return sorted(phrases), [n for n in names if _COUNTED.match(n)]
+
+
 # ---- the classes
 
 #: Up to so many words the rules decide alone: the head has learned from whole answers, not from labels and stubs.
@@ -375,7 +391,9 @@ def _probabilities(head: str, texts: Sequence[str], rules: Sequence[tuple[str, i
     bank = load("responses")
     found = rules if rules is not None else [_decide(t) for t in texts]
     x = bank.features([plain(t, HEAD_CHARS) for t in texts])
-    return bank.probabilities(head, x, [cues(t, r) for t, r in zip(texts, found)])
+    named = [cues(t, r) for t, r in zip(texts, found)]
+    crossed = [opening(t, n) for t, n in zip(texts, named)] if bank.heads[head].cross else ()
+    return bank.probabilities(head, x, named, crossed)
 
 
 def _judged(texts: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -105,3 +105,27 @@ def test_any_text_gets_spans_inside_it(a: str, b: str, c: str) -> None:
 def test_html_is_no_pretence_and_an_artwork_is_no_text():
     assert edges.wants_picture("Create an artwork with the fountain pen.")
     assert edges.impossible("Generate a web page that displays a chart.", "", "<html>\n<head>\n</head>\n</html>") is None
+
+
+def test_cues_tell_what_a_prompt_names_and_how_it_asks() -> None:
+    named = edges.cues("What was the closing price of Apple Computer on Monday?")
+    assert {"names 2", "proper 3", "sentences 1", "asker 0", "fact 1", "asks what", "question True"} <= set(named)
+    open_ = edges.cues("I want a holiday. Suggest a good hotel.")
+    assert {"names 0", "sentences 2", "asker 1", "taste 1", "counsel 1", "begins i", "asks suggest a"} <= set(open_)
+    assert {"names 1", "acronym True"} <= set(edges.cues("Compare the GDP of both, I mean."))
+
+
+def test_a_new_sentence_begins_no_name() -> None:
+    assert "names 0" in edges.cues("Hello there. Please help me. I\u2019m lost, and I\u2019d like a map.")
+
+
+@given(st.text(max_size=900))
+def test_cues_of_any_text_are_short_and_see_the_beginning_only(text: str) -> None:
+    found = edges.cues(text)
+    assert len(found) == len(edges.cues("A")) and edges.cues(text[: edges.READ]) == found
+
+
+def test_open_tasks_need_more_context_than_closed_ones() -> None:
+    vague, _, _ = edges.judge(["Help me plan my trip.", "What is the capital of France?", "Recommend a good gift for my friend.",
+                               "List the ten largest countries by area."])
+    assert min(vague[0], vague[2]) > 0.8 > 0.4 > max(vague[1], vague[3])

@@ -38,6 +38,14 @@ def test_cues_are_worth_their_weight_once() -> None:
     assert x[0].sum() == pytest.approx(0.5) and x[1].nnz == 0
 
 
+def test_every_phrase_is_crossed_with_every_cue_and_nothing_else() -> None:
+    x = heads.crosses([(["a", "b"], ["c", "d", "e"]), ([], ["c"]), (["b", "a"], ["e", "d", "c"])], 0.5)
+    assert x[0].nnz == 6 and x[1].nnz == 0 and (x[0] != x[2]).nnz == 0
+    assert np.linalg.norm(x[0].toarray()) == pytest.approx(0.5)
+    assert x.shape == (3, heads.SIZE) and x.indices.min() >= heads.SIZE - (1 << heads.CROSS_BITS)
+    assert heads.crosses([], 0.5).shape == (0, heads.SIZE)
+
+
 def test_probabilities_sum_to_one_and_nothing_gives_nothing() -> None:
     assert heads.probabilities(np.array([[0.0], [900.0]]))[:, 1].tolist() == [0.5, pytest.approx(1.0)]
     assert heads.probabilities(np.array([[1.0, 1.0, 1.0]])).sum() == pytest.approx(1.0)
@@ -69,6 +77,39 @@ def test_the_package_holds_what_the_script_builds() -> None:
     assert head.classes == task.classes
     p = bank.probabilities("rejection", bank.features(task.texts), task.cues)
     assert float(((p[:, 1] >= 0.5) == (task.labels == 1)).mean()) > 0.95
+
+
+def test_the_ridge_is_built_again_to_the_step() -> None:
+    if not (DATA / "in3_vague_tasks.jsonl").exists():
+        pytest.skip("the labelled data is not on this machine")
+    import heads as builder
+
+    task, bank = builder.prompts(DATA)["vague"], heads.load("prompts")
+    weight, bias = builder.fit(task, builder.features(task, bank.idf), np.arange(len(task.texts)))
+    step = np.abs(weight).max() / builder.LEVELS
+    shipped = bank.heads["vague"]
+    assert np.abs(shipped.weight - np.round(weight / step) * step).max() < 1.01 * step
+    assert (np.abs(shipped.weight - np.round(weight / step) * step) > 1e-3 * step).mean() < 1e-3
+    assert shipped.bias == pytest.approx(bias, rel=1e-3)
+
+
+def test_what_the_ridge_says_unseen_is_what_it_says_when_trained_without() -> None:
+    import heads as builder
+    from scipy import sparse
+
+    rng = np.random.default_rng(0)
+    x = sparse.csr_matrix(rng.normal(size=(40, 6)))
+    task = builder.Task("made", ("no", "yes"), ("",) * 40, ((),) * 40, np.tile([0, 1], 20), np.array([str(i) for i in range(40)]),
+                        0.0, 1.0, np.ones(40, bool), target=rng.normal(size=(40, 1)))
+    weight, bias, unseen = builder._ridge(task, x, np.arange(40))
+    fold = builder.folds(task.groups, 5)
+    some = np.flatnonzero(fold == 2)
+    root = np.ones((40 - len(some), 1)) * np.sqrt(len(fold) / 2 / 20)
+    rest = np.flatnonzero(fold != 2)
+    k = x @ x.T.toarray() + 1.0
+    dual = np.linalg.solve(root * k[np.ix_(rest, rest)] * root.T + np.eye(len(rest)), root * task.target[rest])
+    assert unseen[some] == pytest.approx(k[np.ix_(some, rest)] @ (root * dual))
+    assert weight.shape == (6, 1) and bias.shape == (1,)
 
 
 def test_coefficients_hold_numbers_only() -> None:

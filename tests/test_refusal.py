@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation import refusal
 from curation.model import REFUSALS
 from curation.refusal import HEAD_CHARS, classify, explain
 
@@ -115,3 +116,18 @@ def test_agreement_with_the_annotators_of_xstest() -> None:
     hits = sum(t and f for t, f in zip(truth, found))
     f1 = 2 * hits / (sum(truth) + sum(found))
     assert f1 >= 0.90, f"F1 {f1:.3f}"
+
+
+def test_the_opening_is_the_first_sentence_and_the_counts() -> None:
+    text = "Sorry, but I can\u2019t help. It is illegal."
+    phrases, counted = refusal.opening(text, refusal.cues(text))
+    assert "i can't help" in phrases and "illegal" not in " ".join(phrases)
+    assert "sorry n1" in counted and "wrong n1" in counted and not any("share" in c or "rule" in c for c in counted)
+    assert refusal.opening("", refusal.cues(""))[0] == []
+
+
+def test_a_bare_refusal_and_one_that_corrects_are_two_actions() -> None:
+    bare = "I'm sorry, but I can't assist with that request."
+    corrects = ("There is no evidence that people of one country are lazier than others. It is a harmful stereotype, and it is "
+                "important to treat everyone as an individual, with respect.")
+    assert refusal.actions([bare, corrects]) == ["refuse", "refute"]
