@@ -595,7 +595,10 @@ def show(folder: Path, check_id: str | None, dropped: bool, row: int | None, lim
 
 
 def _row(store: Any, number: int) -> dict[str, Any]:
-    from .gate import apply_edits
+    import pyarrow.compute as pc
+
+    from .engine import spec_of
+    from .gate import apply_edits, effective
 
     rows = store.rows()
     if not 0 <= number < rows.num_rows:
@@ -604,12 +607,15 @@ def _row(store: Any, number: int) -> dict[str, Any]:
     uid = one["uid"][0].as_py()
     edits = store.verdicts.edits().get(uid)
     value = (apply_edits(one, {0: edits}) if edits else one).to_pylist()[0]
-    signals = store.signals()
+    flags, signals = store.flags(), store.signals()
+    if edits and signals is not None:   # an edited row is shown with what the checks say of it now
+        state = effective(store, spec_of(store))
+        flags, signals = state.flags, state.signals
     decision = store.verdicts.decisions().get(uid)
     return {
         **value,
         "edited": sorted(edits or {}),
-        "flags": [f for f in store.flags().to_pylist() if f["row"] == number],
+        "flags": flags.filter(pc.equal(flags["row"], number)).to_pylist(),
         "signals": signals.slice(number, 1).to_pylist()[0] if signals is not None else None,
         "decision": vars(decision) if decision else None,
         "history": store.verdicts.history(uid),

@@ -64,8 +64,12 @@ def test_one_row_is_taken_and_what_is_left_is_said(store: Store) -> None:
     assert json.loads(run(store, "--rows", 0, "--accept", "--json").output) == {"action": 2, "rows": 1, "left": 0}
     assert texts(store)[0] == "You can use the login page."
     assert "no repair is proposed" in run(store, "--rows", 0, "--accept").output
+    shown = json.loads(CliRunner().invoke(cli, ["show", str(store.path), "--row", "0", "--json"]).output)
+    assert shown["edited"] == ["response"] and shown["flags"] == [], "what the checks say of the text as it is now"
     store.verdicts.undo(2, actor="ann")
     assert texts(store)[0] == "You can use the log-in page."
+    shown = json.loads(CliRunner().invoke(cli, ["show", str(store.path), "--row", "0", "--json"]).output)
+    assert [f["message"] for f in shown["flags"]] == ["'log-in': the spec prefers 'login'."]
 
 
 def test_a_check_in_bulk(store: Store) -> None:
