@@ -55,6 +55,9 @@ class Texts:
 
 def texts_of(columns: Sequence[pa.Array | pa.ChunkedArray]) -> Texts:
     """Return the columns as `Texts`; non-ASCII rows are folded, everything else is used where it lies. Null is empty."""
+    if not columns or not all(isinstance(c, (pa.Array, pa.ChunkedArray)) for c in columns):
+        raise CurationError(f"columns of text are wanted, not {', '.join(type(c).__name__ for c in columns) or 'none'}",
+                            "give Arrow arrays in a list, such as [table['text']] or [pa.array(texts)]")
     n = len(columns[0])
     assert all(len(c) == n for c in columns), [len(c) for c in columns]
     if n >= 2**31:
@@ -74,7 +77,10 @@ def _place(chunk: pa.Array, address: np.ndarray, size: np.ndarray) -> list[Any]:
     """Fill in where each text of one Arrow chunk lies; return what must stay alive."""
     if pa.types.is_dictionary(chunk.type):
         chunk = chunk.dictionary_decode()
-    assert pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type), chunk.type
+    if pa.types.is_string_view(chunk.type) or pa.types.is_null(chunk.type):
+        chunk = chunk.cast(pa.large_string())
+    if not (pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)):
+        raise CurationError(f"a column of {chunk.type} is not text", "cast it first: column.cast('string')")
     if len(chunk) == 0:
         return []
     wide = pa.types.is_large_string(chunk.type)
@@ -125,9 +131,9 @@ def threads_of(threads: int | None) -> int:
 def checked(ngram: int, unit: str, num_perm: int = 1) -> int:
     if unit not in UNITS:
         raise CurationError(f"unit {unit!r} is not a unit of shingles", "use 'word' or 'char'")
-    if not 1 <= ngram <= 64:
+    if not isinstance(ngram, (int, np.integer)) or not 1 <= ngram <= 64:
         raise CurationError(f"ngram {ngram} is out of range", "use a number of words or characters from 1 to 64")
-    if not 1 <= num_perm <= 4096:
+    if not isinstance(num_perm, (int, np.integer)) or not 1 <= num_perm <= 4096:
         raise CurationError(f"num_perm {num_perm} is out of range", "use a number of permutations from 1 to 4096")
     return UNITS[unit]
 
@@ -178,6 +184,8 @@ def hash32(shingle: bytes, unit: str = "word") -> int:
 
 def permutations(num_perm: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (a, b) uint32 of datasketch's "affine32" scheme, padded to a multiple of 64."""
+    if not 0 <= seed < 2**32:
+        raise CurationError(f"seed {seed} is out of range", "use a whole number from 0 to 4294967295")
     g = np.random.RandomState(seed)     # datasketch's own generator
     a = g.randint(0, 1 << 31, num_perm, dtype=np.uint32) * U32(2) + U32(1)
     b = g.randint(0, 1 << 32, num_perm, dtype=np.uint32)

@@ -140,6 +140,8 @@ def search(
     floor = threshold if floor is None else floor
     in_unit("floor", floor)
     checked(ngram, unit, num_perm)
+    if not 0.0 < recall <= 1.0:
+        raise CurationError(f"recall {recall} is not a share", "use a share of the pairs above 0 and at most 1, such as 0.999")
     if floor > threshold:
         raise CurationError(f"floor {floor} is above the threshold {threshold}", "keep pairs from a floor below it")
     bands, width, expected = plan(threshold, num_perm, recall)
@@ -301,7 +303,7 @@ def find(
     is the same as without. `among`: mask of those later rows (all rows without `before`) that take part.
     """
     known = 0 if before is None else len(before.state)
-    new = sketch_rows([c.slice(known) for c in columns], s, threads=threads)
+    new = sketch_rows([c.slice(known) for c in columns] if known else columns, s, threads=threads)
     if among is not None:
         new.identity[~among] = 0
     if before is not None:

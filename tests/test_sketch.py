@@ -196,12 +196,30 @@ def test_plan_keeps_its_promise(threshold, num_perm):
     ({"threshold": 0.0}, "threshold 0.0 is not a similarity"), ({"threshold": 1.01}, "threshold 1.01"),
     ({"threshold": float("nan")}, "threshold nan"), ({"ngram": 0}, "ngram 0 is out of range"),
     ({"unit": "line"}, "unit 'line'"), ({"num_perm": 0}, "num_perm 0"), ({"floor": 0.9}, "floor 0.9 is above"),
-    ({"floor": -1.0}, "floor -1.0"),
+    ({"floor": -1.0}, "floor -1.0"), ({"ngram": 2.5}, "ngram 2.5"), ({"recall": 0.0}, "recall 0.0"),
+    ({"recall": float("nan")}, "recall nan"), ({"seed": -1}, "seed -1"), ({"seed": 2**32}, "seed 4294967296"),
 ])
 def test_bad_options_are_named(options, text):
     with pytest.raises(CurationError) as error:
         sketch.near_pairs([pa.array(["a", "b"])], **options)
     assert text in error.value.what and error.value.hint
+
+
+@pytest.mark.parametrize(("columns", "text"), [
+    ([], "not none"), ([["a", "b"]], "not list"), ([pa.array([1, 2])], "int64 is not text"),
+    ([pa.array([b"a", b"b"])], "binary is not text")])
+@pytest.mark.parametrize("find", [sketch.near_pairs, sketch.exact_pairs])
+def test_columns_that_are_no_text_are_named(find, columns, text):
+    with pytest.raises(CurationError) as error:
+        find(columns)
+    assert text in error.value.what and error.value.hint
+
+
+def test_every_arrow_kind_of_text_is_read():
+    text = pa.array(["a b c d e f", None, "a b c d e f", ""])
+    kinds = (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()))
+    assert [sketch.near_pairs([text.cast(k)]).right.tolist() for k in kinds] == [[2]] * 4
+    assert sketch.near_pairs([pa.nulls(3)]).left.tolist() == []
 
 
 def test_same_shingles():
