@@ -241,12 +241,15 @@ def shown_row(tab: Any) -> int:
 
 
 def walk(tab: Any, row: int, key: str) -> None:
-    """Press a key until a row is shown; a key changes the card at once, so that none is pressed twice for one step."""
-    for _ in range(300):
-        if shown_row(tab) == row:
-            return
-        tab.keyboard.press(key)
-    raise AssertionError(f"row {row} was not come by")
+    """Press a key until a row is shown: a key changes the card at once; at the end of what it holds one waits for more."""
+    until(lambda: tab.evaluate("""([row, key]) => {
+        for (let at; at = document.querySelector('.cw-row .cw-head b');) {
+            if (at.textContent === `row ${row}`) return true;
+            document.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+            if (at.isConnected) return false;       // the card is being drawn anew
+        }
+        return false;
+    }""", [row, key]))
 
 
 @pytest.mark.ui
