@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from .matrices import NO_CATEGORY
+from .measured import favour
 
 STYLE = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--bad:#b3261e;--good:#1b6e3c;--warn:#8a5a00;--bar:#3b6ea5}
@@ -85,7 +86,7 @@ def _overview(value: dict[str, Any]) -> list[str]:
              "<div class=wide><table class=full><tr><th>check<th>what it finds<th class=n>rows<th class=n>open"
              "<th class=n>left out<th class=n>right<th class=n>found"]
     for c in value["checks"]:
-        shown = min(c["measured"], key=_favour, default={"precision": None, "recall": None})
+        shown = min(c["measured"], key=favour, default={"precision": None, "recall": None})
         parts.append(
             f"<tr><td><a href='#{inert(c['check'])}'>{inert(c['check'])}</a><td>{inert(c['what'])}<td class=n>{c['rows']:,}"
             f"<td class=n>{gate['open_flags'].get(c['check'], 0):,}<td class=n>{gate['rejected'].get(c['check'], 0):,}"
@@ -94,11 +95,6 @@ def _overview(value: dict[str, Any]) -> list[str]:
     if value["quiet"]:
         parts.append(f"<p class=small>Nothing found by {inert(', '.join(value['quiet']))}.</p>")
     return parts
-
-
-def _favour(entry: dict[str, Any]) -> tuple[float, float]:
-    """Return how well a check comes off in an entry of "measured", for sorting: precision first, then recall."""
-    return tuple(2.0 if x is None else x["value"] for x in (entry["precision"], entry["recall"]))  # type: ignore[return-value]
 
 
 def percent(x: dict[str, Any] | None) -> str:
