@@ -202,7 +202,7 @@ def vague(rows: pa.Table, needs_context: pa.Array, *, on: bool = False, min_vagu
     Why: models rarely ask; a set that always answers teaches them not to.
     Misses: tasks in other words than an assistant's to-do list. False positives: creative tasks, where any choice will do;
     so it runs only when asked for.
-    Source: CHECKS 36; head on IN3 (AUC .86 by held-out tasks). `min_vague`: probability from which a task counts;
+    Source: CHECKS 36; head on IN3 (AUC .88 by held-out tasks). `min_vague`: probability from which a task counts;
     `on`: run at all.
     """
     found = Findings(rows)
