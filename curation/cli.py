@@ -473,6 +473,7 @@ def _check(
         "rows": done.rows,
         "flagged_rows": done.flagged_rows,
         "flags": done.flags,
+        "severities": _severities(store.flags()),
         "seconds": round(done.seconds, 2),
         "policy": {c: gate.action_of(c, the_spec) for c in done.flags},
         "cached": list(done.cached),
@@ -496,15 +497,31 @@ def _check(
     return result
 
 
+def _severities(flags: Any) -> dict[str, dict[str, int]]:
+    """Return {check: {severity: flags}}, the gravest first."""
+    import pyarrow as pa
+
+    pairs = pa.table({c: flags[c].cast(pa.string()) for c in ("check", "severity")})
+    counts = pairs.group_by(["check", "severity"]).aggregate([([], "count_all")]).to_pylist()
+    out: dict[str, dict[str, int]] = {}
+    for line in sorted(counts, key=lambda x: ("error", "warning", "info").index(x["severity"])):
+        out.setdefault(line["check"], {})[line["severity"]] = line["count_all"]
+    return out
+
+
 def _check_text(result: dict[str, Any], folder: str | None) -> str:
     from .checks import CHECKS
     from .checks.base import first_line
+
+    def graded(check: str) -> str:
+        by = result["severities"][check]
+        return next(iter(by)) if len(by) == 1 else ", ".join(f"{n:,} {s}" for s, n in by.items())
 
     found = sorted(((n, c) for c, n in result["flags"].items() if n), reverse=True)
     lines = (
         [
             table(
-                [(c, n, CHECKS[c].severity, result["policy"][c], first_line(CHECKS[c])) for n, c in found],
+                [(c, n, graded(c), result["policy"][c], first_line(CHECKS[c])) for n, c in found],
                 ("check", "flags", "severity", "policy", "what it found"),
             )
         ]
