@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
+from .contents import taken
 from .kernels import K0, K1, U64, load8, mix, same_texts
 from .shingles import Texts, blocks, named, spread, threads_of
 from .text import fold, words
@@ -384,7 +385,7 @@ def blocks_of(texts: Sequence[Sequence[pa.Array | pa.ChunkedArray]], left: np.nd
     texts: what is taken as one text each, as columns. Use `placed` for the ends of the pairs as positions in the rows.
     """
     rows, one, two = named(len(texts[0][0]), left, right)
-    some = [[c.take(pa.array(rows)) for c in columns] for columns in texts]
+    some = [[taken(c, rows) for c in columns] for columns in texts]
     for part, at in blocks(one, two, np.stack([firsts(x) for x in some]), np.stack([sizes(x) for x in some]), BLOCK):
         yield part, rows[at]
 
@@ -427,7 +428,7 @@ def apart(
     out = np.empty(len(left), np.uint8)
     for part, rows in blocks_of([prompt, [response]], left, right):
         one, two = placed(rows, left[part], right[part])
-        texts = [[c.take(pa.array(rows)) for c in columns] for columns in (prompt, [response])]
+        texts = [[taken(c, rows) for c in columns] for columns in (prompt, [response])]
         (asked, ask), (said, say) = (_distinct(x, stop=k == 0, threads=threads) for k, x in enumerate(texts))
         _in_ranges((ask[one], ask[two]), (say[one], say[two]), asked, said, telling, out[part], threads_of(threads))
     return out
