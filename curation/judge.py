@@ -193,10 +193,11 @@ class Remote:
 
         tries = TRIES if tries is None else tries
         own = temperature is None or self.warm
+        more: Any = {} if own else {"temperature": temperature}
         messages: Any = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         try:
             reply = self.client.with_options(timeout=seconds, max_retries=tries - 1).chat.completions.create(
-                model=self.model, messages=messages, **({} if own else {"temperature": temperature}))
+                model=self.model, messages=messages, **more)
         except openai.APIStatusError as e:
             if e.status_code == 400 and not own and "temperature" in str(e):
                 self.warm = True
