@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pairing import WORDS, dolly
 from quality_style import LEAST, line, read, share, table
 
 from curation.checks import CHECKS, answers
 from curation.constraints import Constraint, extract
 from curation.engine import run_table
+from curation.meaning import READ
 from curation.past import NoPast
 from curation.spec import Spec
-from curation.verifiers import verify
+from curation.vectors import Vectors
+from curation.verifiers import content_words, verify
 
 HERE = Path(__file__).resolve().parent
+DRAWS, DRAWN = 20, 600  # sets, and rows of each, in which answers are swapped
 #: checks that need no other rows and no policy
 ROW_CHECKS = [id for id in CHECKS if id.split(".")[0] in ("response", "constraint", "prompt") and id != "response.majority"]
 
@@ -150,6 +154,34 @@ def violated(folder: Path) -> dict[str, Any]:
     return f1([data[i]["verdict"] == "violated" for i in keep], [bool(hits[i]) for i in keep])
 
 
+def swapped(folder: Path) -> dict[str, Any]:
+    """Draws of 600 rows of Dolly that nothing was learnt from, some of whose longer responses answer other rows' prompts."""
+    given = dolly(folder, planted=True)
+    long = np.array([len(content_words(r[:READ])) >= WORDS for _, r in given])
+    vectors, rng = Vectors(), np.random.default_rng(0)
+    out: dict[str, Any] = {}
+    for rate in (0.0, 0.005, 0.01, 0.02, 0.05):
+        right, seen, noted, clean = [], [], 0, []
+        for _ in range(DRAWS):
+            at = rng.choice(len(given), DRAWN, replace=False)
+            mine = np.flatnonzero(long[at] & (rng.random(DRAWN) < rate))
+            mine = mine if len(mine) > 1 else mine[:0]
+            said = [given[i][1] for i in at]
+            for here, there in zip(mine, np.roll(mine, 1)):
+                said[here] = given[at[there]][1]
+            rows = table([{"instruction": given[i][0], "output": r} for i, r in zip(at, said)])
+            flags = answers.mismatch(rows, vectors, NoPast(DRAWN))
+            warned = {r for r, s in zip(flags["row"].to_pylist(), flags["severity"].to_pylist()) if s != "info"}
+            noted += flags.num_rows - len(warned)
+            wrong = set(mine.tolist())
+            right += [r in wrong for r in sorted(warned)]
+            seen += [r in warned for r in sorted(wrong)]
+            clean += [r in warned for r in range(DRAWN) if r not in wrong]
+        out[f"{rate:.1%} of the longer answers"] = {"precision": share(right), "recall": share(seen), "others": share(clean),
+                                                    "infos": noted}
+    return out
+
+
 def outvoted(folder: Path) -> dict[str, Any]:
     """Four solutions a question: is the one that the majority contradicts wrong?"""
     solutions = [(r["question"], s) for r in read(folder, "gsm8k_solutions.jsonl") for s in r["solutions"]]
@@ -164,7 +196,7 @@ PARTS: tuple[tuple[str, str, Callable[[Path], dict[str, Any]]], ...] = (
     ("planted flaws", "injected_flaws.jsonl", planted), ("cleaned rows", "alpaca_cleaned_diff.jsonl", cleaned),
     ("random rows", "alpaca_audit180.jsonl", natural), ("constraints read", "ifeval_constraints.jsonl", typed),
     ("reference verdicts", "ifeval_constraints.jsonl", agreement), ("constraints broken", "constraint_labelled.jsonl", violated),
-    ("majority", "gsm8k_solutions.jsonl", outvoted),
+    ("answers swapped", "dolly_3k.jsonl", swapped), ("majority", "gsm8k_solutions.jsonl", outvoted),
 )
 
 
@@ -178,6 +210,10 @@ def measure(folder: Path) -> dict[str, Any]:
             measured.append(line(check, "labelled rows of Alpaca (all constraint checks together)",
                                  "a stated constraint is broken",
                                  broken["f1"]["n"], broken["precision"], broken["recall"]))
+    swaps = result.get("answers swapped", {}).get("2.0% of the longer answers")
+    if swaps:
+        measured.append(line("response.mismatch", f"draws of {DRAWN} rows of Dolly, 2 % of the answers swapped",
+                             "the answer was swapped", DRAWS * DRAWN, swaps["precision"], swaps["recall"]))
     if vote:
         measured.append(line("response.majority", "GSM8K, four solutions by weak models a question", "the answer is wrong",
                              vote["wrong among all"]["n"], vote["wrong among flagged"], vote["flagged among wrong"]))

@@ -105,7 +105,7 @@ def test_mismatch_finds_answers_that_were_swapped():
     strangest = sorted(flags, key=lambda f: -f["score"])[: len(swapped)]
     assert {f["row"] for f in strangest} == swapped and len(flags) < 2 * len(swapped)
     assert {f["severity"] for f in flags if f["row"] in swapped} == {None}
-    assert all(f["start"] == 0 and f["score"] >= 0.5 for f in flags)
+    assert all(f["start"] == 0 and f["score"] >= 0.35 for f in flags)
     assert flags[0]["message"].startswith("The response shares no telling word with its prompt, and by meaning it fits no better")
 
 
@@ -118,7 +118,7 @@ def test_a_doubtful_stranger_is_an_info_while_nothing_speaks_for_more(monkeypatc
     monkeypatch.setattr(answers, "evidence", lambda strange, *_: np.where(strange >= strange.max(), 5.5, -5))
     flags = looked(shifted({39}))
     assert [(f["row"], f["severity"]) for f in flags] == [(39, "info")]
-    monkeypatch.setattr(answers, "evidence", lambda strange, *_: np.where(strange >= strange.max(), 5.2, -5))
+    monkeypatch.setattr(answers, "evidence", lambda strange, *_: np.where(strange >= strange.max(), 4.5, -5))
     assert looked(shifted({39})) == []
 
 
