@@ -79,7 +79,10 @@ def by_sdpa(
     return torch.cat(parts, 2).transpose(1, 2).contiguous()
 
 
-_WAYS = {"curation_isolated": isolated_attention, "curation_isolated_sdpa": partial(isolated_attention, kernel=False)}
+_WAYS: dict[str, Any] = {
+    "curation_isolated": isolated_attention,
+    "curation_isolated_sdpa": partial(isolated_attention, kernel=False),
+}
 for _name, _way in _WAYS.items():
     AttentionInterface.register(_name, _way)
     AttentionMaskInterface.register(_name, lambda *args, **kwargs: None)
