@@ -30,7 +30,7 @@ from ..meaning import (
 )
 from ..text import fold, shorten
 from ..verifiers import content_words, guess_language
-from .base import Findings, Past, check, texts
+from .base import Findings, Past, check, flags, texts
 
 # --- mismatch --------------------------------------------------------------------------------------------------------
 
@@ -267,7 +267,6 @@ def mismatch(
     False positives: lists of bare names.
     Source: CHECKS 29; benchmarks/quality_responses.py has the numbers.
     """
-    found = Findings(rows)
     stranger = _known_strangers(rows, min_words, past)
     evidence_, strange, judged, kept = _told(rows, stranger, min_words, vectors, past)
     at = np.flatnonzero(stranger >= _STRANGER if judged else stranger == _BARE)
@@ -286,11 +285,12 @@ def mismatch(
         keep[keep] = _far(sub.filter(pa.array(keep)), vectors)
         sure, more = np.ones(len(at), bool), ""
     at, score, sure, sub = at[keep], score[keep], sure[keep], sub.filter(pa.array(keep))
-    for i, how, certain, response in zip(at.tolist(), score.tolist(), sure.tolist(), texts(sub, "response")):
-        fits = f", and by meaning it fits no better than {strange[i]:.0%} of the answers to other prompts" if judged else ""
-        found.add(i, f"The response shares no {'telling ' * judged}word with its prompt{fits}.{more}", span=(0, len(response)),
-                  score=round(how, 3), severity=None if certain else "info")
-    return found.table()
+    fits = [f", and by meaning it fits no better than {x:.0%} of the answers to other prompts" if judged else ""
+            for x in strange[at].tolist()]
+    return flags(rows, {
+        "at": at, "field": "response", "start": 0, "end": pc.utf8_length(sub["response"]),
+        "message": [f"The response shares no {'telling ' * judged}word with its prompt{x}.{more}" for x in fits],
+        "score": [round(x, 3) for x in score.tolist()], "severity": [None if x else "info" for x in sure.tolist()]})
 
 
 # --- majority --------------------------------------------------------------------------------------------------------
