@@ -128,7 +128,7 @@ _MAKES = re.compile(
     r"audio|speech|"
     r"flow ?chart|pie chart|bar chart|bar graph|line graph|graph|chart|diagram|mock-?up|artwork|meme|sketch|gif|banner|"
     r"collage|comic|"
-    r"visuali[sz]ation|text-to-speech|map|sound)s?\b", re.IGNORECASE)
+    r"visual|visuali[sz]ation|text-to-speech|map|sound)s?\b", re.IGNORECASE)
 #: An answer that pretends: a made-up picture, a tag, a bracket, "Created a ...".
 _PRETENDS = re.compile(
     r"!\[[^\]]*\]\s*\(|^\W*<(?:img|audio|video|image|iframe)\b|"

@@ -269,3 +269,9 @@ def test_final_answer():
     assert final_answer("No numbers here.", True) is None
     assert final_answer(" Positive. ", False) == "positive"
     assert final_answer("It is a long sentence about things.", False) is None
+    for choice in ("B", "(b)", "B.", "**B**", "B) Paris, since it is the capital", "The answer is B.", "Correct answer: (B)",
+                   "Paris lies in France, so the answer is B"):
+        assert final_answer(choice, False) == "b", choice
+    for prose in ("A cat sat there for a long time.", "The answer is a matter of taste, some say.", "I'd say that it depends.",
+                  "The choice is A-levels or work, I think."):
+        assert final_answer(prose, False) is None, prose

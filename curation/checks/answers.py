@@ -299,6 +299,9 @@ _FINAL = re.compile(
     r"(?:####|\b(?:final\s+)?answer\s*(?:is|:|=)|\btherefore,?|\bso,?)[^\d\n-]{0,40}(-?[$€£]?\d[\d,]*(?:\.\d+)?)", re.IGNORECASE
 )
 _LAST_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+#: "C", "(c)", "C) Paris": a letter that chooses, alone or before what it stands for; "the answer is (C)".
+_CHOICE = re.compile(r"\W{0,2}([A-Za-z])(?:\W{0,2}|[).:\]][ \t]\S[^\n]{0,200})")
+_CHOSEN = re.compile(r"\b(?i:answer|choice|option)(?i: is)?:? ?\W{0,2}([A-H])\b(?!['’ ]\w|-)")
 _LABEL_WORDS = 3  # a longer answer is no label
 _QUESTION_NUMBER = re.compile(
     r"\bhow (?:many|much|old|far|long|tall|fast|often)\b|\bwhat (?:is|was|are)\b[^.?]{0,60}\b(?:number|total|sum|average|"
@@ -309,7 +312,10 @@ _QUESTION_NUMBER = re.compile(
 
 
 def final_answer(response: str, numeric: bool) -> str | None:
-    """Return what a response settles on: the number after "answer" or the last one, or a short label; None when unclear."""
+    """Return what a response settles on; None when unclear.
+
+    `numeric`: the number after "answer" or the last one; else the letter chosen, or a short label.
+    """
     text = response.strip()
     if numeric:
         said = _FINAL.findall(text) or _LAST_NUMBER.findall(text[-400:])
@@ -317,6 +323,8 @@ def final_answer(response: str, numeric: bool) -> str | None:
             return None
         number = said[-1].replace(",", "").lstrip("$€£")
         return f"{float(number):g}" if len(number) < 16 else None
+    if chosen := _CHOICE.fullmatch(text) or _CHOSEN.search(text):
+        return chosen.group(1).lower()
     label = fold(text).strip(" .!\"'*`")
     return label if label and len(label.split()) <= _LABEL_WORDS else None
 
