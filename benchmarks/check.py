@@ -5,8 +5,9 @@
 
 FILE is any file that `curation import` reads. Times are wall seconds of one run each unless --runs is given (then medians);
 CPU seconds are of this process and its children. With --rows the verb runs once on that many rows made of FILE (JSON lines;
-see corpus.py), and the memory of all its processes is read twice a second: "peak_pss_mb" counts a page that several
-processes share once, "peak_rss_mb" once for each.
+see corpus.py), and the memory of all its processes is read twice a second: "peak_own_mb" is what they hold, "peak_pss_mb"
+adds the pages of mapped files, which the system takes back when it needs them, a page that several processes share once,
+"peak_rss_mb" once for each.
 """
 
 import argparse
@@ -80,14 +81,15 @@ def cli(file: Path, *extra: str) -> dict:
     }
 
 
-def memory(process: psutil.Process) -> tuple[int, int]:
-    """Return (PSS, RSS) in bytes of a process and all its children."""
-    pss = rss = 0
+def memory(process: psutil.Process) -> tuple[int, int, int]:
+    """Return (own, PSS, RSS) in bytes of a process and all its children; own: PSS without the pages of mapped files."""
+    own = pss = rss = 0
     for each in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
-            now = each.memory_full_info()
-            pss, rss = pss + now.pss, rss + now.rss
-    return pss, rss
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{each.pid}/smaps_rollup").read_text().splitlines()[1:]
+            now = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+            own, pss, rss = own + now["Pss_Anon"] + now["Pss_Shmem"], pss + now["Pss"], rss + now["Rss"]
+    return own, pss, rss
 
 
 def large(source: Path, rows: int, workers: int) -> dict:
@@ -99,7 +101,7 @@ def large(source: Path, rows: int, workers: int) -> dict:
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
         verb = [sys.executable, "-m", "curation.cli", "check", str(data), "--out", str(out), "--json"]
         began, used = time.perf_counter(), cpu()
-        peak = [0, 0]
+        peak = [0, 0, 0]
         with (Path(temp) / "said").open("w+") as said:
             child = subprocess.Popen([*verb, "--workers", str(workers)], stdout=said, stderr=subprocess.DEVNULL)
             process = psutil.Process(child.pid)
@@ -114,7 +116,8 @@ def large(source: Path, rows: int, workers: int) -> dict:
         return {
             "source": source.name, "rows": rows, "bytes": data.stat().st_size, "workers": workers, "cores": engine.os.cpu_count(),
             "python": platform.python_version(), "seconds": round(seconds, 1), "cpu_seconds": round(cpu() - used, 1),
-            "rows_per_s": round(rows / seconds), "peak_pss_mb": round(peak[0] / 1e6), "peak_rss_mb": round(peak[1] / 1e6),
+            "rows_per_s": round(rows / seconds), "peak_own_mb": round(peak[0] / 1e6), "peak_pss_mb": round(peak[1] / 1e6),
+            "peak_rss_mb": round(peak[2] / 1e6),
             "flagged_rows": done["flagged_rows"], "flags": done["flags"],
         }
 
@@ -132,7 +135,8 @@ def main() -> None:
         result = large(a.file, a.rows, a.workers)
         out = a.out or folder / f"check-{a.rows}.json"
         out.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"{a.rows:,} rows: {result['seconds']} s, {result['rows_per_s']:,} rows/s, peak {result['peak_pss_mb']:,} MB")
+        print(f"{a.rows:,} rows: {result['seconds']} s, {result['rows_per_s']:,} rows/s, peak {result['peak_own_mb']:,} MB, "
+              f"with mapped files {result['peak_pss_mb']:,} MB")
         return
     a.out = a.out or folder / "check.json"
     with tempfile.TemporaryDirectory() as temp:

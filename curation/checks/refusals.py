@@ -446,6 +446,7 @@ def _by_category(category: pa.Array, use: np.ndarray) -> list[tuple[str, np.ndar
     return [(name, at[number == k]) for k, name in enumerate(codes.dictionary.to_pylist()) if name]
 
 
+_AT_ONCE = 20_000   # rows whose words are in memory as words
 _PAIRS = 2_000_000  # pairs of a row and a refused one that shares a word, looked at together
 
 
@@ -461,17 +462,21 @@ def _near_refused(
     word, count = lists_of_all((old["word"], old["count"]) if old else None, _words_of(rows, fresh), earlier)
     if worn(past):
         past.save({"word": word, "count": count})
-    owner = np.repeat(np.arange(rows.num_rows), count)
-    theirs = np.flatnonzero(refused[owner])
-    theirs = theirs[np.argsort(word[theirs], kind="stable")]
-    key, first, many = np.unique(word[theirs], return_index=True, return_counts=True)
+    theirs, of = _items_of(np.flatnonzero(refused), count)
+    sort = np.argsort(word[theirs], kind="stable")
+    of = of[sort]
+    key, first, many = np.unique(word[theirs[sort]], return_index=True, return_counts=True)
     key, first, many = key[many <= _COMMON], first[many <= _COMMON], many[many <= _COMMON]
-    mine = np.flatnonzero((answered & (count >= 2))[owner])
-    place = np.minimum(np.searchsorted(key, word[mine]), len(key) - 1) if len(key) else np.zeros(0, np.int64)
-    hit = key[place] == word[mine] if len(key) else np.zeros(len(mine), np.bool_)
-    enough = np.bincount(owner[mine[hit]], minlength=len(count)) >= least * count - 1e-9  # fewer shared: no pair can be near
-    hit &= enough[owner[mine]]
-    row, place = owner[mine[hit]], place[hit]
+    ours = np.flatnonzero(answered & (count >= 2)) if len(key) else np.zeros(0, np.int64)
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for at in range(0, len(ours), _AT_ONCE):
+        mine, row = _items_of(ours[at:at + _AT_ONCE], count)
+        place = np.minimum(np.searchsorted(key, word[mine]), len(key) - 1)
+        hit = key[place] == word[mine]
+        shared = np.bincount(row[hit] - ours[at], minlength=1)
+        hit &= shared[np.minimum(row - ours[at], len(shared) - 1)] >= least * count[row] - 1e-9  # fewer: no pair can be near
+        found.append((row[hit], place[hit]))
+    row, place = (np.concatenate(x) for x in zip(*found))
     cost = np.cumsum(many[place])
     out = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     lo = 0
@@ -481,7 +486,7 @@ def _near_refused(
             hi = max(int(np.searchsorted(row, row[hi], "left")), int(np.searchsorted(row, row[lo], "right")))
         size = many[place[lo:hi]]
         at = np.repeat(first[place[lo:hi]] - np.cumsum(size) + size, size) + np.arange(size.sum())
-        both, n = np.unique(np.repeat(row[lo:hi], size) * len(count) + owner[theirs[at]], return_counts=True)
+        both, n = np.unique(np.repeat(row[lo:hi], size) * len(count) + of[at], return_counts=True)
         i, k = both // len(count), both % len(count)
         like = n / (count[i] + count[k] - n)
         near = (like >= least) & (harm[k] - harm[i] < 0.5)
@@ -492,12 +497,22 @@ def _near_refused(
     return i[order], k[order], like[order]
 
 
+def _items_of(rows: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (positions of the items of rows, the row of each), where row i has count[i] items and they follow each other."""
+    size, first = count[rows], (np.cumsum(count) - count)[rows]
+    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return np.repeat(first, size) + within, np.repeat(rows, size)
+
+
 def _words_of(rows: pa.Table, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (hashes of the content words of the prompts of rows, how many each has)."""
-    part = some(rows, at)
-    words = [content_words(f"{a}\n{b}" if b else a) for a, b in zip(texts(part, "instruction"), texts(part, "input"))]
-    every = pa.array([w for row in words for w in row], pa.string())
-    return hashes(every), np.array([len(w) for w in words], np.int64)
+    word, count = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for lo in range(0, len(at), _AT_ONCE):
+        part = some(rows, at[lo:lo + _AT_ONCE])
+        words = [content_words(f"{a}\n{b}" if b else a) for a, b in zip(texts(part, "instruction"), texts(part, "input"))]
+        word.append(hashes(pa.array([w for row in words for w in row], pa.string())))
+        count.append(np.array([len(w) for w in words], np.int64))
+    return np.concatenate(word), np.concatenate(count)
 
 
 def categories(spec: Spec, prompts: Iterable[str]) -> list[str]:
