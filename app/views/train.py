@@ -216,6 +216,9 @@ def _runs(folder: Path) -> None:
         st.text("No run yet. Each run is a folder of its own and needs neither this page nor this browser.")
         return
     running = bool((first["state"] == "running").any())
+    # A fragment's timer may ask for this page just when another one is opened, and then neither is drawn to its end.
+    job = jobs.newest(folder, "train")
+    asks = running or (job is not None and job.state == "running")
 
     @st.fragment(run_every="2s" if running else None)
     def panel() -> None:
@@ -229,7 +232,7 @@ def _runs(folder: Path) -> None:
         now = str(table.set_index("run").loc[name]["state"])
         _progress(run, now)
         _curve(run)
-        _act(folder, run, now)
+        _act(folder, run, now, leave=not asks)
         _samples(run)
         if running and not (table["state"] == "running").any():
             st.rerun()
@@ -260,8 +263,8 @@ def _curve(run: Path) -> None:
     right.line_chart(lines.set_index("step")[["tokens_per_s"]], x_label="step", y_label="tokens a second", height=230)
 
 
-def _act(folder: Path, run: Path, now: str) -> None:
-    """Offer what can be done with a run in its state."""
+def _act(folder: Path, run: Path, now: str, *, leave: bool) -> None:
+    """Offer what can be done with a run in its state; `leave`: no timer runs on this page, so another one may be opened."""
     if now == "running":
         st.caption("It goes on without this page. In a terminal:")
         st.code(jobs.command(["runs", "attach", str(run)]), language=None)
@@ -271,7 +274,8 @@ def _act(folder: Path, run: Path, now: str) -> None:
         if now in ("stopped", "killed", "failed") and st.button("Go on", key="run_resume", icon=":material/play_arrow:"):
             jobs.start(folder, ["runs", "resume", str(run)])
             st.rerun()
-        if (run / "battery.json").exists() and st.button("Its behaviour", key="run_behaviour", icon=":material/psychology:"):
+        if leave and (run / "battery.json").exists() and st.button(
+                "Its behaviour", key="run_behaviour", icon=":material/psychology:"):
             st.switch_page(behaviour.as_page(), query_params={"b_run": run.name})
     if now == "done" and not (run / "battery.json").exists():
         progress.offer(folder, ["eval", str(run)], "Ask the battery", key="eval")
