@@ -469,12 +469,12 @@ def _near_refused(
     key, first, many = key[many <= _COMMON], first[many <= _COMMON], many[many <= _COMMON]
     ours = np.flatnonzero(answered & (count >= 2)) if len(key) else np.zeros(0, np.int64)
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    for at in range(0, len(ours), _AT_ONCE):
-        mine, row = _items_of(ours[at:at + _AT_ONCE], count)
+    for begin in range(0, len(ours), _AT_ONCE):
+        mine, row = _items_of(ours[begin:begin + _AT_ONCE], count)
         place = np.minimum(np.searchsorted(key, word[mine]), len(key) - 1)
         hit = key[place] == word[mine]
-        shared = np.bincount(row[hit] - ours[at], minlength=1)
-        hit &= shared[np.minimum(row - ours[at], len(shared) - 1)] >= least * count[row] - 1e-9  # fewer: no pair can be near
+        shared = np.bincount(row[hit] - ours[begin], minlength=1)
+        hit &= shared[np.minimum(row - ours[begin], len(shared) - 1)] >= least * count[row] - 1e-9  # fewer: no pair can be near
         found.append((row[hit], place[hit]))
     row, place = (np.concatenate(x) for x in zip(*found))
     cost = np.cumsum(many[place])
