@@ -402,7 +402,7 @@ def test_truncated_gzip_keeps_what_came_before(tmp_path):
 
 @pytest.mark.parametrize("name, data, what", [
     ("x.jsonl", b"", "the file is empty"), ("x.jsonl", b"\n \n", "the file is empty"), ("x.json", b"[]", "no row in it"),
-    ("x.csv", b"", "the file is empty"), ("x.jsonl.gz", gzip.compress(b""), "the file is empty"),
+    ("x.csv", b"", "the file is empty"), ("x.jsonl.gz", gzip.compress(b"", mtime=0), "the file is empty"),
     ("x.parquet", b"PAR1 cut short", "not a readable Parquet file"), ("x.parquet", b"", "not a readable Parquet file"),
     ("x.arrow", b"ARROW1\0\0 cut", "not a readable Arrow file"), ("x.bin", b"hello", "unknown format"),
     ("x.jsonl", b"hello\n", r"x\.jsonl:1: malformed JSON"), ("x.jsonl", b"\xff\xfe{\0", "UTF-16 text"),
