@@ -58,6 +58,13 @@ def _trailing_zeros(_context, x):
 
 
 @intrinsic
+def _leading_zeros(_context, x):
+    def codegen(context, builder, signature, args):
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
 def _ones(_context, x):
     """Number of bits set."""
     def codegen(context, builder, signature, args):
@@ -495,6 +502,86 @@ def first_equal(identity, first):
             p = (p + 1) & ((1 << bits) - 1)
 
 
+@njit(nogil=True)
+def _sieve(n):
+    """Return (bits of an open table for n keys, bits of a sieve that lets one key in 64 pass by chance at most)."""
+    bits = 4
+    while (1 << bits) < 2 * n:
+        bits += 1
+    fine = max(bits, 6)
+    while (1 << fine) < 64 * n and fine < 27:
+        fine += 1
+    return bits, fine
+
+
+@njit(nogil=True)
+def _place(table, bits, h, identity, one, two):
+    """Where the identity (one, two) of hash h stands in the open table of rows of `identity`, or will."""
+    p = np.int64(h >> U64(64 - bits))
+    while table[p] >= 0 and (identity[table[p], 0] != one or identity[table[p], 1] != two):
+        p = (p + 1) & ((1 << bits) - 1)
+    return p
+
+
+@njit(nogil=True, cache=True)
+def first_behind(identity, more, first):
+    """first[i] = the first row with the identity of row i of `more`, rows that come behind those of `identity`."""
+    known = identity.shape[0]
+    bits, fine = _sieve(more.shape[0])
+    table = np.full(1 << bits, -1, np.int32)
+    sieve = np.zeros(1 << (fine - 6), np.uint64)
+    for i in range(more.shape[0]):
+        h = mix(more[i, 0] ^ (more[i, 1] * K1))
+        bit = h >> U64(64 - fine)
+        sieve[bit >> U64(6)] |= ONE << (bit & U64(63))
+        p = _place(table, bits, h, more, more[i, 0], more[i, 1])
+        if table[p] < 0:
+            table[p] = i
+        first[i] = table[p]
+    earlier = np.full(more.shape[0], -1, np.int32)
+    for i in range(known):
+        h = mix(identity[i, 0] ^ (identity[i, 1] * K1))
+        bit = h >> U64(64 - fine)
+        if (sieve[bit >> U64(6)] >> (bit & U64(63))) & ONE:
+            q = table[_place(table, bits, h, more, identity[i, 0], identity[i, 1])]
+            if q >= 0 and earlier[q] < 0:
+                earlier[q] = i
+    for i in range(more.shape[0]):
+        q = first[i]
+        first[i] = earlier[q] if earlier[q] >= 0 else known + q
+
+
+@njit(nogil=True, cache=True)
+def meets(keys, use, more, more_use, met):
+    """met[i] = 1 for each row i that shares a band key with one of the rows `more`; other places stay as they are.
+
+    keys, more: the band's key of each row. Rows without `use` take no part. Other threads may write the same there.
+    """
+    n = more.size
+    bits, fine = _sieve(n)
+    table = np.full(1 << bits, -1, np.int32)
+    sieve = np.zeros(1 << (fine - 6), np.uint64)
+    for i in range(n):
+        if more_use[i]:
+            h = U64(more[i]) * K0
+            bit = h >> U64(64 - fine)
+            sieve[bit >> U64(6)] |= ONE << (bit & U64(63))
+            p = np.int64(h >> U64(64 - bits))
+            while table[p] >= 0 and more[table[p]] != more[i]:
+                p = (p + 1) & ((1 << bits) - 1)
+            table[p] = i
+    for i in range(keys.size):
+        h = U64(keys[i]) * K0
+        bit = h >> U64(64 - fine)
+        if not (sieve[bit >> U64(6)] >> (bit & U64(63))) & U64(use[i] != 0):
+            continue
+        p = np.int64(h >> U64(64 - bits))
+        while table[p] >= 0 and more[table[p]] != keys[i]:
+            p = (p + 1) & ((1 << bits) - 1)
+        if table[p] >= 0:
+            met[i] = 1
+
+
 @njit(nogil=True, cache=True)
 def link(keys, use, first, before):
     """before[i] = the row before i with the same band key, or -1; rows with use[i] == 0 are left out.
@@ -737,6 +824,58 @@ def _near(glimpse, sets, least):
     return out
 
 
+@njit(nogil=True)
+def _telling(flat, start, count, floor, root, tried, most, i, j):
+    """Whether sets i and j have Jaccard >= floor and are to be told of; then they are joined. See `share_rare`."""
+    a = _root(root, i)
+    b = _root(root, j)
+    if a == b and tried[i] >= most:
+        return False
+    tried[i] += a == b
+    if not _holds(flat, start, count, i, j, floor):
+        return False
+    _join(root, a, b)
+    return True
+
+
+@njit(nogil=True)
+def _share_listed(shingle, owner, near, flat, start, count, floor, root, tried, most):
+    """What `share_rare` gives where the pairs worth a look are listed in the bits of `near`: they are taken off the list.
+
+    Of the sets met so far at a shingle a bit is set in `mask`, words `word` of a row of `near`, so that 64 sets cost one
+    look. A set meets the earlier ones from last to first.
+    """
+    out = np.empty(1 << 12, np.uint64)
+    n = 0
+    word = np.empty(near.shape[1], np.int64)
+    mask = np.empty(near.shape[1], np.uint64)
+    words = 0
+    for x in range(shingle.size):
+        if x and shingle[x] != shingle[x - 1]:
+            words = 0
+        i = np.int64(owner[x])
+        for k in range(words - 1, -1, -1):
+            w = word[k]
+            bits = near[i, w] & mask[k]
+            if bits:
+                near[i, w] ^= bits
+            while bits:
+                b = U64(63) - _leading_zeros(bits)
+                bits ^= ONE << b
+                j = (w << 6) | np.int64(b)
+                if _telling(flat, start, count, floor, root, tried, most, i, j):
+                    if n == out.size:
+                        out = _wider(out, n, 2 * n)
+                    out[n] = (U64(i) << U64(32)) | U64(j)
+                    n += 1
+        if words == 0 or word[words - 1] != i >> 6:
+            word[words] = i >> 6
+            mask[words] = U64(0)
+            words += 1
+        mask[words - 1] |= ONE << U64(i & 63)
+    return out[:n]
+
+
 @njit(nogil=True, cache=True)
 def share_rare(shingle, owner, glimpse, least, flat, start, count, floor, root, tried, most):
     """Pairs of sets that hold the same shingle and whose columns all have Jaccard >= floor: larger << 32 | smaller.
@@ -748,10 +887,9 @@ def share_rare(shingle, owner, glimpse, least, flat, start, count, floor, root, 
     comes first, and a pair is then taken off the list; else a table of the pairs met last keeps most repeats out.
     """
     sets = start.shape[1]
-    meetings = _meetings(shingle)
-    listed = sets <= 1 << 15 and 2 * sets * sets < meetings
-    near = _near(glimpse, sets, least) if listed else np.zeros((1, 1), np.uint64)
-    met = np.zeros(1 if listed else 1 << 20, np.uint64)
+    if sets <= 1 << 15 and 2 * sets * sets < _meetings(shingle):
+        return _share_listed(shingle, owner, _near(glimpse, sets, least), flat, start, count, floor, root, tried, most)
+    met = np.zeros(1 << 20, np.uint64)
     base = glimpse.ctypes.data
     out = np.empty(1 << 12, np.uint64)
     n = 0
@@ -764,29 +902,19 @@ def share_rare(shingle, owner, glimpse, least, flat, start, count, floor, root, 
             if i == j:
                 continue
             pair = (U64(max(i, j)) << U64(32)) | U64(min(i, j))
-            if listed:
-                bit = U64(1) << U64(min(i, j) & 63)
-                if not near[max(i, j), min(i, j) >> 6] & bit:
-                    continue
-                near[max(i, j), min(i, j) >> 6] ^= bit
-            else:
-                slot = np.int64((pair * K0) >> U64(44))
-                if met[slot] == pair:
-                    continue
-                met[slot] = pair
-            a = _root(root, i)
-            b = _root(root, j)
-            if a == b and tried[i] >= most:
+            slot = np.int64((pair * K0) >> U64(44))
+            if met[slot] == pair:
                 continue
-            if not listed and _agree64(base + GLIMPSE * i, base + GLIMPSE * j) < least:
+            met[slot] = pair
+            if _root(root, i) == _root(root, j) and tried[i] >= most:
                 continue
-            tried[i] += a == b
-            if _holds(flat, start, count, i, j, floor):
+            if _agree64(base + GLIMPSE * i, base + GLIMPSE * j) < least:
+                continue
+            if _telling(flat, start, count, floor, root, tried, most, i, j):
                 if n == out.size:
                     out = _wider(out, n, 2 * n)
                 out[n] = pair
                 n += 1
-                _join(root, a, b)
     return out[:n]
 
 

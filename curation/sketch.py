@@ -57,7 +57,7 @@ from .shingles import (
 
 __all__ = [
     "UNPLAIN", "Found", "Pairs", "Search", "Sets", "Sketches", "Texts", "alike", "candidates", "components", "copies",
-    "dense", "distinct", "exact_pairs", "find", "gathered", "hash32", "hash64", "identities", "jaccard", "lead",
+    "copies_behind", "dense", "distinct", "exact_pairs", "find", "gathered", "hash32", "hash64", "identities", "jaccard", "lead",
     "minhash_signatures", "near_pairs", "pairs_of", "plan", "rethreshold", "run_on", "same_shingles", "search", "shingle_sets",
     "shingles", "similarity", "sketch_rows", "texts_of", "verify", "warm", "within",
 ]
@@ -214,6 +214,26 @@ def copies(identity: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ((first == rows) & filled).astype(np.uint8), copy, first[copy].astype(np.int64)
 
 
+def copies_behind(
+    identity: np.ndarray, copy: np.ndarray, of: np.ndarray, more: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (use of the rows `more`, copy, of) as `copies` of identity and more together; copy, of: those of identity."""
+    first = np.empty(len(more), np.int32)
+    kernels.first_behind(_fixed(identity), _fixed(more), first)
+    rows = np.arange(len(identity), len(identity) + len(more))
+    filled = more.any(axis=1)
+    fresh = (first != rows) & filled
+    return (((first == rows) & filled).astype(np.uint8), np.concatenate([copy, rows[fresh]]),
+            np.concatenate([of, first[fresh].astype(np.int64)]))
+
+
+def _fixed(x: np.ndarray) -> np.ndarray:
+    """Return a read-only view, mapped from a file or not: one type to the kernels."""
+    x = np.ascontiguousarray(x).view(np.ndarray)
+    x.flags.writeable = False
+    return x
+
+
 def candidates(
     keys: np.ndarray, glimpse: np.ndarray, use: np.ndarray, s: Search, *, first: int = 0, threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -269,7 +289,10 @@ def verify(
 
 @dataclass(frozen=True)
 class Found:
-    """What the stages found by looking at earlier rows only; goes on with more rows in `find`. All arrays of numbers."""
+    """What the stages found by looking at earlier rows only; goes on with more rows in `find`. All arrays of numbers.
+
+    The first four are of the rows behind those of `before`, and are put behind its own when they are asked for.
+    """
 
     keys: np.ndarray
     glimpse: np.ndarray
@@ -279,18 +302,39 @@ class Found:
     right: np.ndarray
     score: np.ndarray
     fields: np.ndarray      # verified pairs, copies left aside, as in `Pairs`
-    state: np.ndarray       # (rows,) uint8: HOT, OPEN, MEMBER
+    state: np.ndarray       # (rows,) uint8: HOT, OPEN, MEMBER, USED
     tried: np.ndarray       # (1,) int64: pairs verified
+    copy: np.ndarray
+    first: np.ndarray       # of `copies`: the rows that repeat one, and which one
+    before: Found | None = None
 
     def arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
-        return {prefix + f.name: getattr(self, f.name) for f in fields(self)}
+        return {prefix + name: self._whole(name) for name in (f.name for f in fields(self)) if name != "before"}
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Found:
-        return cls(**{f.name: arrays[prefix + f.name] for f in fields(cls)})
+        return cls(**{f.name: arrays[prefix + f.name] for f in fields(cls) if f.name != "before"})
+
+    def _whole(self, name: str) -> np.ndarray:
+        own: np.ndarray = getattr(self, name)
+        if self.before is None or name not in AXIS:
+            return own
+        return np.concatenate([self.before._whole(name), own], axis=AXIS[name])
+
+    def some(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return what an array of `AXIS` says of ascending rows."""
+        own, axis = getattr(self, name), AXIS[name]
+        if self.before is None:
+            return np.take(own, rows, axis=axis)
+        known = len(self.before.state)
+        cut = np.searchsorted(rows, known)
+        return np.concatenate([self.before.some(name, rows[:cut]), np.take(own, rows[cut:] - known, axis=axis)], axis=axis)
 
 
+#: Which axis of the arrays of `Found` the rows stand on that are held apart for rows added behind.
+AXIS = {"keys": 1, "glimpse": 0, "identity": 0, "count": 1}
 HOT, OPEN, MEMBER = 1, 2, 4     # its bucket was over-full; what it met there did not all hold; it is in such a bucket
+USED = 8                        # it is the first row with its shingles, and has some
 
 
 def find(
@@ -302,36 +346,62 @@ def find(
     With `before`, which is of the first rows of these columns, only later rows are sketched and looked up; the result
     is the same as without. `among`: mask of those later rows (all rows without `before`) that take part.
     """
+    if before is not None and before.before is not None:
+        before = Found.of(before.arrays())
     known = 0 if before is None else len(before.state)
     new = sketch_rows([c.slice(known) for c in columns] if known else columns, s, threads=threads)
     if among is not None:
         new.identity[~among] = 0
-    if before is not None:
-        new = Sketches(np.concatenate([before.keys, new.keys], axis=1), np.concatenate([before.glimpse, new.glimpse]),
-                       np.concatenate([before.identity, new.identity]), np.concatenate([before.count, new.count], axis=1),
-                       new.signature)
-    use, _, _ = copies(new.identity)
-    packed, hot = candidates(new.keys, new.glimpse, use, s, first=known, threads=threads)
+    if before is None:
+        use, copy, of = copies(new.identity)
+        packed, hot = candidates(new.keys, new.glimpse, use, s, threads=threads)
+    else:
+        use, copy, of = copies_behind(before._whole("identity"), before.copy, before.first, new.identity)
+        packed, hot = _candidates_behind(before, new, use, s, threads)
+        use = np.concatenate([before.state & USED, use])
+    nothing = np.empty(0)
+    found = Found(new.keys, new.glimpse, new.identity, new.count, nothing, nothing, nothing, nothing, nothing,
+                  np.array([len(packed)]), copy, of, before)
     left, right = unpacked(packed)
     rows, t = _texts_of(columns, distinct(np.concatenate([left, right])) if known else None)
     score, held = verify(t, packed if rows is None else _repacked(rows, left, right), s,
-                         room=new.count if rows is None else new.count[:, rows], threads=threads)
-    state = np.zeros(len(use), np.uint8)
+                         room=found._whole("count") if rows is None else found.some("count", rows), threads=threads)
+    state = np.where(use > 0, np.uint8(USED), np.uint8(0))
     full = hot >= FULL
-    state[full] = HOT | MEMBER
-    state[hot == MET] = MEMBER
+    state[full] |= HOT | MEMBER
+    state[hot == MET] |= MEMBER
     state[left[full[right]]] |= MEMBER
     failed = (score < 0) & full[right]
     state[right[failed]] |= OPEN
     state[left[failed]] |= OPEN
     state[hot == ENDLESS] |= OPEN
-    found = Found(new.keys, new.glimpse, new.identity, new.count, left[score >= 0], right[score >= 0], score[score >= 0],
-                  held[score >= 0], state, np.array([len(packed)]))
+    holds = score >= 0
+    found = replace(found, state=state, left=left[holds], right=right[holds], score=score[holds], fields=held[holds])
     if before is None:
         return found
     state[:known] |= before.state
     return replace(found, tried=found.tried + before.tried, **{
         k: np.concatenate([getattr(before, k), getattr(found, k)]) for k in ("left", "right", "score", "fields")})
+
+
+def _candidates_behind(before: Found, new: Sketches, use: np.ndarray, s: Search, threads: int | None,
+                       ) -> tuple[np.ndarray, np.ndarray]:
+    """Return `candidates` of the rows `new` behind those of `before`: of these only rows that share a band key are looked at."""
+    known = len(before.state)
+    used, met = _fixed(before.state & USED), np.zeros(known, np.uint8)
+    keys, more, more_use = before._whole("keys"), _fixed(new.keys), _fixed(use)
+    spread(lambda lo, hi: [kernels.meets(_fixed(keys[b]), used, more[b], more_use, met) for b in range(lo, hi)], len(keys),
+           threads_of(threads), 1)
+    rows = np.concatenate([np.flatnonzero(met), np.arange(known, known + len(use))])
+    first = len(rows) - len(use)
+    packed, some = candidates(
+        np.concatenate([np.take(keys, rows[:first], axis=1), new.keys], axis=1),
+        np.concatenate([np.take(before._whole("glimpse"), rows[:first], axis=0), new.glimpse]),
+        np.concatenate([np.ones(first, np.uint8), use]), s, first=first, threads=threads)
+    left, right = unpacked(packed)
+    hot = np.zeros(known + len(use), np.uint8)
+    hot[rows] = some
+    return _repacked(None, rows[left], rows[right]), hot
 
 
 def gathered(found: Found) -> np.ndarray:
@@ -457,13 +527,12 @@ def pairs_of(
     """Stage 6: return everything found as sorted pairs: the chains', those of over-full buckets, the stars of copies."""
     left, right, score, held, left_out = found.left, found.right, found.score, found.fields, 0
     tried = int(found.tried[0])
-    _, copy, of = copies(found.identity)
     rows = gathered(found)
     if len(rows):
         t = texts_of([taken(c, rows) for c in columns])
-        room = np.ascontiguousarray(found.count[:, rows])
+        room = np.ascontiguousarray(found.some("count", rows))
         _, first, which = np.unique(components(left, right, len(found.state))[rows], return_index=True, return_inverse=True)
-        packed, left_out = dense(t, np.ascontiguousarray(found.glimpse[rows]), room, first[which], s, threads=threads)
+        packed, left_out = dense(t, np.ascontiguousarray(found.some("glimpse", rows)), room, first[which], s, threads=threads)
         a, b = unpacked(packed)
         fresh = ~within(_repacked(None, rows[a], rows[b]), _repacked(None, left, right))
         packed, a, b = packed[fresh], rows[a[fresh]], rows[b[fresh]]
@@ -474,7 +543,7 @@ def pairs_of(
     if left_out:
         log.warning("%d comparisons of rows made of the same few shingles were left out: among them recall may be below %.4f",
                     left_out, s.recall)
-    return _pairs(left, right, score, held, copy, of, len(found.state), s, tried, left_out)
+    return _pairs(left, right, score, held, found.copy, found.first, len(found.state), s, tried, left_out)
 
 
 def _pairs(left: np.ndarray, right: np.ndarray, score: np.ndarray, held: np.ndarray, copy: np.ndarray, of: np.ndarray,
@@ -483,7 +552,7 @@ def _pairs(left: np.ndarray, right: np.ndarray, score: np.ndarray, held: np.ndar
     left, right = np.minimum(left, right), np.maximum(left, right)
     score = np.concatenate([score, np.ones(len(copy))])
     held = np.concatenate([held, np.ones((len(copy), held.shape[1]))])
-    order = np.lexsort((right, left))
+    order = np.argsort(_repacked(None, right, left), kind="stable")
     return Pairs(left[order], right[order], score[order], held[order], n, s.floor, s.recall, s.bands, s.width, tried, left_out)
 
 
@@ -641,6 +710,7 @@ def warm() -> None:
     texts = pa.array([f"{w} {i}" for i, w in enumerate(words)])
     for columns in ([texts], [texts, texts]):
         near_pairs(columns, threshold=0.5, threads=1)
+    find([texts], search(unit="char"), find([texts.slice(0, 3)], search(unit="char"), threads=1), threads=1)
     exact_pairs([texts], threshold=0.5, threads=1)
     minhash_signatures(texts, 64, unit="char", threads=1)
     few = pa.array([" ".join(map(str, row)) for row in np.random.default_rng(0).integers(0, 30, (600, 40)).tolist()])

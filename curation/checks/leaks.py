@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..contents import worn
 from ..options import Permutations, Similarity
 from ..text import fold, words
 from .base import Past, check, flags
@@ -95,7 +96,7 @@ def _across(
     columns: list[pa.Array], train: np.ndarray, held: np.ndarray, threshold: float, num_perm: int, past: Past,
 ) -> dict[int, list[tuple[int, float]]]:
     """Return {training row: [(held-out row, similarity)]}."""
-    from ..sketch import Found, copies, find, pairs_of, search
+    from ..sketch import Found, find, pairs_of, search
 
     asked = np.flatnonzero((train | held) & np.asarray(pc.not_equal(pc.binary_join_element_wise(*columns, ""), "")))
     columns = [c.take(pa.array(asked)) for c in columns]
@@ -103,8 +104,7 @@ def _across(
     plan = search(threshold=threshold, unit="char", num_perm=num_perm)
     found = find(columns, plan, Found.of(old, "found.") if old else None)
     leader = np.arange(len(asked))
-    _, copy, of = copies(found.identity)
-    leader[copy] = of
+    leader[found.copy] = found.first
     on_train: dict[int, list[int]] = defaultdict(list)
     on_held: dict[int, list[int]] = defaultdict(list)
     for k, i in enumerate(asked.tolist()):
@@ -131,6 +131,8 @@ def _across(
             for t, h in sides:
                 for i in on_train[t]:
                     out[i] += [(j, value) for j in on_held[h][:RELATED]]
+    if old and not worn(past):
+        return out
     ends = np.array(sorted(judged), np.int64).reshape(-1, 2)
     past.save({"rows": np.array([len(train)]), **found.arrays("found."), "left": ends[:, 0], "right": ends[:, 1],
                "same": np.array([judged[a, b] for a, b in ends.tolist()], np.bool_)})
