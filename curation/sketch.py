@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -56,10 +56,11 @@ from .shingles import (
 )
 
 __all__ = [
-    "UNPLAIN", "Found", "Pairs", "Search", "Sets", "Sketches", "Texts", "alike", "candidates", "components", "copies",
-    "copies_behind", "dense", "distinct", "exact_pairs", "find", "gathered", "hash32", "hash64", "identities", "jaccard", "lead",
-    "minhash_signatures", "near_pairs", "pairs_of", "plan", "rethreshold", "run_on", "same_shingles", "search", "shingle_sets",
-    "shingles", "similarity", "sketch_rows", "texts_of", "verify", "warm", "within",
+    "UNPLAIN", "Found", "Pairs", "Search", "Sets", "Sketches", "Texts", "alike", "candidates", "components",
+    "copies", "copies_behind", "dense", "distinct", "exact_pairs", "find", "first_equal", "gathered", "hash32",
+    "hash64", "identities", "jaccard", "lead", "minhash_signatures", "near_pairs", "pairs_of", "plan",
+    "rethreshold", "run_on", "same_shingles", "search", "shingle_sets", "shingles", "similarity", "sketch_rows",
+    "texts_of", "verify", "warm", "within",
 ]
 
 log = logging.getLogger(__name__)
@@ -206,12 +207,17 @@ def copies(identity: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     identity: (rows, 2) of `Sketches`; (0, 0) is a row without a shingle, which is neither.
     """
-    rows = np.arange(len(identity))
-    first = np.empty(len(rows), np.int32)
-    kernels.first_equal(np.ascontiguousarray(identity), first)
+    rows, first = np.arange(len(identity)), first_equal(identity)
     filled = identity.any(axis=1)
     copy = np.flatnonzero((first != rows) & filled)
     return ((first == rows) & filled).astype(np.uint8), copy, first[copy].astype(np.int64)
+
+
+def first_equal(identity: np.ndarray) -> np.ndarray:
+    """Return for each row the first row with the same identity (int32)."""
+    first = np.empty(len(identity), np.int32)
+    kernels.first_equal(np.ascontiguousarray(identity), first)
+    return first
 
 
 def copies_behind(
@@ -313,7 +319,8 @@ class Found:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Found:
-        return cls(**{f.name: arrays[prefix + f.name] for f in fields(cls) if f.name != "before"})
+        held: dict[str, Any] = {f.name: arrays[prefix + f.name] for f in fields(cls) if f.name != "before"}
+        return cls(**held)
 
     def _whole(self, name: str) -> np.ndarray:
         own: np.ndarray = getattr(self, name)
@@ -376,12 +383,12 @@ def find(
     state[left[failed]] |= OPEN
     state[hot == ENDLESS] |= OPEN
     holds = score >= 0
-    found = replace(found, state=state, left=left[holds], right=right[holds], score=score[holds], fields=held[holds])
-    if before is None:
-        return found
-    state[:known] |= before.state
-    return replace(found, tried=found.tried + before.tried, **{
-        k: np.concatenate([getattr(before, k), getattr(found, k)]) for k in ("left", "right", "score", "fields")})
+    own = [left[holds], right[holds], score[holds], held[holds]]
+    if before is not None:
+        state[:known] |= before.state
+        found.tried[0] += before.tried[0]
+        own = [np.concatenate(x) for x in zip((before.left, before.right, before.score, before.fields), own, strict=True)]
+    return replace(found, state=state, left=own[0], right=own[1], score=own[2], fields=own[3])
 
 
 def _candidates_behind(before: Found, new: Sketches, use: np.ndarray, s: Search, threads: int | None,

@@ -12,13 +12,13 @@ run.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 from pydantic import Field
 
 from ..contents import taken
@@ -57,6 +57,12 @@ MARKED = re.compile(r"(?:####|answer\s*(?:is|:|=)|\bans\s*[:=]|=)\s*[$€£]?\s*
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![\w])")
 #: What two answers have against each other; PLAIN: short answers, which conflict when they are labels.
 REFUSAL, NUMBERS, OFF_LEFT, OFF_RIGHT, PLAIN = 1, 2, 3, 4, 16
+#: What is told of a pair at one row; the neighbour of the same two at the other.
+SAID = ("a refusal here, an answer there", "an answer here, a refusal there",
+        "the answers have nothing in common, and this one is off the question",
+        "the answers have nothing in common, and that one is off the question")
+#: Characters of a response that may be a label, at most.
+LABEL = 40
 Columns = Sequence[pa.Array | pa.ChunkedArray]
 PairArrays = tuple[np.ndarray, np.ndarray, np.ndarray]      # left, right, score
 
@@ -95,13 +101,24 @@ class _Memory:
             same = known <= n and bool((earlier[:known] == np.arange(known)).all() and (earlier[known:] == -1).all())
             self.known, self.old = (known, self.old) if same else (0, {})
 
-    def identity(self, name: str, columns: Columns) -> np.ndarray:
-        """Return `sketch.identities` of the rows."""
-        from ..sketch import identities
+    @property
+    def keeps(self) -> bool:
+        """Whether what is known now is saved for the next run: unless nearly all of it is saved already."""
+        return not self.old or self.n - self.known > RENEW * self.known
+
+    def copies(self, name: str, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+        """Return (copy, of) of `sketch.copies` by `sketch.identities` of the rows."""
+        from ..sketch import copies, copies_behind, identities
 
         fresh = identities([c.slice(self.known) for c in columns])
-        self.new[name] = np.concatenate([self.old[name], fresh]) if self.old else fresh
-        return self.new[name]
+        if self.old:
+            _, copy, of = copies_behind(self.old[name], self.old[name + ".copy"], self.old[name + ".of"], fresh)
+        else:
+            _, copy, of = copies(fresh)
+        if self.keeps:
+            self.new[name] = np.concatenate([self.old[name], fresh]) if self.old else fresh
+            self.new[name + ".copy"], self.new[name + ".of"] = copy, of
+        return copy, of
 
     def found(self, name: str, columns: Columns, *, among: np.ndarray | None = None, **options: Any) -> PairArrays:
         """Return the pairs of `sketch.near_pairs`. `among`: mask of the rows from `known` on that take part."""
@@ -110,15 +127,15 @@ class _Memory:
         s = search(**options)
         before = Found.of(self.old, name + ".") if self.old else None
         found = find(columns, s, before, among=among)
-        self.new.update(found.arrays(name + "."))
+        if self.keeps:
+            self.new.update(found.arrays(name + "."))
         pairs = pairs_of(columns, found, s)
         return pairs.left, pairs.right, pairs.score
 
     def judged(self, name: str, left: np.ndarray, right: np.ndarray,
                judge: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
         """Return judge(left, right), asked only for pairs that were not judged under this name before."""
-        packed = (left.astype(np.uint64) << np.uint64(32)) | right.astype(np.uint64)
-        return self._known(name, packed, lambda fresh: judge(left[fresh], right[fresh]))
+        return self._known(name, _packed(left, right), lambda fresh: judge(left[fresh], right[fresh]))
 
     def told(self, name: str, rows: np.ndarray, tell: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Return tell(rows), asked only for rows of which it was not asked under this name before; `rows`: each once."""
@@ -144,18 +161,41 @@ class _Memory:
 
     def keep(self) -> None:
         """Save for the next run, unless nearly all of it is saved already."""
-        if not self.old or self.n - self.known > RENEW * self.known:
+        if self.keeps:
             self.past.save(self.new)
+
+
+def _packed(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return pairs of numbers below 2^32 as one number each (uint64), in the order of `one`, then `two`."""
+    return (one.astype(np.uint64) << np.uint64(32)) | two.astype(np.uint64)
+
+
+def _runs(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (start, length) of each run of equal values in sorted x."""
+    start = np.flatnonzero(np.r_[True, x[1:] != x[:-1]]) if len(x) else np.empty(0, np.int64)
+    return start, np.diff(np.r_[start, len(x)])
 
 
 def _joined(members: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return (rows by group, group of each of `members`, first of each group, its size); groups by `root` of a row."""
-    order = np.lexsort((members, root[members]))
+    order = np.argsort(_packed(root[members], members), kind="stable")
     rows = members[order]
-    _, start, size = np.unique(root[rows], return_index=True, return_counts=True)
+    start, size = _runs(root[rows])
     group = np.empty(len(rows), np.int64)
     group[order] = np.repeat(np.arange(len(start)), size)
     return rows, group, start, size
+
+
+def _sentences(*parts: str | np.ndarray | pa.Array) -> pa.Array:
+    """Return texts made of the parts one behind the other: one text for all, or an array of texts or whole numbers."""
+    texts = [pa.scalar(p) if isinstance(p, str) else pa.array(p).cast(pa.string()) for p in parts]
+    return pc.binary_join_element_wise(*texts, "")
+
+
+def _worded(values: np.ndarray, word: Callable[[Any], str]) -> pa.Array:
+    """Return word(value) of each value, asked once for equal ones."""
+    used, back = np.unique(values, return_inverse=True)
+    return pa.array([word(x) for x in used.tolist()], pa.string()).take(pa.array(back))
 
 
 def _related(number: np.ndarray, own: np.ndarray, lead: np.ndarray, start: np.ndarray, size: np.ndarray,
@@ -185,16 +225,14 @@ def _some_related(number: np.ndarray, own: np.ndarray, lead: np.ndarray, start: 
     return pa.ListArray.from_arrays(pa.array(offset, pa.int32()), pa.array(out))
 
 
-def _repeats(columns: Columns, identity: np.ndarray, memory: _Memory | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return (copy, of): rows that are equal to an earlier row once folded, and the first such row."""
-    from ..sketch import copies
+def _repeats(columns: Columns, memory: _Memory, copy: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (copy, of): rows that are equal to an earlier row once folded, and the first such row.
 
-    _, copy, of = copies(identity)
-    if memory is None:
-        equal = _equal(columns, of, copy)
-    else:
-        equal = memory.judged("equal", of, copy, lambda a, b: _equal(columns, a, b))
+    Given are those with the same shingles as an earlier row, and the first of these.
+    """
+    equal = memory.judged("equal", of, copy, lambda a, b: _equal(columns, a, b))
     odd = np.flatnonzero(~equal)        # the same shingles in another order: told apart by the text itself
+    of = of.copy()
     first: dict[tuple[str, ...], int] = {}
     texts = zip(*(_folded(taken(c, copy[odd])).to_pylist() for c in columns), strict=True)
     for k, text in zip(odd.tolist(), texts, strict=True):
@@ -239,16 +277,19 @@ def exact(rows: pa.Table, *, past: Past) -> pa.Table:
     Misses: any changed word (see dup.near).
     False positives: code or labels in which case or white space carries the meaning.
     """
+    from ..sketch import distinct
+
     columns, memory = _columns(rows), _Memory(past, rows.num_rows)
-    copy, of = _repeats(columns, memory.identity("identity", columns), memory)
+    copy, of = _repeats(columns, memory, *memory.copies("identity", columns))
     memory.keep()
     number = rows["row"].to_numpy()
     root = np.arange(rows.num_rows)
     root[copy] = of
-    members, group, start, size = _joined(np.union1d(copy, of), root)
-    mine = group[np.searchsorted(np.union1d(copy, of), copy)]
-    message = [f"says the same as row {r}, which is kept" + (f" ({n} copies in all)" if n > 2 else "")
-               for r, n in zip(number[of].tolist(), size[mine].tolist(), strict=True)]
+    together = distinct(np.concatenate([copy, of]))
+    members, group, start, size = _joined(together, root)
+    mine = group[np.searchsorted(together, copy)]
+    message = _sentences("says the same as row ", number[of], ", which is kept",
+                         _worded(size[mine], lambda n: f" ({n} copies in all)" if n > 2 else ""))
     return flags(rows, {"at": copy, "message": message,
                         "related": _related(number, copy, of, start[mine], size[mine], members)})
 
@@ -322,12 +363,11 @@ def _near_pairs(columns: Columns, memory: _Memory, floor: float, options: dict[s
     found = memory.found("near", columns, **options)
     a, b, value = _contained(columns, memory, floor, options)
     left, right = np.concatenate([found[0], a]), np.concatenate([found[1], b])
-    score = np.concatenate([found[2], value])
-    order = np.lexsort((-score, right, left))       # of a pair found both ways, the better score
-    left, right, score = left[order], right[order], score[order]
-    fresh = np.ones(len(left), np.bool_)
-    fresh[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
-    left, right, score = left[fresh], right[fresh], score[fresh]
+    score, packed = np.concatenate([found[2], value]), _packed(left, right)
+    order = np.argsort(packed, kind="stable")
+    start, _ = _runs(packed[order])
+    left, right = left[order[start]], right[order[start]]
+    score = np.maximum.reduceat(score[order], start) if len(start) else score       # the better one of a pair found both ways
     held = ~_other_slots(columns, memory, left, right)
     return left[held], right[held], score[held]
 
@@ -393,12 +433,11 @@ def _other_slots(columns: Columns, memory: _Memory, left: np.ndarray, right: np.
 
 def _exact_copies(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return the positions of rows that dup.exact flags, among the ends of the pairs."""
-    from ..sketch import identities
+    from ..sketch import copies, distinct, identities
 
-    rows = np.union1d(left[score == 1.0], right[score == 1.0])
-    identity = np.zeros((len(columns[0]), 2), np.uint64)
-    identity[rows] = memory.told("identity", rows, lambda at: identities([taken(c, at) for c in columns]))
-    return _repeats(columns, identity, memory)[0]
+    rows = distinct(np.concatenate([left[score == 1.0], right[score == 1.0]]))
+    _, copy, of = copies(memory.told("identity", rows, lambda at: identities([taken(c, at) for c in columns])))
+    return _repeats(columns, memory, rows[copy], rows[of])[0]
 
 
 def _with_leaders(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray, score: np.ndarray,
@@ -453,13 +492,13 @@ def _near_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, kept: np.nd
     within = distinct(np.concatenate([left, right]))
     cluster, group, start, size = _joined(within, components(left, right, rows.num_rows))
     mine = group[np.searchsorted(within, member)]
-    enough = (value >= threshold).tolist()
-    message = [f"near-duplicate ({s:.2f}) of row {k}, which is kept" if near_enough else
-               f"resembles row {k} ({s:.2f}, below the threshold {threshold:g})"
-               for k, s, near_enough in zip(number[kept].tolist(), value.tolist(), enough, strict=True)]
+    enough, score = pa.array(value >= threshold), _worded(value, lambda s: f"{s:.2f}")
+    message = pc.if_else(
+        enough, _sentences("near-duplicate (", score, ") of row ", number[kept], ", which is kept"),
+        _sentences("resembles row ", number[kept], " (", score, f", below the threshold {threshold:g})"))
     return flags(rows, {"at": member, "score": value, "message": message,
                         "related": _related(number, member, kept, start[mine], size[mine], cluster),
-                        "severity": [None if e else "info" for e in enough]})
+                        "severity": pc.if_else(enough, pa.scalar(None, pa.string()), "info")})
 
 
 # ------------------------------------------------------------------ dup.conflict
@@ -493,9 +532,13 @@ def conflict(
     left, right, score = left[same], right[same], score[same]
     refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
     why = memory.judged("clash", left, right, lambda a, b: _clash(columns, refuses, a, b, overlap))
-    memory.keep()
     at = why > 0
-    return _conflict_flags(rows, columns, refuses, left[at], right[at], score[at], why[at])
+    left, right, score, why = left[at], right[at], score[at], why[at]
+    labels: frozenset[int] = _labels(columns[3], memory) if (why & PLAIN).any() else frozenset()
+    memory.keep()
+    here, there, said = _reasons(columns, refuses, labels, left, right, why)
+    at = here >= 0
+    return _conflict_flags(rows, left[at], right[at], score[at], here[at], there[at], said)
 
 
 def _clash(columns: Columns, refuses: np.ndarray, left: np.ndarray, right: np.ndarray, overlap: float) -> np.ndarray:
@@ -568,42 +611,70 @@ def _off_topic(columns: Columns, one: np.ndarray, two: np.ndarray, overlap: floa
     return np.where(apart & (here != there), np.where(here, OFF_RIGHT, OFF_LEFT), 0).astype(np.uint8)
 
 
-def _conflict_flags(rows: pa.Table, columns: Columns, refuses: np.ndarray, left: np.ndarray, right: np.ndarray,
-                    score: np.ndarray, why: np.ndarray) -> pa.Table:
-    """Return a flag for both rows of each pair; the message is that of the first row it clashes with."""
-    labels = _labels(columns[3]) if (why & PLAIN).any() else frozenset()
-    reasons = _Reasons(columns, refuses, labels)
-    told = [reasons.of(*pair) for pair in zip(left.tolist(), right.tolist(), why.tolist(), strict=True)]
-    at = np.array([k for k, t in enumerate(told) if t is not None], np.int64)
-    row, other = np.concatenate([left[at], right[at]]), np.concatenate([right[at], left[at]])
-    value = np.concatenate([score[at], score[at]])
-    side = np.concatenate([np.zeros(len(at), np.int64), np.ones(len(at), np.int64)])
-    order = np.lexsort((other, row))
+def _conflict_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, score: np.ndarray, here: np.ndarray,
+                    there: np.ndarray, said: Sequence[str]) -> pa.Table:
+    """Return a flag for both rows of each pair; the message is that of the first row it clashes with.
+
+    here, there: which of the texts `said` is to be told at the left and the right row.
+    """
+    row, other = np.concatenate([left, right]), np.concatenate([right, left])
+    value, told = np.concatenate([score, score]), np.concatenate([here, there])
+    order = np.argsort(_packed(row, other), kind="stable")
     number = rows["row"].to_numpy()
-    row, other, value = row[order], other[order], value[order]
-    flagged, start, size = np.unique(row, return_index=True, return_counts=True)
-    first = order[start] if len(start) else start
-    message = [f"answers the prompt of row {number[other[s]]} differently: {told[at[f % len(at)]][side[f]]}"
-               for s, f in zip(start.tolist(), first.tolist(), strict=True)]
+    row, other, value, told = row[order], other[order], value[order], told[order]
+    start, size = _runs(row)
+    message = _sentences("answers the prompt of row ", number[other[start]], " differently: ",
+                         pa.array(said, pa.string()).take(pa.array(told[start])))
     return flags(rows, {
-        "at": flagged, "score": np.maximum.reduceat(value, start) if len(start) else [], "field": "response",
-        "message": message, "related": _related(number, flagged, np.full(len(flagged), -1), start, size, other)})
+        "at": row[start], "score": np.maximum.reduceat(value, start) if len(start) else [], "field": "response",
+        "message": message, "related": _related(number, row[start], np.full(len(start), -1), start, size, other)})
 
 
-def _labels(responses: pa.Array | pa.ChunkedArray) -> frozenset[str]:
-    """Return the short answers (at most 4 words) that at least 5 rows give: the data's own labels."""
-    counted = pc.value_counts(responses.filter(pc.less_equal(pc.utf8_length(responses), 40)))
-    counts: Counter[str] = Counter()
-    for text, n in zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True):
-        counts[" ".join(words(fold(text)))] += n
-    return frozenset(x for x, n in counts.items() if n >= 5 and 1 <= len(x.split()) <= 4)
+def _labels(responses: pa.Array | pa.ChunkedArray, memory: _Memory) -> frozenset[int]:
+    """Return the short answers (at most 4 words) that at least 5 rows give, as `_mark`: the data's own labels."""
+    known = "label" in memory.old
+    fresh = responses.slice(memory.known) if known else responses
+    fresh = fresh.filter(pc.less_equal(pc.binary_length(fresh), 4 * LABEL))         # so that few texts are read
+    counted = pc.value_counts(fresh.filter(pc.less_equal(pc.utf8_length(fresh), LABEL)))
+    folded = [words(fold(text)) for text in counted.field("values").to_pylist()]
+    fits = np.array([1 <= len(x) <= 4 for x in folded], np.bool_)
+    mark = np.array([_mark(" ".join(x)) for x in folded], np.uint64)[fits]
+    times = counted.field("counts").to_numpy()[fits]
+    if known:
+        mark, times = np.concatenate([memory.old["label"], mark]), np.concatenate([memory.old["label="], times])
+    order = np.argsort(mark, kind="stable")
+    start, _ = _runs(mark[order])
+    times = np.add.reduceat(times[order], start) if len(start) else times
+    memory.new["label"], memory.new["label="] = mark[order[start]], times
+    return frozenset(mark[order[start]][times >= 5].tolist())
 
 
-class _Reasons:
-    """Words for what two answers have against each other; texts are read once a row."""
+def _mark(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode())
 
-    def __init__(self, columns: Columns, refuses: np.ndarray, labels: frozenset[str]) -> None:
-        self.columns, self.refuses, self.labels = columns, refuses, labels
+
+def _reasons(columns: Columns, refuses: np.ndarray, labels: frozenset[int], left: np.ndarray, right: np.ndarray,
+             why: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return (what to say at the left row, at the right row, texts): numbers of texts, -1 where there is nothing to say."""
+    said, base = list(SAID), why & (PLAIN - 1)
+    here = np.full(len(why), -1)
+    here[base == REFUSAL] = np.where(refuses[left[base == REFUSAL]], 0, 1)
+    here[base == OFF_LEFT], here[base == OFF_RIGHT] = 2, 3
+    there = np.where(here < 0, -1, here ^ 1)
+    answers = _Answers(columns, labels)
+    for k in np.flatnonzero((base == NUMBERS) | (why >= PLAIN)).tolist():
+        told = answers.told(int(left[k]), int(right[k]), int(why[k]))
+        if told:
+            here[k], there[k] = len(said), len(said) + 1
+            said += told
+    return here, there, said
+
+
+class _Answers:
+    """Words for what two short answers or numbers have against each other; texts are read once a row."""
+
+    def __init__(self, columns: Columns, labels: frozenset[int]) -> None:
+        self.columns, self.labels = columns, labels
         self.answers: dict[int, str] = {}
         self.prompts: dict[int, str] = {}
 
@@ -618,24 +689,17 @@ class _Reasons:
             self.prompts[row] = f" {' '.join(words(fold(text)))} "
         return self.prompts[row]
 
-    def of(self, a: int, b: int, why: int) -> tuple[str, str] | None:
-        """Return (what to say at row a, at row b), or None when two short answers are no labels and nothing else is."""
+    def told(self, a: int, b: int, why: int) -> tuple[str, str] | None:
+        """Return (what to say at row a, at row b), or None when two short answers are no labels and no number differs."""
         if why & PLAIN:
             one, two = self.answer(a), self.answer(b)
-            closed = all(x in self.labels or f" {x} " in self.prompt(a) for x in (one, two))
+            closed = all(_mark(x) in self.labels or f" {x} " in self.prompt(a) for x in (one, two))
             if closed and one not in two and two not in one:
                 return f"{one!r} here, {two!r} there", f"{two!r} here, {one!r} there"
-        if why & ~PLAIN == REFUSAL:
-            told = "a refusal here, an answer there", "an answer here, a refusal there"
-            return told if self.refuses[a] else (told[1], told[0])
         if why & ~PLAIN == NUMBERS:
             x, y = (_value(self.columns[3][i].as_py()) for i in (a, b))
             return f"{x:g} here, {y:g} there", f"{y:g} here, {x:g} there"
-        if not why & ~PLAIN:
-            return None
-        here, there = "the answers have nothing in common, and this one is off the question", \
-            "the answers have nothing in common, and that one is off the question"
-        return (here, there) if why & ~PLAIN == OFF_LEFT else (there, here)
+        return None
 
 
 def _value(response: str) -> float | None:
@@ -662,27 +726,27 @@ def boilerplate(
     Why: the model learns an answer that goes with anything.
     Misses: the same answer with a word changed. False positives: questions that do have the same answer.
     """
-    from ..sketch import identities
+    from ..sketch import distinct, first_equal, identities
 
     columns, memory = _columns(rows), _Memory(past, rows.num_rows)
-    copy, of = _repeats(columns[3:], memory.identity("response", columns[3:]), memory)
+    copy, of = _repeats(columns[3:], memory, *memory.copies("response", columns[3:]))
     refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
     root = np.arange(rows.num_rows)
     root[copy] = of
-    head = np.unique(of)
+    head = distinct(of)
     telling = np.zeros(rows.num_rows, np.bool_)
     telling[head] = memory.told("long", head, lambda at: _long(columns[3], at, min_words))
-    rows_in = np.union1d(copy, of)
+    rows_in = distinct(np.concatenate([copy, of]))
     rows_in = rows_in[telling[root[rows_in]] & ~refuses[rows_in]]
     members, group, start, size = _joined(rows_in, root)
     prompt = memory.told("prompt", rows_in, lambda at: identities([taken(c, at) for c in columns[:3]]))
     memory.keep()
-    different = np.unique(np.column_stack([group.astype(np.uint64), prompt]), axis=0)[:, 0].astype(np.int64)
-    asked = np.bincount(different, minlength=len(start))
+    different = distinct(_packed(group, first_equal(prompt)))
+    asked = np.bincount((different >> np.uint64(32)).astype(np.int64), minlength=len(start))
     flagged = asked[group] >= min_rows if len(group) else np.zeros(0, np.bool_)
     mine, at, number = group[flagged], rows_in[flagged], rows["row"].to_numpy()
     return flags(rows, {"at": at, "field": "response",
-                        "message": [f"gives the answer that {n} different prompts get" for n in asked[mine].tolist()],
+                        "message": _worded(asked[mine], lambda n: f"gives the answer that {n} different prompts get"),
                         "related": _related(number, at, np.full(len(at), -1), start[mine], size[mine], members)})
 
 
