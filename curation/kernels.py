@@ -772,6 +772,27 @@ def jaccard(left, right, lo, hi, flat, start, count, floor, fields, score):
 
 
 @njit(nogil=True)
+def _reaches(flat, s, n, t, m, floor):
+    """Whether the sorted sets flat[s:s+n] and flat[t:t+m] have Jaccard >= floor; given up as soon as they cannot."""
+    i = 0
+    while i < min(n, m) and flat[s + i] == flat[t + i]:
+        i += 1
+    j = i
+    c = i
+    while i < n and j < m:
+        left = min(n - i, m - j)
+        if c + left < floor * (n + m - c - left):
+            return False
+        for _step in range(min(left, 16)):
+            x = flat[s + i]
+            y = flat[t + j]
+            c += x == y
+            i += x <= y
+            j += y <= x
+    return c >= floor * (n + m - c)
+
+
+@njit(nogil=True)
 def _holds(flat, start, count, u, v, floor):
     """Whether every column of sets u and v has Jaccard >= floor."""
     for c in range(count.shape[0]):
@@ -781,8 +802,7 @@ def _holds(flat, start, count, u, v, floor):
             continue
         if min(n, m) < floor * max(n, m):
             return False
-        k = _common(flat, start[c, u], n, start[c, v], m)
-        if k < floor * (n + m - k):
+        if not _reaches(flat, start[c, u], n, start[c, v], m, floor):
             return False
     return True
 

@@ -38,6 +38,7 @@ MANY = 64               # words apart beyond which no slips are looked for: two 
 BLOCK = 32 << 20        # bytes of text taken at once: its words take ten times as much
 SAME, OTHER, MORE = 0, 1, 2     # what `apart` says of two prompts
 ALONE = re.compile(f"([{SOLID}])")      # letters of scripts without blanks: a word each, else a sentence is one long word
+DIGIT = re.compile(r"(?![0-9])\d")      # of any script but ASCII
 
 _KIND = np.zeros(256, np.uint8)     # of a byte of a text: 1 in a word, 2 may join two parts of a word
 _KIND[[*range(48, 58), *range(65, 91), *range(97, 123), *range(128, 256)]] = 1
@@ -321,7 +322,7 @@ def _spoken(column: pa.Array | pa.ChunkedArray, address: np.ndarray, size: np.nd
     odd = np.flatnonzero(~np.asarray(pc.string_is_ascii(flat)))
     if not len(odd):
         return [flat]
-    cut = [" ".join(_digits(w) for w in words(ALONE.sub(r" \1 ", fold(x)))).encode("utf-8")
+    cut = [DIGIT.sub(_digit, " ".join(words(ALONE.sub(r" \1 ", fold(x))))).encode("utf-8")
            for x in flat.take(pa.array(odd)).to_pylist()]
     sizes = np.fromiter(map(len, cut), np.int64, len(cut))
     side = np.frombuffer(b"".join(cut) + b" ", np.uint8)
@@ -340,11 +341,8 @@ def _lie(column: pa.Array | pa.ChunkedArray, address: np.ndarray, size: np.ndarr
     return flat
 
 
-def _digits(word: str) -> str:
-    """Return the word with the digits of any script as ASCII ones."""
-    if word.isascii():
-        return word
-    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in word)
+def _digit(found: re.Match[str]) -> str:
+    return str(unicodedata.decimal(found[0]))
 
 
 def words_of(

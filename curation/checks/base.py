@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 
+from ..contents import taken
 from ..model import ACTIONS, FLAGS, SEVERITIES, SIGNALS
 
 
@@ -167,11 +167,10 @@ def flags(rows: pa.Table, found: Mapping[str, Any]) -> pa.Table:
         value = value.cast(plain) if isinstance(value, (pa.Array, pa.ChunkedArray)) else pa.array(value, plain)
         return value.dictionary_encode() if plain != type_ else value
 
-    index = pa.array(at)
     return pa.table(
         {
-            "row": pc.take(rows["row"], index),
-            "uid": pc.take(rows["uid"], index),
+            "row": taken(rows["row"], at),
+            "uid": taken(rows["uid"], at),
             "check": column("check", None),
             "severity": column("severity", None),
             "score": column("score", 1.0),

@@ -170,6 +170,14 @@ def _packed(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return (one.astype(np.uint64) << np.uint64(32)) | two.astype(np.uint64)
 
 
+def _ends(n: int, *rows: np.ndarray) -> np.ndarray:
+    """Return the distinct of some rows out of n, ascending."""
+    touched = np.zeros(n, np.bool_)
+    for some in rows:
+        touched[some] = True
+    return np.flatnonzero(touched)
+
+
 def _runs(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (start, length) of each run of equal values in sorted x."""
     start = np.flatnonzero(np.r_[True, x[1:] != x[:-1]]) if len(x) else np.empty(0, np.int64)
@@ -178,7 +186,7 @@ def _runs(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _joined(members: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return (rows by group, group of each of `members`, first of each group, its size); groups by `root` of a row."""
-    order = np.argsort(_packed(root[members], members), kind="stable")
+    order = np.argsort(_packed(root[members], members))
     rows = members[order]
     start, size = _runs(root[rows])
     group = np.empty(len(rows), np.int64)
@@ -243,14 +251,19 @@ def _repeats(columns: Columns, memory: _Memory, copy: np.ndarray, of: np.ndarray
 
 def _equal(columns: Columns, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the mask of pairs of rows whose columns are equal once folded; few need Python."""
-    out = np.ones(len(left), np.bool_)
-    for c in columns:
-        out &= np.asarray(pc.equal(taken(c, left), taken(c, right)))
-    for plainly in (_plainly, _folded):
+    from ..shingles import named
+
+    rows, left, right = named(len(columns[0]), left, right)
+    columns = [taken(c, rows) for c in columns]
+    out = np.zeros(len(left), np.bool_)
+    for way in (None, _plainly, _folded):
         doubt = np.flatnonzero(~out)
+        if not len(doubt):
+            break
         same = np.ones(len(doubt), np.bool_)
-        for c in columns if len(doubt) else ():
-            same &= np.asarray(pc.equal(plainly(taken(c, left[doubt])), plainly(taken(c, right[doubt]))))
+        for c in columns:
+            one, two = taken(c, left[doubt]), taken(c, right[doubt])
+            same &= np.asarray(pc.equal(way(one), way(two)) if way else pc.equal(one, two))
         out[doubt] = same
     return out
 
@@ -277,15 +290,13 @@ def exact(rows: pa.Table, *, past: Past) -> pa.Table:
     Misses: any changed word (see dup.near).
     False positives: code or labels in which case or white space carries the meaning.
     """
-    from ..sketch import distinct
-
     columns, memory = _columns(rows), _Memory(past, rows.num_rows)
     copy, of = _repeats(columns, memory, *memory.copies("identity", columns))
     memory.keep()
     number = rows["row"].to_numpy()
     root = np.arange(rows.num_rows)
     root[copy] = of
-    together = distinct(np.concatenate([copy, of]))
+    together = _ends(rows.num_rows, copy, of)
     members, group, start, size = _joined(together, root)
     mine = group[np.searchsorted(together, copy)]
     message = _sentences("says the same as row ", number[of], ", which is kept",
@@ -364,7 +375,7 @@ def _near_pairs(columns: Columns, memory: _Memory, floor: float, options: dict[s
     a, b, value = _contained(columns, memory, floor, options)
     left, right = np.concatenate([found[0], a]), np.concatenate([found[1], b])
     score, packed = np.concatenate([found[2], value]), _packed(left, right)
-    order = np.argsort(packed, kind="stable")
+    order = np.argsort(packed)
     start, _ = _runs(packed[order])
     left, right = left[order[start]], right[order[start]]
     score = np.maximum.reduceat(score[order], start) if len(start) else score       # the better one of a pair found both ways
@@ -433,9 +444,9 @@ def _other_slots(columns: Columns, memory: _Memory, left: np.ndarray, right: np.
 
 def _exact_copies(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return the positions of rows that dup.exact flags, among the ends of the pairs."""
-    from ..sketch import copies, distinct, identities
+    from ..sketch import copies, identities
 
-    rows = distinct(np.concatenate([left[score == 1.0], right[score == 1.0]]))
+    rows = _ends(len(columns[0]), left[score == 1.0], right[score == 1.0])
     _, copy, of = copies(memory.told("identity", rows, lambda at: identities([taken(c, at) for c in columns])))
     return _repeats(columns, memory, rows[copy], rows[of])[0]
 
@@ -486,10 +497,10 @@ def _leaders(left: np.ndarray, right: np.ndarray, score: np.ndarray, copy: np.nd
 
 def _near_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, kept: np.ndarray, member: np.ndarray,
                 value: np.ndarray, threshold: float) -> pa.Table:
-    from ..sketch import components, distinct
+    from ..sketch import components
 
     number = rows["row"].to_numpy()
-    within = distinct(np.concatenate([left, right]))
+    within = _ends(rows.num_rows, left, right)
     cluster, group, start, size = _joined(within, components(left, right, rows.num_rows))
     mine = group[np.searchsorted(within, member)]
     enough, score = pa.array(value >= threshold), _worded(value, lambda s: f"{s:.2f}")
@@ -554,15 +565,19 @@ def _clash(columns: Columns, refuses: np.ndarray, left: np.ndarray, right: np.nd
 
 
 def _clash_of(columns: Columns, refuses: np.ndarray, one: np.ndarray, two: np.ndarray, overlap: float) -> np.ndarray:
-    from ..wording import words_of
+    from ..shingles import named
+    from ..wording import firsts, words_of
 
-    said = words_of([columns[3]])
+    text = firsts([columns[3]])
     out = np.where(refuses[one] != refuses[two], REFUSAL, 0).astype(np.uint8)
-    todo = np.flatnonzero(~refuses[one] & ~refuses[two] & (said.sequence[one] != said.sequence[two])
-                          & (np.minimum(said.total[one], said.total[two]) > 0))
+    todo = np.flatnonzero(~refuses[one] & ~refuses[two] & (text[one] != text[two]))
     making, some = _asks(columns, one[todo])
     todo, some = todo[~making], some[~making]
-    short = np.maximum(said.total[one[todo]], said.total[two[todo]]) <= 4
+    rows, a, b = named(len(text), one[todo], two[todo])     # only what these say is cut into words
+    said = words_of([taken(columns[3], rows)])
+    differ = (said.sequence[a] != said.sequence[b]) & (np.minimum(said.total[a], said.total[b]) > 0)
+    todo, some, a, b = (x[differ] for x in (todo, some, a, b))
+    short = np.maximum(said.total[a], said.total[b]) <= 4
     out[todo[short & ~some]] = PLAIN
     x, y = (_values(columns[3], side[todo]) for side in (one, two))
     numbers = ~some & ~np.isnan(x) & ~np.isnan(y)
@@ -619,7 +634,7 @@ def _conflict_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, score: 
     """
     row, other = np.concatenate([left, right]), np.concatenate([right, left])
     value, told = np.concatenate([score, score]), np.concatenate([here, there])
-    order = np.argsort(_packed(row, other), kind="stable")
+    order = np.argsort(_packed(row, other))
     number = rows["row"].to_numpy()
     row, other, value, told = row[order], other[order], value[order], told[order]
     start, size = _runs(row)
@@ -733,10 +748,10 @@ def boilerplate(
     refuses = np.asarray(pc.equal(refusal.cast(pa.string()), "refuse").fill_null(False))
     root = np.arange(rows.num_rows)
     root[copy] = of
-    head = distinct(of)
+    head = _ends(rows.num_rows, of)
     telling = np.zeros(rows.num_rows, np.bool_)
     telling[head] = memory.told("long", head, lambda at: _long(columns[3], at, min_words))
-    rows_in = distinct(np.concatenate([copy, of]))
+    rows_in = _ends(rows.num_rows, copy, of)
     rows_in = rows_in[telling[root[rows_in]] & ~refuses[rows_in]]
     members, group, start, size = _joined(rows_in, root)
     prompt = memory.told("prompt", rows_in, lambda at: identities([taken(c, at) for c in columns[:3]]))
