@@ -352,7 +352,17 @@ def words_of(
     n = len(columns[0])
     address, size = np.zeros((len(columns), n), np.int64), np.zeros((len(columns), n), np.int64)
     keep = [x for c, column in enumerate(columns) for x in _spoken(column, address[c], size[c])]
-    t = Texts(address, size, tuple(keep))
+    return _words_of(Texts(address, size, tuple(keep)), stop, stem, threads)
+
+
+def again(known: Words, rows: np.ndarray, *, stop: bool = False, stem: bool = False, threads: int | None = None) -> Words:
+    """Return `words_of` for some of the rows whose words are known, taken in another way."""
+    t = known.keep
+    return _words_of(Texts(np.take(t.address, rows, axis=1), np.take(t.size, rows, axis=1), t.keep), stop, stem, threads)
+
+
+def _words_of(t: Texts, stop: bool, stem: bool, threads: int | None) -> Words:
+    n, address, size = len(t), t.address, t.size
     room = np.empty(n, np.int64)
     _room(address, size, _KIND, room)
     start = np.cumsum(room) - room

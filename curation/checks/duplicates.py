@@ -28,6 +28,7 @@ from .base import Past, check, flags
 
 if TYPE_CHECKING:
     from ..sketch import Search
+    from ..wording import Words
 
 #: Rows of a cluster named in `related` of one flag; a hundred thousand copies do not name each other.
 RELATED = 50
@@ -577,13 +578,15 @@ def _clash_of(columns: Columns, refuses: np.ndarray, one: np.ndarray, two: np.nd
     said = words_of([taken(columns[3], rows)])
     differ = (said.sequence[a] != said.sequence[b]) & (np.minimum(said.total[a], said.total[b]) > 0)
     todo, some, a, b = (x[differ] for x in (todo, some, a, b))
+    if not len(todo):
+        return out
     short = np.maximum(said.total[a], said.total[b]) <= 4
     out[todo[short & ~some]] = PLAIN
     x, y = (_values(columns[3], side[todo]) for side in (one, two))
     numbers = ~some & ~np.isnan(x) & ~np.isnan(y)
     out[todo[numbers & (x != y)]] += NUMBERS
-    todo = todo[~numbers]
-    out[todo] += _off_topic(columns, one[todo], two[todo], overlap)
+    rest = ~numbers
+    out[todo[rest]] += _off_topic([taken(c, rows) for c in columns[:3]], said, a[rest], b[rest], overlap)
     return out
 
 
@@ -612,14 +615,17 @@ def _values(responses: pa.Array | pa.ChunkedArray, rows: np.ndarray) -> np.ndarr
     return out[back]
 
 
-def _off_topic(columns: Columns, one: np.ndarray, two: np.ndarray, overlap: float) -> np.ndarray:
-    """Return OFF_LEFT or OFF_RIGHT for answers with nothing in common of which only one speaks of what was asked, else 0."""
-    from ..wording import overlaps, words_of
+def _off_topic(prompt: Columns, said: Words, one: np.ndarray, two: np.ndarray, overlap: float) -> np.ndarray:
+    """Return OFF_LEFT or OFF_RIGHT for answers with nothing in common of which only one speaks of what was asked, else 0.
 
-    used, ends = np.unique(np.concatenate([one, two]), return_inverse=True)
-    a, b = ends[:len(one)], ends[len(one):]
-    some = [taken(c, used) for c in columns]
-    asked, said = words_of(some[:3], stop=True, stem=True), words_of([some[3]], stop=True, stem=True)
+    said: the words of the answers.
+    """
+    from ..shingles import named
+    from ..wording import again, overlaps, words_of
+
+    used, a, b = named(len(said.start), one, two)
+    asked = words_of([taken(c, used) for c in prompt], stop=True, stem=True)
+    said = again(said, used, stop=True, stem=True)
     least = np.minimum(said.count[a], said.count[b])
     apart = (least >= 4) & (overlaps(said, said, a, b) <= overlap * least)
     here, there = overlaps(said, asked, a, a) > 0, overlaps(said, asked, b, a) > 0
