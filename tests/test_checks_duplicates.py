@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation import wording
 from curation.checks import duplicates
 from curation.clusters import clusters
 from curation.model import ROWS
@@ -298,6 +299,35 @@ def test_a_run_on_new_rows_gives_the_flags_of_a_whole_run(seed, known):
         moved = Kept(120, before)
         moved.earlier = moved.earlier[::-1]     # rows that lie elsewhere now: nothing of the past is used
         assert run(rows, moved).equals(whole)
+
+
+def test_answers_become_labels_by_rows_added_behind():
+    """One answer is given by few of the known rows; with the new ones it is a label, and the old pair is in conflict."""
+    told = [f"{w} it is" for w in ("Good", "Fine", "Well")]
+    pair = [("What does the reviewer of the film say about it?", "", x) for x in ("sour.", "Sweet")]
+    rest = [(f"{t} said of the film number {k} in the list?", "", x)
+            for k, (t, x) in enumerate([(t, x) for t in told for x in ("Sour", "sweet")])]
+    filler = [(f"Tell me about number {k} of the {k * 7} things", "", f"Things such as {k} and {k + 1}") for k in range(300)]
+    known = [*pair, *rest, *filler]
+    more = [("Who was it again?", "", "sour"), ("And now who was it?", "", "SWEET!"), ("Who?", "", " sour")]
+    rows = table(*known, *more, ("Who, then?", "", "sweet"), ("Well, who?", "", "Sour"), ("Yes, who?", "", "Sweet"))
+    said, n = refusals(rows), len(known)
+    before = Kept(n)
+    assert conflict(rows.slice(0, n), said.slice(0, n), before).num_rows == 0
+    after = Kept(rows.num_rows, before)
+    found = conflict(rows, said, after)
+    assert found.equals(conflict(rows, said)) and found["row"].to_pylist() == [0, 1]
+    assert found["message"][0].as_py() == "answers the prompt of row 1 differently: 'sour' here, 'sweet' there"
+    assert "label" in before.arrays and not after.arrays, "what is known is enough; nothing is kept anew"
+
+
+def test_words_are_cut_again_as_from_the_texts():
+    texts = pa.array(["Boiling the water, 12 times", "Über die Brücke ٣ mal gehen", "", "water"])
+    known, rows = wording.words_of([texts]), np.array([1, 3])
+    one, two = wording.again(known, rows, stop=True, stem=True), wording.words_of([texts.take(rows)], stop=True, stem=True)
+    for k in range(2):
+        assert one.flat[one.start[k]:][:one.count[k]].tolist() == two.flat[two.start[k]:][:two.count[k]].tolist()
+    assert one.total.tolist() == two.total.tolist() == [6, 1] and one.digit[:one.count[0]].sum() == 1
 
 
 def test_digits_of_any_script_and_accents_tell_prompts_apart():

@@ -370,6 +370,84 @@ def test_going_on_is_a_whole_run(seed, cuts, kind):
             assert np.array_equal(getattr(one, name), getattr(two, name)), name
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=40), st.integers(0, 40))
+def test_copies_of_rows_behind_are_those_of_all_rows(rows, known):
+    identity = np.array(rows, np.uint64).reshape(-1, 2)     # (0, 0): a row without a shingle
+    known = min(known, len(identity))
+    use, copy, of = sketch.copies(identity)
+    _, before, first = sketch.copies(identity[:known])
+    found = sketch.copies_behind(identity[:known], before, first, identity[known:])
+    for one, two in zip(found, (use[known:], copy, of), strict=True):
+        assert one.dtype == two.dtype and one.tolist() == two.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.sampled_from([0.5, 0.8, 1.0])), max_size=40),
+       st.lists(st.booleans(), min_size=20, max_size=20))
+def test_a_row_is_led_by_the_row_most_like_it_that_leads_itself(pairs, gone):
+    left = np.array([a for a, _, _ in pairs], np.int64)
+    right, score = left + [d for _, d, _ in pairs], np.array([s for _, _, s in pairs])
+    best = [-1] * 20
+    for row in range(20):
+        may = [p for p in range(len(pairs)) if right[p] == row and best[left[p]] < 0 and not gone[left[p]] and not gone[row]]
+        if may:
+            best[row] = max(may, key=lambda p: (score[p], -p))
+    assert sketch.lead(left, right.astype(np.int64), score, np.array(gone)).tolist() == best
+
+
+def sets_of(rng, n, of, size):
+    """Return (flat, start, count) of n sets of numbers below `of`, alike in part."""
+    base = rng.sample(range(of), size)
+    rows = [sorted({*rng.sample(base, rng.randint(size // 2, size)), *rng.sample(range(of), 3)}) for _ in range(n)]
+    count = np.array([[len(r) for r in rows]], np.int32)
+    start = (np.cumsum(count) - count).reshape(1, -1).astype(np.int64)
+    return np.array([x for r in rows for x in r], np.uint64), start, count, rows
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pairs_by_shared_shingles_are_those_of_the_plain_loop(seed):
+    rng = random.Random(seed)
+    n = 150
+    flat, start, count, rows = sets_of(rng, n, 60, 25)
+    floor, most, least = 0.6, 2, 20
+    glimpse = np.array([[rng.randint(0, 1) for _ in range(kernels.GLIMPSE)] for _ in range(n)], np.uint8)
+    lists = sorted(((x, [i for i in range(n) if x in rows[i]]) for x in range(60)), key=lambda x: len(x[1]))
+    shingle, owner = (np.array(x, np.int32) for x in zip(*((x, i) for x, held in lists for i in held), strict=True))
+    assert 2 * n * n < kernels._meetings(shingle), "pairs are listed first"
+    root, tried, want, met = list(range(n)), [0] * n, [], set()
+
+    def top(a):
+        return a if root[a] == a else top(root[a])
+
+    for _, held in lists:
+        for x, i in enumerate(held):
+            for j in reversed(held[:x]):
+                if (i, j) in met or (glimpse[i] == glimpse[j]).sum() < least:
+                    continue
+                met.add((i, j))
+                a, b = top(i), top(j)
+                if a == b and tried[i] >= most:
+                    continue
+                tried[i] += a == b
+                both = len({*rows[i]} & {*rows[j]})
+                if both >= floor * (len(rows[i]) + len(rows[j]) - both):
+                    want.append(i << 32 | j)
+                    root[max(a, b)] = min(a, b)
+    roots, tries = np.arange(n), np.zeros(n, np.int64)
+    found = kernels.share_rare(shingle, owner, glimpse, least, flat, start, count, floor, roots, tries, most)
+    assert len(want) > 100 and found.tolist() == want and tries.tolist() == tried
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)), st.sampled_from([0.2, 0.5, 0.8, 1.0]))
+def test_sets_that_reach_a_floor(one, two, floor):
+    flat = np.array([*sorted(one), *sorted(two)], np.uint64)
+    reached = bool(one or two) and len(one & two) >= floor * len(one | two)
+    if one or two:
+        assert kernels._reaches(flat, 0, len(one), len(one), len(two), floor) == reached
+
+
 #: What a first call compiles; run on its own, because other tests compile too.
 AFTER_WARMING = """
 import random
