@@ -1227,6 +1227,35 @@ def meet(at, end, first, many, owner, size, other_size, least):
 
 # ------------------------------------------------------------------ clusters
 @njit(nogil=True, cache=True)
+def ordered(keys):
+    """The stable order that sorts keys, uint64: by eleven bits at a time, those left out in which no two keys differ."""
+    n = keys.size
+    now = keys.copy()
+    order = np.arange(n)
+    later, after = np.empty_like(now), np.empty_like(order)
+    differ = U64(0)
+    for i in range(n):
+        differ |= keys[i] ^ keys[0]
+    slot = np.empty(2049, np.int64)
+    for shift in range(0, 64, 11):
+        if not (differ >> U64(shift)) & U64(2047):
+            continue
+        slot[:] = 0
+        for i in range(n):
+            slot[np.int64((now[i] >> U64(shift)) & U64(2047)) + 1] += 1
+        for k in range(2048):
+            slot[k + 1] += slot[k]
+        for i in range(n):
+            k = np.int64((now[i] >> U64(shift)) & U64(2047))
+            later[slot[k]] = now[i]
+            after[slot[k]] = order[i]
+            slot[k] += 1
+        now, later = later, now
+        order, after = after, order
+    return order
+
+
+@njit(nogil=True, cache=True)
 def join(left, right, root):
     """Union-find: root[i] = the smallest row that is joined to i by the pairs. root comes in as 0, 1, 2, ..."""
     for p in range(left.size):

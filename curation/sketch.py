@@ -559,7 +559,7 @@ def _pairs(left: np.ndarray, right: np.ndarray, score: np.ndarray, held: np.ndar
     left, right = np.minimum(left, right), np.maximum(left, right)
     score = np.concatenate([score, np.ones(len(copy))])
     held = np.concatenate([held, np.ones((len(copy), held.shape[1]))])
-    order = np.argsort(_repacked(None, right, left))
+    order = kernels.ordered(_repacked(None, right, left))
     return Pairs(left[order], right[order], score[order], held[order], n, s.floor, s.recall, s.bands, s.width, tried, left_out)
 
 
@@ -697,7 +697,7 @@ def lead(left: np.ndarray, right: np.ndarray, score: np.ndarray, gone: np.ndarra
     `gone`; a row without such a one leads itself.
     """
     best = np.full(len(gone), -1, np.int64)
-    order = np.argsort(_repacked(None, np.arange(len(right)), right))
+    order = kernels.ordered(right.astype(np.uint64))
     several = np.zeros(len(order), np.bool_)        # few rows have several pairs, and only these are sorted by score
     again = right[order[1:]] == right[order[:-1]]
     several[1:] = again

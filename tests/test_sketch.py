@@ -448,6 +448,12 @@ def test_sets_that_reach_a_floor(one, two, floor):
         assert kernels._reaches(flat, 0, len(one), len(one), len(two), floor) == reached
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 2, 2047, 2048, 1 << 32, (1 << 32) + 5, 1 << 63, (1 << 64) - 1]), max_size=40))
+def test_keys_are_ordered_and_equal_ones_stay_as_they_came(keys):
+    assert kernels.ordered(np.array(keys, np.uint64)).tolist() == sorted(range(len(keys)), key=keys.__getitem__)
+
+
 #: What a first call compiles; run on its own, because other tests compile too.
 AFTER_WARMING = """
 import random

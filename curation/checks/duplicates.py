@@ -187,7 +187,9 @@ def _runs(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _joined(members: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return (rows by group, group of each of `members`, first of each group, its size); groups by `root` of a row."""
-    order = np.argsort(_packed(root[members], members))
+    from ..kernels import ordered
+
+    order = ordered(_packed(root[members], members))
     rows = members[order]
     start, size = _runs(root[rows])
     group = np.empty(len(rows), np.int64)
@@ -372,11 +374,13 @@ def _only(columns: Columns, fields: Sequence[str]) -> Columns:
 
 def _near_pairs(columns: Columns, memory: _Memory, floor: float, options: dict[str, Any]) -> PairArrays:
     """Return the pairs that hold under the rules of dup.near."""
+    from ..kernels import ordered
+
     found = memory.found("near", columns, **options)
     a, b, value = _contained(columns, memory, floor, options)
     left, right = np.concatenate([found[0], a]), np.concatenate([found[1], b])
     score, packed = np.concatenate([found[2], value]), _packed(left, right)
-    order = np.argsort(packed)
+    order = ordered(packed)
     start, _ = _runs(packed[order])
     left, right = left[order[start]], right[order[start]]
     score = np.maximum.reduceat(score[order], start) if len(start) else score       # the better one of a pair found both ways
@@ -505,9 +509,10 @@ def _near_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, kept: np.nd
     cluster, group, start, size = _joined(within, components(left, right, rows.num_rows))
     mine = group[np.searchsorted(within, member)]
     enough, score = pa.array(value >= threshold), _worded(value, lambda s: f"{s:.2f}")
-    message = pc.if_else(
-        enough, _sentences("near-duplicate (", score, ") of row ", number[kept], ", which is kept"),
-        _sentences("resembles row ", number[kept], " (", score, f", below the threshold {threshold:g})"))
+    message = _sentences("near-duplicate (", score, ") of row ", number[kept], ", which is kept")
+    if (value < threshold).any():
+        weaker = _sentences("resembles row ", number[kept], " (", score, f", below the threshold {threshold:g})")
+        message = pc.if_else(enough, message, weaker)
     return flags(rows, {"at": member, "score": value, "message": message,
                         "related": _related(number, member, kept, start[mine], size[mine], cluster),
                         "severity": pc.if_else(enough, pa.scalar(None, pa.string()), "info")})
@@ -638,9 +643,11 @@ def _conflict_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, score: 
 
     here, there: which of the texts `said` is to be told at the left and the right row.
     """
+    from ..kernels import ordered
+
     row, other = np.concatenate([left, right]), np.concatenate([right, left])
     value, told = np.concatenate([score, score]), np.concatenate([here, there])
-    order = np.argsort(_packed(row, other))
+    order = ordered(_packed(row, other))
     number = rows["row"].to_numpy()
     row, other, value, told = row[order], other[order], value[order], told[order]
     start, size = _runs(row)
