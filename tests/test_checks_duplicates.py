@@ -321,6 +321,12 @@ def test_answers_become_labels_by_rows_added_behind():
     assert "label" in before.arrays and not after.arrays, "what is known is enough; nothing is kept anew"
 
 
+def test_scores_are_told_as_python_rounds_them():
+    scores = np.array([0.0, 0.005, 0.015, 0.125, 0.375, 0.805, 0.995, 0.9949999999999999, 1.0, *(k / 200 for k in range(201)),
+                       *np.random.default_rng(0).random(500)])
+    assert duplicates._hundredths(scores).to_pylist() == [f"{x:.2f}" for x in scores.tolist()]
+
+
 def test_words_are_cut_again_as_from_the_texts():
     texts = pa.array(["Boiling the water, 12 times", "Über die Brücke ٣ mal gehen", "", "water"])
     known, rows = wording.words_of([texts]), np.array([1, 3])

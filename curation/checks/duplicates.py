@@ -209,6 +209,14 @@ def _worded(values: np.ndarray, word: Callable[[Any], str]) -> pa.Array:
     return pa.array([word(x) for x in used.tolist()], pa.string()).take(pa.array(back))
 
 
+def _hundredths(values: np.ndarray) -> pa.Array:
+    """Return shares as text with two digits, f"{value:.2f}" of each; only what lies halfway needs Python."""
+    whole = np.rint(values * 100).astype(np.int64)
+    halfway = np.flatnonzero(np.abs(np.abs(values * 100 - whole) - 0.5) < 1e-6)
+    whole[halfway] = [round(100 * float(f"{x:.2f}")) for x in values[halfway].tolist()]
+    return pa.array([f"{k / 100:.2f}" for k in range(101)]).take(pa.array(whole))
+
+
 def _related(number: np.ndarray, own: np.ndarray, lead: np.ndarray, start: np.ndarray, size: np.ndarray,
              members: np.ndarray) -> pa.Array:
     """Return for each flag the numbers of other rows of its cluster, RELATED at most: `lead` first unless it is -1."""
@@ -508,7 +516,7 @@ def _near_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, kept: np.nd
     within = _ends(rows.num_rows, left, right)
     cluster, group, start, size = _joined(within, components(left, right, rows.num_rows))
     mine = group[np.searchsorted(within, member)]
-    enough, score = pa.array(value >= threshold), _worded(value, lambda s: f"{s:.2f}")
+    enough, score = pa.array(value >= threshold), _hundredths(value)
     message = _sentences("near-duplicate (", score, ") of row ", number[kept], ", which is kept")
     if (value < threshold).any():
         weaker = _sentences("resembles row ", number[kept], " (", score, f", below the threshold {threshold:g})")
