@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 RENEW = 0.02        # share of new rows from which on arrays are kept anew; until then these rows are looked at again
+_FEW_BITS = 20      # leading bits of a hash by which most that are not wanted are passed over
 ONE_PIECE = 1 << 28  # bytes up to which what was taken from several chunks is put into one
 _NULL = np.uint64(0xA24BAED4963EE407)
 _K0, _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -144,12 +145,53 @@ def lists_of_all(
     return items[np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())], size
 
 
+@njit(nogil=True, cache=True)
+def _standing(earlier: np.ndarray) -> int:
+    """How many rows from the first on stand where they stood."""
+    n = 0
+    while n < earlier.size and earlier[n] == n:
+        n += 1
+    return n
+
+
 def places(earlier: np.ndarray, before: int) -> np.ndarray:
     """Return (before,) int64: where each of the rows of before stands now, -1 when it is gone. `earlier`: as `same_rows`."""
     out = np.full(before, -1, np.int64)
-    known = np.flatnonzero(earlier >= 0)
-    out[earlier[known]] = known
+    stand = _standing(earlier)
+    out[:stand] = np.arange(stand)
+    known = np.flatnonzero(earlier[stand:] >= 0)
+    out[earlier[stand:][known]] = stand + known
     return out
+
+
+def carried(old: np.ndarray | None, earlier: np.ndarray, new: Any) -> np.ndarray:
+    """Return (n,) values of all rows: those of `old` on earlier rows; on the others `new`, one each in order or one for all.
+
+    `earlier`: position in `old` for each row, -1 for a new one, as `same_rows`. Rows that stand where they stood are copied as
+    they lie, which rows added behind leave nearly all.
+    """
+    new = np.asarray(new)
+    out = np.empty(len(earlier), new.dtype)
+    stand = _standing(earlier) if old is not None else 0
+    if old is not None:
+        out[:stand] = old[:stand]
+    known = earlier[stand:] >= 0
+    out[stand:][~known] = new
+    if old is not None:
+        out[stand:][known] = old[earlier[stand:][known]]
+    return out
+
+
+def holding(key: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the positions, ascending, of those of many hashes that are among the few `wanted` ones."""
+    wanted = np.sort(wanted)
+    if not len(wanted):
+        return np.zeros(0, np.int64)
+    shift = np.uint64(64 - _FEW_BITS)
+    may = np.zeros(1 << _FEW_BITS, np.bool_)
+    may[wanted >> shift] = True
+    at = np.flatnonzero(may[key >> shift])
+    return at[wanted[np.minimum(np.searchsorted(wanted, key[at]), len(wanted) - 1)] == key[at]]
 
 
 def taken(column: Any, at: np.ndarray) -> Any:

@@ -1189,6 +1189,45 @@ def prefix_join(flat, start, count, order, threshold, bits):
 
 # ------------------------------------------------------------------ sets against other sets
 @njit(nogil=True, cache=True)
+def tabled(keys, table):
+    """Fill an open table, all -1 and twice as large as there are distinct `keys` at least, with their positions."""
+    for k in range(keys.size):
+        table[_slot(table, keys, keys[k])] = k
+
+
+@njit(nogil=True, cache=True)
+def shared(item, more, first, size, keys, table, least):
+    """Return (place in `keys` of each item that is one of them, set after set; where those of each set end).
+
+    Items of set s: first[s] to first[s] + size[s] of `item` with `more` behind. A set of which less than the share `least` is
+    among the keys has none. table: of `tabled`.
+    """
+    out = np.empty(1 << 12, np.int64)
+    end = np.empty(size.size, np.int64)
+    n = 0
+    for s in range(size.size):
+        begin = n
+        missed = 0
+        most = size[s] - least * size[s] + 1e-9
+        for x in range(first[s], first[s] + size[s]):
+            k = table[_slot(table, keys, item[x] if x < item.size else more[x - item.size])]
+            if k < 0:
+                missed += 1
+                if missed > most:
+                    n = begin
+                    break
+                continue
+            if n == out.size:
+                wider = np.empty(2 * n, np.int64)
+                wider[:n] = out
+                out = wider
+            out[n] = k
+            n += 1
+        end[s] = n
+    return out[:n], end
+
+
+@njit(nogil=True, cache=True)
 def meet(at, end, first, many, owner, size, other_size, least):
     """Return (set, other, items in both) of the pairs of a set and one of the other sets with Jaccard >= least.
 

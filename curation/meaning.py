@@ -17,6 +17,7 @@ ALIKE = 2000.0  # weight in rows of how responses usually spread, beside how tho
 EVEN = 0.01  # moment added in every direction; a vector of length 1 has 1 in all, spread over 256
 READ = 2000  # characters of prompt and response that count
 FITS = 0.01  # strangeness below which a response fits: half of the own ones that share no telling word, 1 in 200 of others
+_BLOCK = 1 << 15  # evidence of rows taken at once, so that it stays in the processor's cache through a round
 NEAR = 0.98  # of other rows' responses, this share fits a prompt worse than the ones held against its own
 #: a question, or a task with a definite answer; what is to be written or made up may go anywhere
 _ASKS = re.compile(
@@ -179,10 +180,16 @@ def prior(found: np.ndarray, rest: int, first: float = 0.02, rounds: int = 60) -
     found: (n,) evidence of the rows that were judged; `rest`: rows whose response has a telling word of its prompt.
     Expectation and maximisation from `first`; no label is used (Saerens, Latinne and Decaestecker 2002).
     """
-    share, outside = first, np.array([fitting()])
+    own = np.exp(-np.clip(found, -500, 500))    # how many times likelier each is among own responses
+    outside = float(np.exp(-fitting()))
+    share = first
     for _ in range(rounds):
-        total = chance(found, share).sum() + rest * chance(outside, share)[0]
-        share = min(0.99, max(1e-6, float(total) / max(1, len(found) + rest)))
+        odds = (1 - share) / share
+        total = sum(float((1 / (1 + own[k : k + _BLOCK] * odds)).sum()) for k in range(0, len(own), _BLOCK))
+        total += rest / (1 + outside * odds)
+        before, share = share, min(0.99, max(1e-6, total / max(1, len(found) + rest)))
+        if share == before:
+            break
     return share
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import hashes, joined, some, taken, worn
+from ..contents import carried, hashes, holding, joined, places, some, taken, worn
 from ..meaning import (
     FITS,
     READ,
@@ -105,12 +105,8 @@ def _strangers(rows: pa.Table, min_words: int) -> np.ndarray:
 def _known_strangers(rows: pa.Table, min_words: int, past: Past) -> np.ndarray:
     """Return (n,) uint8 as `_strangers`; what was known of earlier rows is not read again."""
     earlier, old = past.earlier, past.load()
-    fresh = np.flatnonzero(earlier < 0)
-    out = np.zeros(rows.num_rows, np.uint8)
-    if old is not None:
-        out[earlier >= 0] = old["stranger"][earlier[earlier >= 0]]
-    out[fresh] = _strangers(some(rows, fresh), min_words)
-    return out
+    new = _strangers(some(rows, np.flatnonzero(earlier < 0)), min_words)
+    return carried(old["stranger"] if old else None, earlier, new)
 
 
 def _exchanges(rows: pa.Table, at: np.ndarray) -> Iterator[tuple[int, str, str]]:
@@ -135,7 +131,9 @@ def _drawn(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     while step <= rows.num_rows:
         first, step = step, step * 11 // 10 if step < _MANY else step * 3 // 2
     key = hashes(rows["uid"].slice(0, first))
-    at = np.argsort(key, kind="stable")[:_LEARNT]
+    most = min(_LEARNT, len(key))
+    at = np.flatnonzero(key <= np.partition(key, most - 1)[most - 1])   # a few more where keys are equal
+    at = at[np.argsort(key[at], kind="stable")][:most]
     return at, key[at]
 
 
@@ -205,8 +203,7 @@ def _told(
         at, key = _drawn(rows)
         if old is not None and "at" in old and np.array_equal(old["at"], earlier[at]) and np.array_equal(old["key"], key):
             learnt = {name: old[name] for name in old if name not in ("stranger", "found", "strange", "english")} | {"at": at}
-            for values, name in ((found, "found"), (strange, "strange")):
-                values[earlier >= 0] = old[name][earlier[earlier >= 0]]
+            found, strange = (carried(old[name], earlier, np.nan) for name in ("found", "strange"))
         else:
             learnt, again = _learnt(rows, stranger, at, key, min_words, vectors), True
         sound = float(learnt["sound"][0])
@@ -228,9 +225,7 @@ def _english(text: str) -> bool:
 def _languages(rows: pa.Table, at: np.ndarray, past: Past) -> np.ndarray:
     """Return (n,) uint8: 1 where prompt and response may be English, 2 where not; 0 for rows not at `at` and never asked."""
     earlier, old = past.earlier, past.load()
-    out = np.zeros(rows.num_rows, np.uint8)
-    if old is not None:
-        out[earlier >= 0] = old["english"][earlier[earlier >= 0]]
+    out = carried(old["english"] if old else None, earlier, np.uint8(0))
     for i, prompt, response in _exchanges(rows, at[out[at] == 0]):
         out[i] = 1 if _english(prompt) and _english(response) else 2
     return out
@@ -346,13 +341,9 @@ def _asked(rows: pa.Table, past: Past) -> np.ndarray:
     Questions are compared by 64-bit hashes, as rows are between runs.
     """
     earlier, old = past.earlier, past.load()
-    fresh = np.flatnonzero(earlier < 0)
-    key = np.empty(rows.num_rows, np.uint64)
-    part = some(rows, fresh)
-    key[fresh] = joined([_folded(part[c]) for c in ("instruction", "input")], len(fresh))
-    if old is not None:
-        key[earlier >= 0] = old["key"][earlier[earlier >= 0]]
-    return key
+    part = some(rows, np.flatnonzero(earlier < 0))
+    new = joined([_folded(part[c]) for c in ("instruction", "input")], part.num_rows)
+    return carried(old["key"] if old else None, earlier, new)
 
 
 def _asked_again(key: np.ndarray, past: Past, least: int) -> list[np.ndarray]:
@@ -360,30 +351,35 @@ def _asked_again(key: np.ndarray, past: Past, least: int) -> list[np.ndarray]:
 
     Settled is a question that the very same rows asked before, in this order, without a flag.
     """
-    earlier, old = past.earlier, past.load()
-    order = np.argsort(key, kind="stable")
-    start = np.flatnonzero(np.r_[True, key[order][1:] != key[order][:-1]]) if len(order) else np.zeros(0, np.int64)
-    size = np.diff(np.r_[start, len(order)])
-    many = np.flatnonzero(size >= least)
-    many = many[np.argsort(order[start[many]])]
+    at = np.arange(len(key))
+    old = past.load()
     if old is not None:
-        before = earlier[order]
-        open_ = before < 0
-        open_[1:] |= (before[1:] <= before[:-1]) & (key[order][1:] == key[order][:-1])
-        open_[~open_] = ~old["quiet"][before[~open_]]
-        settled = ~np.logical_or.reduceat(open_, start) if len(start) else np.zeros(0, np.bool_)
-        settled[settled] = old["asked"][before[start[settled]]] == size[settled]
-        many = many[~settled[many]]
-    return [order[start[k] : start[k] + size[k]] for k in many.tolist()]
+        at = holding(key, np.concatenate([key[_moved(past.earlier)], _unsettled(old, past.earlier)]))
+    order = at[np.argsort(key[at], kind="stable")]
+    edge = np.r_[np.flatnonzero(np.r_[True, key[order][1:] != key[order][:-1]][: len(order)]), len(order)]
+    many = [order[lo:hi] for lo, hi in zip(edge[:-1].tolist(), edge[1:].tolist()) if hi - lo >= least]
+    return sorted(many, key=lambda rows: int(rows[0]))
+
+
+def _moved(earlier: np.ndarray) -> np.ndarray:
+    """Return the positions of rows that are new or stand behind one that stood behind them."""
+    return np.flatnonzero((earlier < 0) | (earlier < np.maximum.accumulate(earlier)))
+
+
+def _unsettled(old: dict[str, np.ndarray], earlier: np.ndarray) -> np.ndarray:
+    """Return the hashes of the earlier questions that have a flag, or a row of which is gone."""
+    open_ = ~old["quiet"]
+    if (earlier >= 0).sum() < len(open_):
+        open_ |= places(earlier, len(open_)) < 0
+    return old["key"][open_]
 
 
 def _keep_questions(past: Past, key: np.ndarray, loud: list[np.ndarray]) -> None:
-    """Keep the questions, how many rows ask each, and which have no flag; `loud`: the rows of those that have."""
-    _, which, count = np.unique(key, return_inverse=True, return_counts=True)
+    """Keep the questions and which rows ask one that has no flag; `loud`: the rows of those that have."""
     quiet = np.ones(len(key), np.bool_)
     for at in loud:
         quiet[at] = False
-    past.save({"key": key, "asked": count[which], "quiet": quiet})
+    past.save({"key": key, "quiet": quiet})
 
 
 def _folded(column: pa.ChunkedArray) -> np.ndarray:

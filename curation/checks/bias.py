@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import hashes, joined, taken, worn
+from ..contents import carried, hashes, joined, places, taken, worn
 from ..identity import GROUPS, mentions, quick, swapped
 from ..model import SIGNALS
 from ..options import Count, Share
@@ -87,12 +87,11 @@ UNNAMED = np.uint64(2**64 - 1)  # mark of a row that names no group
 
 def marks(rows: pa.Table, named: pa.Array, past: Past | None = None) -> np.ndarray:
     """Return (n,) uint64: a hash of the texts of each row that names a group, UNNAMED for others; known ones as they were."""
-    out = np.full(rows.num_rows, UNNAMED, np.uint64)
     old = past.load() if past is not None else None
-    if past is not None and old is not None:
-        out[past.earlier >= 0] = old["mark"][past.earlier[past.earlier >= 0]]
+    earlier = np.full(rows.num_rows, -1) if past is None else past.earlier
+    out = carried(old["mark"] if old else None, earlier, UNNAMED)
     names = np.asarray(pc.fill_null(pc.greater(pc.list_value_length(named), 0), False))
-    at = np.flatnonzero(names & (out == UNNAMED))
+    at = np.flatnonzero(names & (earlier < 0))
     out[at] = np.minimum(joined([hashes(taken(rows[c], at)) for c in ("instruction", "input", "response")], len(at)), UNNAMED - 1)
     return out
 
@@ -103,6 +102,8 @@ def drawn(mark: np.ndarray, most: int) -> np.ndarray:
     So the draw is even, and of the rows drawn few change when few rows come or go.
     """
     at = np.flatnonzero(mark != UNNAMED)
+    if most < len(at):
+        at = at[mark[at] <= np.partition(mark[at], most - 1)[most - 1]]     # a few more where marks are equal
     return np.sort(at[np.argsort(mark[at], kind="stable")[:most]])
 
 
@@ -164,9 +165,8 @@ def swap(rows: pa.Table, spec: Spec, identity: pa.Array, past: Past, *, most: Co
     known = np.zeros(rows.num_rows, np.bool_)
     told: dict[int, list[str]] = {}
     if old is not None:
-        known = (earlier >= 0) & old["looked at"][np.maximum(earlier, 0)]
-        back = np.full(len(old["looked at"]), -1)
-        back[earlier[earlier >= 0]] = np.flatnonzero(earlier >= 0)
+        known = carried(old["looked at"], earlier, False)
+        back = places(earlier, len(old["looked at"]))
         for k, said in zip(back[old["at"]].tolist(), _texts(old["bytes"], old["length"])):
             told.setdefault(k, []).append(said)
     for case in swaps(rows, identity, spec, at[~known[at]]):

@@ -12,63 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import places, some, taken, worn
+from ..contents import carried, places, some, taken, worn
+from ..grouping import groups
 from ..options import Amount, Count, Majority, Share
 from ..spec import ResponseStandard, Spec, ToneGuide
 from ..text import fold, sentences, shorten
 from ..verifiers import function_words, guess_language
 from ..voice import asides, code_spans, quote_spans, spoken, without
 from .base import Findings, Past, check, texts
-
-# --- the rows that belong together -----------------------------------------------------------------------------------
-
-_DIGITS = r"\d+"
-
-
-def _plain(rows: pa.Table, column: str) -> pa.ChunkedArray:
-    value = rows[column]
-    return pc.cast(value, pa.string()) if pa.types.is_dictionary(value.type) else value
-
-
-def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: int, min_family: float
-           ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield (name to show, family id or "", positions) of each group of at least `least` rows that should agree.
-
-    A row goes with its family in the spec when that is sure enough, else with the family the data gives, else with the
-    rows that have the very same instruction (digits aside) and an input of their own.
-    """
-    at, key = _group_names(rows, family, family_score, min_family)
-    codes = key.dictionary_encode()
-    number = codes.indices.to_numpy(zero_copy_only=False)
-    order = np.argsort(number, kind="stable")
-    edge = np.r_[0, np.flatnonzero(np.diff(number[order])) + 1, len(order)]
-    for k in np.flatnonzero(np.diff(edge) >= max(least, 1)).tolist():
-        part = order[edge[k] : edge[k + 1]]
-        kind, _, name = codes.dictionary[int(number[part[0]])].as_py().partition("\x1f")
-        if not name:
-            continue
-        yield (f"family {name!r}" if kind != "i" else f"rows asked {shorten(name, 40)!r}", name if kind == "s" else "", at[part])
-
-
-def _group_names(rows: pa.Table, family: pa.Array, family_score: pa.Array, min_family: float) -> tuple[np.ndarray, pa.Array]:
-    """Return (positions, ascending, of the rows that may be in a group; the name of that group, led by its kind)."""
-    sure = np.asarray(pc.and_(pc.not_equal(pc.fill_null(family, ""), ""),
-                              pc.greater_equal(pc.fill_null(family_score, 0.0), min_family)))
-    given = np.asarray(pc.fill_null(pc.not_equal(_plain(rows, "family"), ""), False)) & ~sure
-    filled = np.flatnonzero(np.asarray(pc.greater(pc.fill_null(pc.binary_length(rows["input"]), 0), 0)) & ~sure & ~given)
-    own_input = pc.not_equal(pc.utf8_trim_whitespace(taken(rows["input"], filled)), "")
-    asked = filled[np.asarray(own_input)]
-    same = pc.replace_substring_regex(pc.fill_null(taken(rows["instruction"], asked), ""), _DIGITS, "0")
-    at, names = [], []
-    for kind, mine, name in (("s", np.flatnonzero(sure), family), ("g", np.flatnonzero(given), _plain(rows, "family")),
-                             ("i", asked, same)):
-        name = name if kind == "i" else name.take(pa.array(mine))
-        text = pc.binary_join_element_wise(kind, name.cast(pa.string()), "\x1f")
-        at.append(mine)
-        names.append(text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text)
-    every = np.concatenate(at)
-    order = np.argsort(every, kind="stable")
-    return every[order], pa.concat_arrays(names).take(pa.array(order))
 
 
 def standard_of(spec: Spec, name: str) -> ResponseStandard:
@@ -583,18 +534,16 @@ def terms(rows: pa.Table, spec: Spec, family: pa.Array, family_score: pa.Array, 
     few = 1 if spec.families or any(getattr(tone, kind) != "any" for kind in _VARIANTS) else least
     parts = list(groups(rows, family, family_score, least=few, min_family=min_family))
     said, known = _said(rows, past), _Spans.of(past)
-    whole = [("the set", "", np.arange(rows.num_rows))]
     for kind, variants in _VARIANTS.items():
         uses, stands = ({v: (said[f"{kind} {v}"] & bit) > 0 for v in variants} for bit in (_USES, _STANDS))
-        used = np.logical_or.reduce(list(uses.values()))
-        left = np.ones(rows.num_rows, dtype=bool)
-        for shown, name, at in [*parts, *whole]:
-            at = at[left[at]]
+        left = np.logical_or.reduce(list(uses.values()))
+        for shown, name, at in [*parts, ("the set", "", None)]:
+            mine = np.flatnonzero(left) if at is None else at[left[at]]
             wanted = getattr(standard_of(spec, name).tone, kind)
-            if wanted == "any" and int(used[at].sum()) < least:
+            if wanted == "any" and len(mine) < least:
                 continue
-            left[at] = False
-            _variants(found, rows, at, kind, uses, stands, shown, wanted, majority, known)
+            left[mine] = False
+            _variants(found, rows, mine, kind, uses, stands, shown, wanted, majority, known)
     if worn(past):
         past.save(said | known.arrays(rows.num_rows))
     return found.table()
@@ -620,10 +569,8 @@ def _said(rows: pa.Table, past: Past) -> dict[str, np.ndarray]:
             stands = np.asarray(pc.match_substring_regex(asked, pattern))
             mine = np.where(new, _USES, 0).astype(np.uint8)
             mine[new] |= np.where(stands, _STANDS, 0).astype(np.uint8)
-            every = out[f"{kind} {variant}"] = np.empty(rows.num_rows, np.uint8)
-            every[fresh] = mine
-            if old is not None:
-                every[earlier >= 0] = old[f"{kind} {variant}"][earlier[earlier >= 0]]
+            name = f"{kind} {variant}"
+            out[name] = carried(old[name] if old else None, earlier, mine)
     return out
 
 

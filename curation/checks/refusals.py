@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import hashes, lists_of_all, some, worn
+from ..contents import carried, hashes, lists_of_all, some, worn
 from ..edges import wants_picture
 from ..harm import asks_for, judge
 from ..model import SIGNALS
@@ -478,7 +478,7 @@ def policy_conflict(
     seen = np.zeros(rows.num_rows, np.bool_)
     answers, refusals, like = _near_refused(rows, past, answered, refused, value, min_likeness)
     seen[answers] = True
-    allowed = np.asarray(_look_alikes(spec, harm, harm_category))[refusals]
+    allowed = np.asarray(_look_alikes(spec, *(x.take(pa.array(refusals)) for x in (harm, harm_category))))
     for deed, other, one, two, use in (("Answered", "refused", answers, refusals, ~allowed),
                                        ("Refused", "answered", refusals, answers, allowed)):
         for i, others, value_of in _gathered(one[use], two[use], like[use]):
@@ -490,9 +490,9 @@ def policy_conflict(
         if not len(no) or not len(yes):
             continue
         few, many, deed = (yes, no, "answered") if len(yes) <= len(no) else (no, yes, "refused")
+        said, related = f"{name!r}: this row is {deed}, {len(many):,} others of the category are not.", row[many[:10]].tolist()
         for i in few[~seen[few]].tolist():
-            found.add(i, f"{name!r}: this row is {deed}, {len(many):,} others of the category are not.", field="row",
-                      related=row[many[:10]].tolist(), severity="info", score=len(many) / (len(many) + len(few)))
+            found.add(i, said, field="row", related=related, severity="info", score=len(many) / (len(many) + len(few)))
     return found.table()
 
 
@@ -524,19 +524,21 @@ def _near_refused(
 
     Words are compared by 64-bit hashes, which are kept for the rows of the next run.
     """
-    earlier, old = past.earlier, past.load()
-    fresh = np.flatnonzero(earlier < 0)
-    word, count = lists_of_all((old["word"], old["count"]) if old else None, _words_of(rows, fresh), earlier)
-    if worn(past):
-        past.save({"word": word, "count": count})
+    from ..kernels import meet, shared, tabled
+
+    words = _Words.of(rows, past)
+    count = words.count
     no = np.flatnonzero(refused)
-    theirs, of = _items_of(np.arange(len(no)), count[no], (np.cumsum(count) - count)[no])
-    sort = np.argsort(word[theirs], kind="stable")
-    key, first, many = np.unique(word[theirs[sort]], return_index=True, return_counts=True)
+    theirs, of = _items_of(np.arange(len(no)), count[no], words.first[no])
+    said = words.at(theirs)
+    sort = np.argsort(said, kind="stable")
+    key, first, many = np.unique(said[sort], return_index=True, return_counts=True)
     key, first, many = key[many <= _COMMON], first[many <= _COMMON], many[many <= _COMMON]
     yes = np.flatnonzero(answered & (count >= 2)) if len(key) else np.zeros(0, np.int64)
-    lists = first, many, of[sort], count[no]
-    pairs = np.concatenate([np.zeros((0, 3), np.int64), *_meetings(word, count, yes, key, least, lists)])
+    table = np.full(1 << (4 * len(key)).bit_length(), -1, np.int32)
+    tabled(key, table)
+    place, end = shared(words.old, words.new, words.first[yes], count[yes], key, table, least)
+    pairs = meet(place, end, first, many, of[sort], count[yes], count[no], least)
     i, k = yes[pairs[:, 0]], no[pairs[:, 1]]
     like = pairs[:, 2] / (count[i] + count[k] - pairs[:, 2])
     near = harm[k] - harm[i] < 0.5
@@ -545,28 +547,37 @@ def _near_refused(
     return i[order], k[order], like[order]
 
 
-def _meetings(
-    word: np.ndarray, count: np.ndarray, rows: np.ndarray, key: np.ndarray, least: float, lists: tuple[np.ndarray, ...]
-) -> Iterator[np.ndarray]:
-    """Yield (n, 3) of pairs with Jaccard >= least, a block of rows at a time: position in `rows`, refused row, words in both.
+@dataclass(frozen=True)
+class _Words:
+    """Hashes of the content words of prompts: those of earlier rows where they lie, and those of the new rows.
 
-    word: of all rows, row after row, `count` each; key: words of refused rows, ascending; lists: for each of these first,
-    many and owner, and the size of a refused row, as `kernels.meet` takes them.
+    A row has `count` words from `first` on, counted in `old` with `new` behind it.
     """
-    from ..kernels import meet
 
-    first, many, owner, theirs = lists
-    before = (np.cumsum(count) - count)[rows]
-    for begin in range(0, len(rows), _AT_ONCE):
-        size = count[rows[begin:begin + _AT_ONCE]]
-        mine, row = _items_of(np.arange(len(size)), size, before[begin:begin + _AT_ONCE])
-        place = np.minimum(np.searchsorted(key, word[mine]), len(key) - 1)
-        hit = key[place] == word[mine]
-        shared = np.bincount(row[hit], minlength=len(size))
-        hit &= shared[row] >= least * size[row] - 1e-9  # fewer: no pair can be near
-        found = meet(place[hit], np.cumsum(np.bincount(row[hit], minlength=len(size))), first, many, owner, size, theirs, least)
-        found[:, 0] += begin
-        yield found
+    old: np.ndarray
+    new: np.ndarray
+    first: np.ndarray
+    count: np.ndarray
+
+    @classmethod
+    def of(cls, rows: pa.Table, past: Past) -> _Words:
+        """Return the words of all rows; only the prompts of new rows are read."""
+        earlier, kept = past.earlier, past.load()
+        new = _words_of(rows, np.flatnonzero(earlier < 0))
+        old = (kept["word"], kept["count"]) if kept else None
+        if worn(past):
+            word, count = lists_of_all(old, new, earlier)
+            past.save({"word": word, "count": count})
+        word, count = old or (np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        first = carried(np.cumsum(count) - count, earlier, len(word) + np.cumsum(new[1]) - new[1])
+        return cls(word, new[0], first, carried(count, earlier, new[1]))
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """Return the words at places counted in `old` with `new` behind it."""
+        out = np.empty(len(places), np.uint64)
+        old = places < len(self.old)
+        out[old], out[~old] = self.old[places[old]], self.new[places[~old] - len(self.old)]
+        return out
 
 
 def _items_of(rows: np.ndarray, size: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import some, worn
+from ..contents import places, some, worn
 from ..ending import chance, cut_off, evidence, share_cut
 from ..options import Count, Several
 from ..text import SENTENCE_END, fold, shorten
@@ -395,57 +395,57 @@ def end_mark(rows: pa.Table, past: Past) -> pa.Table:
     Source: benchmarks/ending.py; the measured numbers are in docs/responses.md.
     """
     known = _known_open_sentences(rows, past)
-    at = np.flatnonzero(known["end"] > 0)
-    share = share_cut(known["evidence"][at])
-    sure = chance(known["evidence"][at], share)
+    at = known["at"]
+    share = share_cut(known["evidence"])
+    sure = chance(known["evidence"], share)
     cut = cut_off(sure, right=_WANTED)
-    said = ~known["told"][at] & (cut | (sure >= _MENTIONED))
+    said = ~known["told"] & (cut | (sure >= _MENTIONED))
     among = f"of {len(at)} such rows in this set about {share:.0%} were cut"
-    at, sure, cut = at[said], sure[said], cut[said].tolist()
+    at, start, end, sure, cut = at[said], known["start"][said], known["end"][said], sure[said], cut[said].tolist()
     reads = {True: " and reads as cut off", False: ": forgotten, or cut off"}
     says = [f"Its last sentence has no end mark{reads[c]} (chance {p:.2f}; {among})." for c, p in zip(cut, sure.tolist())]
-    return flags(rows, {"at": at, "field": "response", "start": known["start"][at], "end": known["end"][at], "message": says,
-                        "score": sure, "severity": ["warning" if c else "info" for c in cut]})
+    return flags(rows, {"at": at, "field": "response", "start": start, "end": end, "message": says, "score": sure,
+                        "severity": ["warning" if c else "info" for c in cut]})
 
 
 def _known_open_sentences(rows: pa.Table, past: Past) -> dict[str, np.ndarray]:
     """Return what `_open_sentences` does; what was known of earlier rows is not read again."""
     earlier, old = past.earlier, past.load()
     fresh = np.flatnonzero(earlier < 0)
-    out = {}
-    for name, new in _open_sentences(some(rows, fresh)).items():
-        out[name] = np.zeros(rows.num_rows, new.dtype)
-        out[name][fresh] = new
-        if old is not None:
-            out[name][earlier >= 0] = old[name][earlier[earlier >= 0]]
+    out = _open_sentences(some(rows, fresh))
+    out["at"] = fresh[out["at"]]
+    if old is not None:
+        place = places(earlier, int(old["rows"][0]))[old["at"]]
+        out = {name: np.concatenate([place if name == "at" else old[name], new]) for name, new in out.items()}
+        there = np.flatnonzero(out["at"] >= 0)
+        order = there[np.argsort(out["at"][there], kind="stable")]
+        out = {name: values[order] for name, values in out.items()}
     if worn(past):
-        past.save(out)
+        past.save(out | {"rows": np.array([rows.num_rows])})
     return out
 
 
 def _open_sentences(rows: pa.Table) -> dict[str, np.ndarray]:
-    """Return for each row where its last sentence starts and ends when that lacks its mark, else 0 and 0.
+    """Return the positions (`at`, ascending) of rows whose last sentence lacks its mark, and where it starts and ends.
 
     And the evidence that it was cut, and whether response.truncated tells of it.
     """
-    n = rows.num_rows
-    out = {"start": np.zeros(n, np.int64), "end": np.zeros(n, np.int64), "evidence": np.zeros(n), "told": np.zeros(n, np.bool_)}
+    found: list[tuple[int, int, int, bool]] = []
+    judged = [np.zeros(0)]
     ends = pc.fill_null(pc.match_substring_regex(rows["response"], r"\p{Ll}\s*$"), False)
     at = np.flatnonzero(np.asarray(ends))
     for first in range(0, len(at), _TAKEN):
         part = some(rows.select(["instruction", "input", "response"]), at[first: first + _TAKEN])
-        open_: list[int] = []
         sentences: list[str] = []
         for i, prompt, given, response in zip(at[first: first + _TAKEN].tolist(), *(texts(part, c) for c in part.column_names)):
             body = response.rstrip()
             start = _open_sentence(body, prompt)
             if start is not None and not _quotes_the_end(response, given):
-                out["start"][i], out["end"][i] = start, len(body)
-                out["told"][i] = _cut(response, prompt, _FEWEST) is not None
-                open_.append(i)
+                found.append((i, start, len(body), _cut(response, prompt, _FEWEST) is not None))
                 sentences.append(body[start:])
-        out["evidence"][open_] = evidence(sentences)
-    return out
+        judged.append(evidence(sentences))
+    at, begin, end, told = np.array(found, np.int64).reshape(-1, 4).T
+    return {"at": at, "start": begin, "end": end, "evidence": np.concatenate(judged), "told": told.astype(np.bool_)}
 
 
 def _quotes_the_end(response: str, given: str) -> bool:

@@ -1,0 +1,145 @@
+"""Which rows should agree: those of one family, or asked the very same thing, digits aside, of an input of their own."""
+
+# mypy: disable-error-code="call-arg,assignment"
+# The kernels are typed by numba when they are compiled; mypy knows neither its intrinsics nor its integer widths.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+
+from .contents import hashes, taken
+from .text import shorten
+
+_DIGITS = re.compile("[0-9]+")
+_K0, _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_BUCKETS = 1 << 20      # of group keys, to pass over those that too few rows have
+_NONE, _SOME, _UNSURE = 0, 1, 2
+
+
+@njit(inline="always")
+def _mix(x: np.uint64) -> np.uint64:
+    x = (x ^ (x >> np.uint64(30))) * _K1
+    x = (x ^ (x >> np.uint64(27))) * _K2
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(nogil=True, cache=True)
+def _hash_asked(data: np.ndarray, starts: np.ndarray, at: np.ndarray, out: np.ndarray) -> None:
+    """Hash the texts at positions `at`; a run of ASCII digits counts as one."""
+    for i in range(at.size):
+        h, word, held, digits = _K0, np.uint64(0), 0, False
+        for x in range(starts[at[i]], starts[at[i] + 1]):
+            b = data[x]
+            is_digit = 48 <= b <= 57
+            if is_digit and digits:
+                continue
+            digits = is_digit
+            word |= np.uint64(48 if is_digit else b) << np.uint64(8 * (held & 7))
+            held += 1
+            if held & 7 == 0:
+                h = _mix(h ^ word) + _K0
+                word = np.uint64(0)
+        out[i] = _mix(_mix(h ^ word) + np.uint64(held))
+
+
+@njit(nogil=True, cache=True)
+def _shows(data: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
+    """Whether each text holds more than white space: _SOME, _NONE when it is empty, _UNSURE when its first bytes do not tell."""
+    for i in range(out.size):
+        at, end = starts[i], starts[i + 1]
+        while at < end and data[at] <= 32:
+            at += 1
+        if at < end and data[at] < 127:
+            out[i] = _SOME
+        else:
+            out[i] = _UNSURE if end > starts[i] else _NONE
+
+
+def _laid_out(chunk: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return (bytes of a text array, where each text starts and the last ends); null as ""."""
+    chunk = (pc.fill_null(chunk, "") if chunk.null_count else chunk).cast(pa.large_string())
+    starts = np.frombuffer(chunk.buffers()[1] or b"\0" * 8, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+    return np.frombuffer(chunk.buffers()[2] or b"\0", np.uint8), starts
+
+
+def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+
+
+def _has_own_input(rows: pa.Table) -> np.ndarray:
+    """Return (n,) whether the input of each row is more than white space."""
+    column = rows["input"]
+    parts = [np.zeros(0, np.uint8)]
+    for chunk in _chunks(column):
+        parts.append(np.empty(len(chunk), np.uint8))
+        _shows(*_laid_out(chunk), parts[-1])
+    shows = np.concatenate(parts)
+    unsure = np.flatnonzero(shows == _UNSURE)
+    out = shows == _SOME
+    out[unsure] = np.asarray(pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(taken(column, unsure), "")), ""))
+    return out
+
+
+def _asked(rows: pa.Table, at: np.ndarray) -> np.ndarray:
+    """Return a hash of the instruction, digits aside, of each row at ascending positions `at`."""
+    out = np.empty(len(at), np.uint64)
+    first = lo = 0
+    for chunk in _chunks(rows["instruction"]):
+        hi = int(np.searchsorted(at, first + len(chunk)))
+        if hi > lo:
+            _hash_asked(*_laid_out(chunk), at[lo:hi] - first, out[lo:hi])
+        first, lo = first + len(chunk), hi
+    return out
+
+
+def _text(column: pa.Array | pa.ChunkedArray, i: int) -> str:
+    return column[i].as_py() or ""
+
+
+def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: int, min_family: float
+           ) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield (name to show, family id or "", positions) of each group of at least `least` rows that should agree.
+
+    A row goes with its family in the spec when that is sure enough, else with the family the data gives, else with the
+    rows that have the very same instruction (digits aside) and an input of their own. Names and instructions are compared by
+    64-bit hashes. Groups come in the order of their first rows.
+    """
+    sure = np.asarray(pc.fill_null(pc.greater_equal(family_score, min_family), False))
+    if sure.any():
+        sure = sure & np.asarray(pc.fill_null(pc.not_equal(family, ""), False))
+    column = rows["family"]
+    given = np.zeros(rows.num_rows, np.bool_)
+    if column.null_count < rows.num_rows:
+        column = pc.cast(column, pa.string()) if pa.types.is_dictionary(column.type) else column
+        given = np.asarray(pc.fill_null(pc.not_equal(column, ""), False)) & ~sure
+    asked = _has_own_input(rows) & ~sure & ~given
+    mine = [np.flatnonzero(x) for x in (sure, given, asked)]
+    names = [hashes(taken(family, mine[0])), hashes(taken(column, mine[1])), _asked(rows, mine[2])]
+    key = np.concatenate([name ^ salt for name, salt in zip(names, (_K0, _K1, _K2), strict=True)])
+    at = np.concatenate(mine)
+    for part in _runs(at, key, max(least, 1)):
+        i = int(part[0])
+        if sure[i]:
+            name = _text(family, i)
+            yield f"family {name!r}", name, part
+        elif given[i]:
+            yield f"family {_text(column, i)!r}", "", part
+        elif instruction := _text(rows["instruction"], i):
+            yield f"rows asked {shorten(_DIGITS.sub('0', instruction), 40)!r}", "", part
+
+
+def _runs(at: np.ndarray, key: np.ndarray, least: int) -> list[np.ndarray]:
+    """Return the positions, ascending, of each key that at least `least` of them have, by first position."""
+    bucket = (key >> np.uint64(44)).astype(np.int64)
+    many = np.flatnonzero(np.bincount(bucket, minlength=_BUCKETS)[bucket] >= least)
+    many = many[np.argsort(at[many], kind="stable")]
+    many = many[np.argsort(key[many], kind="stable")]
+    edge = np.r_[0, np.flatnonzero(key[many][1:] != key[many][:-1]) + 1, len(many)]
+    parts = [at[many[lo:hi]] for lo, hi in zip(edge[:-1].tolist(), edge[1:].tolist()) if hi - lo >= least]
+    return sorted(parts, key=lambda part: int(part[0]))
