@@ -194,6 +194,27 @@ def holding(key: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return at[wanted[np.minimum(np.searchsorted(wanted, key[at]), len(wanted) - 1)] == key[at]]
 
 
+@njit(nogil=True, cache=True)
+def _deal(data: np.ndarray, starts: np.ndarray, which: np.ndarray, ends: np.ndarray, out: np.ndarray) -> None:
+    """out[ends[i]:ends[i + 1]] = the bytes of text which[i]."""
+    for i in range(which.size):
+        start, to = starts[which[i]], ends[i]
+        for k in range(ends[i + 1] - to):
+            out[to + k] = data[start + k]
+
+
+def spread(texts: list[str], which: np.ndarray) -> pa.Array:
+    """Return texts[which] as an Arrow array: few texts for many rows, several times as fast as Arrow's `take`."""
+    encoded = [text.encode() for text in texts]
+    length = np.array([len(x) for x in encoded], np.int64)
+    ends = np.r_[0, np.cumsum(length[which])]
+    if ends[-1] >= 1 << 31:     # more than one array of text can hold
+        return pa.array(texts, pa.string()).take(pa.array(which))
+    out = np.empty(int(ends[-1]), np.uint8)
+    _deal(np.frombuffer(b"".join(encoded) or b"\0", np.uint8), np.cumsum(length) - length, which, ends, out)
+    return pa.StringArray.from_buffers(len(which), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(out))
+
+
 def taken(column: Any, at: np.ndarray) -> Any:
     """Return the values at positions `at` of a table or column, as its `take` gives them.
 

@@ -1227,28 +1227,64 @@ def shared(item, more, first, size, keys, table, least):
     return out[:n], end
 
 
+@njit(nogil=True)
+def _shortest_first(at, many, begin, end, wanted):
+    """Bring the `wanted` shortest lists of at[begin:end] to its front."""
+    for x in range(begin, begin + wanted):
+        best = x
+        for y in range(x + 1, end):
+            if many[at[y]] < many[at[best]]:
+                best = y
+        at[x], at[best] = at[best], at[x]
+
+
+@njit(nogil=True)
+def _among(owner, lo, end, o):
+    """Whether o is in owner[lo:end], which ascends."""
+    hi = end
+    while lo < hi:
+        middle = (lo + hi) >> 1
+        if owner[middle] < o:
+            lo = middle + 1
+        else:
+            hi = middle
+    return lo < end and owner[lo] == o
+
+
 @njit(nogil=True, cache=True)
 def meet(at, end, first, many, owner, size, other_size, least):
     """Return (set, other, items in both) of the pairs of a set and one of the other sets with Jaccard >= least.
 
     at: for each item of each set that others hold too, set after set, the list of these others; end: where those of each
-    set end; list p is owner[first[p] : first[p] + many[p]]. size, other_size: items that the sets have in all.
+    set end; list p is owner[first[p] : first[p] + many[p]], ascending. size, other_size: items that the sets have in all.
+    A pair shares so many items that one is in the shortest lists of the set: only these are read whole, the others are asked
+    for the sets met there.
     """
     shared = np.zeros(other_size.size, np.int64)
     seen = np.empty(other_size.size, np.int64)
+    at = at.copy()
     out = np.empty((1 << 10, 3), np.int64)
     n = 0
-    x = 0
+    begin = 0
     for s in range(end.size):
         touched = 0
-        while x < end[s]:
-            for y in range(first[at[x]], first[at[x]] + many[at[x]]):
+        whole = max(0, end[s] - begin - max(1, np.int64(math.ceil(least * size[s] - 1e-9))) + 1)
+        _shortest_first(at, many, begin, end[s], whole)
+        for x in range(begin, end[s]):
+            lo, hi = first[at[x]], first[at[x]] + many[at[x]]
+            if x >= begin + whole and 8 * touched < hi - lo:
+                for k in range(touched):
+                    shared[seen[k]] += _among(owner, lo, hi, seen[k])
+                continue
+            for y in range(lo, hi):
                 o = owner[y]
                 if shared[o] == 0:
+                    if x >= begin + whole:
+                        continue
                     seen[touched] = o
                     touched += 1
                 shared[o] += 1
-            x += 1
+        begin = end[s]
         for k in range(touched):
             o = seen[k]
             both = shared[o]

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import carried, hashes, holding, joined, places, some, taken, worn
+from ..contents import carried, hashes, holding, joined, places, some, spread, taken, worn
 from ..meaning import (
     FITS,
     READ,
@@ -55,6 +55,7 @@ _SELDOM = 0.005  # share of swapped responses from which on a row is pointed out
 _HARDLY = 0.25  # share of longer answers with a telling word of their prompt below which the rows themselves teach nothing
 # What a row is: its response has a telling word of the prompt; has none; has no content word of it, and the prompt is definite.
 _SHARES, _STRANGER, _BARE = 1, 2, 3
+_OF_ROWS = ("stranger", "length", "found", "strange", "english")  # what is kept of each row; the rest is what was learnt
 
 
 class Encodes(Protocol):
@@ -107,6 +108,13 @@ def _known_strangers(rows: pa.Table, min_words: int, past: Past) -> np.ndarray:
     earlier, old = past.earlier, past.load()
     new = _strangers(some(rows, np.flatnonzero(earlier < 0)), min_words)
     return carried(old["stranger"] if old else None, earlier, new)
+
+
+def _lengths(rows: pa.Table, past: Past) -> np.ndarray:
+    """Return (n,) int32 characters of each response; those of earlier rows are not counted again."""
+    earlier, old = past.earlier, past.load()
+    new = pc.fill_null(pc.utf8_length(some(rows["response"], np.flatnonzero(earlier < 0))), 0)
+    return carried(old["length"] if old else None, earlier, np.asarray(new, np.int32))
 
 
 def _exchanges(rows: pa.Table, at: np.ndarray) -> Iterator[tuple[int, str, str]]:
@@ -202,7 +210,7 @@ def _told(
     if asked.any():
         at, key = _drawn(rows)
         if old is not None and "at" in old and np.array_equal(old["at"], earlier[at]) and np.array_equal(old["key"], key):
-            learnt = {name: old[name] for name in old if name not in ("stranger", "found", "strange", "english")} | {"at": at}
+            learnt = {name: old[name] for name in old if name not in _OF_ROWS} | {"at": at}
             found, strange = (carried(old[name], earlier, np.nan) for name in ("found", "strange"))
         else:
             learnt, again = _learnt(rows, stranger, at, key, min_words, vectors), True
@@ -283,8 +291,9 @@ def mismatch(
         sure = chance(evidence_[at], share) >= threshold
         at, sure, score = at[score >= threshold], sure[score >= threshold], score[score >= threshold]
     english = _languages(rows, at, past)
+    length = _lengths(rows, past)
     if kept is not None:
-        past.save(kept | {"english": english})
+        past.save(kept | {"english": english, "length": length})
     at, sure, score = at[english[at] == 1], sure[english[at] == 1], score[english[at] == 1]
     more = f" Nothing judged it by meaning: {vectors.why}." if vectors.why and not judged else ""
     if embed and len(at):
@@ -294,8 +303,8 @@ def mismatch(
     said = [f"The response shares no {'telling ' * judged}word with its prompt{x}.{more}" for x in (fits if judged else [""])]
     which = np.rint(100 * strange[at]).astype(np.int32) if judged else np.zeros(len(at), np.int32)
     return flags(rows, {
-        "at": at, "field": "response", "start": 0, "end": taken(pc.utf8_length(rows["response"]), at),
-        "message": pa.array(said).take(pa.array(which)), "score": np.round(score, 3),
+        "at": at, "field": "response", "start": 0, "end": length[at],
+        "message": spread(said, which), "score": np.round(score, 3),
         "severity": pc.if_else(pa.array(sure), pa.scalar(None, pa.string()), "info")})
 
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -579,38 +579,57 @@ class _Spans:
 
     CODES = tuple((kind, v) for kind, variants in _VARIANTS.items() for v in variants)
 
-    def __init__(self) -> None:
-        self.known: dict[tuple[str, str, int], list[tuple[int, int]]] = {}
+    def __init__(self, looked: np.ndarray, spans: np.ndarray) -> None:
+        """`looked`: (k, 3) int64 of code, row and how many spans; `spans`: (m, 2) start and end, in the same order."""
+        self.looked, self.spans = [looked], [spans]
+        first = np.cumsum(looked[:, 2]) - looked[:, 2]
+        self.known: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []    # of each code: rows, ascending; first span; number
+        for code in range(len(self.CODES)):
+            mine = np.flatnonzero(looked[:, 0] == code)
+            mine = mine[np.argsort(looked[mine, 1], kind="stable")]
+            self.known.append((looked[mine, 1], first[mine], looked[mine, 2]))
 
     @classmethod
     def of(cls, past: Past) -> _Spans:
         """Return what an earlier run looked up, of the rows that are still there."""
-        out, old = cls(), past.load()
+        old = past.load()
         if old is None:
-            return out
-        place = places(past.earlier, int(old["rows"][0]))[old["looked"][:, 1]].tolist()
-        spans = iter(map(tuple, old["spans"].tolist()))
-        for (code, _, n), i in zip(old["looked"].tolist(), place):
-            mine = list(islice(spans, n))
-            if i >= 0:
-                out.known[(*cls.CODES[code], i)] = mine
-        return out
+            return cls(np.zeros((0, 3), np.int64), np.zeros((0, 2), np.int64))
+        looked = old["looked"].copy()
+        looked[:, 1] = places(past.earlier, int(old["rows"][0]))[looked[:, 1]]
+        there = looked[:, 1] >= 0
+        return cls(looked[there], old["spans"][np.repeat(there, looked[:, 2])])
 
     def arrays(self, rows: int) -> dict[str, np.ndarray]:
         """Return what is known as arrays for a past; `rows`: how many there are."""
-        looked = [(self.CODES.index((kind, v)), i, len(spans)) for (kind, v, i), spans in self.known.items()]
-        spans = [span for spans in self.known.values() for span in spans]
-        return {"looked": np.array(looked, np.int64).reshape(-1, 3), "spans": np.array(spans, np.int64).reshape(-1, 2),
-                "rows": np.array([rows])}
+        return {"looked": np.concatenate(self.looked), "spans": np.concatenate(self.spans), "rows": np.array([rows])}
 
-    def look(self, rows: pa.Table, kind: str, v: str, at: np.ndarray) -> list[list[tuple[int, int]]]:
-        """Return the spans of each row at positions `at`, names and quotations aside; none where the prompt is about them."""
-        new = np.array([i for i in at.tolist() if (kind, v, i) not in self.known], np.int64)
-        part, pattern = taken(rows.select(["instruction", "response"]), new), _VARIANTS[kind][v][0]
-        for i, instruction, text in zip(new.tolist(), texts(part, "instruction"), texts(part, "response")):
+    def look(self, rows: pa.Table, kind: str, v: str, at: np.ndarray) -> list[list[list[int]]]:
+        """Return the spans of each row at ascending positions `at`, names and quotations aside; to be asked once for each row.
+
+        None where the prompt is about them.
+        """
+        code = self.CODES.index((kind, v))
+        known, first, number = self.known[code]
+        place = np.minimum(np.searchsorted(known, at), max(len(known) - 1, 0))
+        held = known[place] == at if len(known) else np.zeros(len(at), np.bool_)
+        out: list[list[list[int]]] = [[] for _ in range(len(at))]
+        spans, lo, n = self.spans[0], first[place[held]], number[place[held]]
+        every = spans[np.repeat(lo - np.cumsum(n) + n, n) + np.arange(n.sum())].tolist()
+        for k, end, many in zip(np.flatnonzero(held).tolist(), np.cumsum(n).tolist(), n.tolist()):
+            out[k] = every[end - many : end]
+        self._read(rows, code, at[~held], [out[k] for k in np.flatnonzero(~held).tolist()])
+        return out
+
+    def _read(self, rows: pa.Table, code: int, at: np.ndarray, out: list[list[list[int]]]) -> None:
+        """Add the spans of rows that were not looked up yet to `out`, and to what is known."""
+        kind, v = self.CODES[code]
+        part, pattern = taken(rows.select(["instruction", "response"]), at), _VARIANTS[kind][v][0]
+        for spans, instruction, text in zip(out, texts(part, "instruction"), texts(part, "response")):
             met = () if _CONVERTS.search(instruction) else _places(pattern, text)
-            self.known[kind, v, i] = [m.span() for m in met if not (_is_name(kind, text, m) or _given_in_both(kind, v, text, m))]
-        return [self.known[kind, v, i] for i in at.tolist()]
+            spans += [[*m.span()] for m in met if not (_is_name(kind, text, m) or _given_in_both(kind, v, text, m))]
+        self.looked.append(np.column_stack([np.full(len(at), code), at, [len(spans) for spans in out]]).astype(np.int64))
+        self.spans.append(np.array([span for spans in out for span in spans], np.int64).reshape(-1, 2))
 
 
 def _variants(found: Findings, rows: pa.Table, at: np.ndarray, kind: str, uses: dict[str, np.ndarray],
@@ -624,18 +643,19 @@ def _variants(found: Findings, rows: pa.Table, at: np.ndarray, kind: str, uses: 
     if wanted == "any" and share < majority:
         return
     why = "the spec asks for" if wanted != "any" else f"{share:.0%} of the {shown.removeprefix('the ')} that use either have"
+    score, severity = (1.0, "warning") if wanted != "any" else (round(share, 3), None)
     for v, (_, what) in variants.items():
         if v == best:
             continue
         mine = at[uses[v][at] & ~stands[v][at]]
-        every = known.look(rows, kind, v, mine)
+        if not len(mine):
+            continue
         response = texts(taken(rows.select(["response"]), mine), "response")
-        for i, text, spans in zip(mine.tolist(), response, every):
+        for i, text, spans in zip(mine.tolist(), response, known.look(rows, kind, v, mine)):
             if spans:
-                said = text[slice(*spans[0])]
-                found.add(i, f"{said!r}: {what}; {why} {variants[best][1]}.", span=spans[0],
-                          score=1.0 if wanted != "any" else round(share, 3), fix=_respelt(kind, best, text, spans),
-                          severity="warning" if wanted != "any" else None)
+                start, end = spans[0]
+                found.add(i, f"{text[start:end]!r}: {what}; {why} {variants[best][1]}.", span=(start, end), score=score,
+                          fix=_respelt(kind, best, text, spans), severity=severity)
 
 
 def _places(pattern: str, text: str) -> list[re.Match[str]]:
@@ -660,7 +680,7 @@ def _given_in_both(kind: str, v: str, text: str, m: re.Match[str]) -> bool:
         re.search(pattern, part) for other, (pattern, _) in _VARIANTS[kind].items() if other != v for part in beside)
 
 
-def _respelt(kind: str, best: str, text: str, spans: Sequence[tuple[int, int]]) -> str | None:
+def _respelt(kind: str, best: str, text: str, spans: Sequence[Sequence[int]]) -> str | None:
     """Return `text` with the spans in the wanted variant, None when that cannot be done with certainty."""
     parts, at = [], 0
     for start, end in spans:
@@ -672,6 +692,7 @@ def _respelt(kind: str, best: str, text: str, spans: Sequence[tuple[int, int]]) 
     return "".join([*parts, text[at:]])
 
 
+@lru_cache(maxsize=4096)
 def _other(kind: str, best: str, said: str) -> str | None:
     if kind == "spelling":
         new = (_TO_UK if best == "uk" else _TO_US)[said.lower()]
