@@ -1195,42 +1195,27 @@ def tabled(keys, table):
         table[_slot(table, keys, keys[k])] = k
 
 
-@njit(nogil=True, cache=True)
-def shared(item, more, first, size, keys, table, least):
-    """Return (place in `keys` of each item that is one of them, set after set; where those of each set end).
-
-    Items of set s: first[s] to first[s] + size[s] of `item` with `more` behind. A set of which less than the share `least` is
-    among the keys has none. table: of `tabled`.
-    """
-    out = np.empty(1 << 12, np.int64)
-    end = np.empty(size.size, np.int64)
+@njit(nogil=True)
+def _known(item, more, lo, hi, keys, table, most, at):
+    """Write the places in `keys` of the items lo to hi; return how many are there, 0 where more than `most` are not."""
     n = 0
-    for s in range(size.size):
-        begin = n
-        missed = 0
-        most = size[s] - least * size[s] + 1e-9
-        for x in range(first[s], first[s] + size[s]):
-            k = table[_slot(table, keys, item[x] if x < item.size else more[x - item.size])]
-            if k < 0:
-                missed += 1
-                if missed > most:
-                    n = begin
-                    break
-                continue
-            if n == out.size:
-                wider = np.empty(2 * n, np.int64)
-                wider[:n] = out
-                out = wider
-            out[n] = k
+    missed = 0
+    for x in range(lo, hi):
+        k = table[_slot(table, keys, item[x] if x < item.size else more[x - item.size])]
+        if k >= 0:
+            at[n] = k
             n += 1
-        end[s] = n
-    return out[:n], end
+        else:
+            missed += 1
+            if missed > most:
+                return 0
+    return n
 
 
 @njit(nogil=True)
-def _shortest_first(at, many, begin, end, wanted):
-    """Bring the `wanted` shortest lists of at[begin:end] to its front."""
-    for x in range(begin, begin + wanted):
+def _shortest_first(at, many, end, wanted):
+    """Bring the `wanted` shortest lists of at[:end] to its front."""
+    for x in range(wanted):
         best = x
         for y in range(x + 1, end):
             if many[at[y]] < many[at[best]]:
@@ -1252,49 +1237,46 @@ def _among(owner, lo, end, o):
 
 
 @njit(nogil=True, cache=True)
-def meet(at, end, first, many, owner, size, other_size, least):
+def meet(item, more, start, size, keys, table, first, many, owner, other_size, least):
     """Return (set, other, items in both) of the pairs of a set and one of the other sets with Jaccard >= least.
 
-    at: for each item of each set that others hold too, set after set, the list of these others; end: where those of each
-    set end; list p is owner[first[p] : first[p] + many[p]], ascending. size, other_size: items that the sets have in all.
-    A pair shares so many items that one is in the shortest lists of the set: only these are read whole, the others are asked
-    for the sets met there.
+    Items of set s: start[s] to start[s] + size[s] of `item` with `more` behind. keys: the items of the other sets that count,
+    table: of `tabled`; owner[first[p] : first[p] + many[p]], ascending: the others that hold keys[p]. other_size: items that
+    the others have in all. A pair shares so many items that one is in the shortest lists of the set: only these are read
+    whole, the rest are asked for the sets met there.
     """
-    shared = np.zeros(other_size.size, np.int64)
     seen = np.empty(other_size.size, np.int64)
-    at = at.copy()
+    shared = np.zeros(other_size.size, np.int64)
+    at = np.empty(size.max() if size.size else 0, np.int64)
     out = np.empty((1 << 10, 3), np.int64)
     n = 0
-    begin = 0
-    for s in range(end.size):
+    for s in range(size.size):
+        end = _known(item, more, start[s], start[s] + size[s], keys, table, size[s] - least * size[s] + 1e-9, at)
+        whole = max(0, end - max(1, np.int64(math.ceil(least * size[s] - 1e-9))) + 1)
+        _shortest_first(at, many, end, whole)
         touched = 0
-        whole = max(0, end[s] - begin - max(1, np.int64(math.ceil(least * size[s] - 1e-9))) + 1)
-        _shortest_first(at, many, begin, end[s], whole)
-        for x in range(begin, end[s]):
-            lo, hi = first[at[x]], first[at[x]] + many[at[x]]
-            if x >= begin + whole and 8 * touched < hi - lo:
-                for k in range(touched):
-                    shared[seen[k]] += _among(owner, lo, hi, seen[k])
-                continue
-            for y in range(lo, hi):
+        for x in range(whole):
+            for y in range(first[at[x]], first[at[x]] + many[at[x]]):
                 o = owner[y]
                 if shared[o] == 0:
-                    if x >= begin + whole:
-                        continue
                     seen[touched] = o
                     touched += 1
                 shared[o] += 1
-        begin = end[s]
         for k in range(touched):
             o = seen[k]
             both = shared[o]
             shared[o] = 0
+            needed = least / (1 + least) * (size[s] + other_size[o]) - 1e-9
+            for x in range(whole, end):
+                if both + end - x < needed:
+                    break
+                both += _among(owner, first[at[x]], first[at[x]] + many[at[x]], o)
             if both / (size[s] + other_size[o] - both) < least:
                 continue
             if n == len(out):
-                more = np.empty((2 * n, 3), np.int64)
-                more[:n] = out
-                out = more
+                wider = np.empty((2 * n, 3), np.int64)
+                wider[:n] = out
+                out = wider
             out[n, 0], out[n, 1], out[n, 2] = s, o, both
             n += 1
     return out[:n]

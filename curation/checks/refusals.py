@@ -524,7 +524,7 @@ def _near_refused(
 
     Words are compared by 64-bit hashes, which are kept for the rows of the next run.
     """
-    from ..kernels import meet, shared, tabled
+    from ..kernels import meet, tabled
 
     words = _Words.of(rows, past)
     count = words.count
@@ -537,8 +537,7 @@ def _near_refused(
     yes = np.flatnonzero(answered & (count >= 2)) if len(key) else np.zeros(0, np.int64)
     table = np.full(1 << (4 * len(key)).bit_length(), -1, np.int32)
     tabled(key, table)
-    place, end = shared(words.old, words.new, words.first[yes], count[yes], key, table, least)
-    pairs = meet(place, end, first, many, of[sort], count[yes], count[no], least)
+    pairs = meet(words.old, words.new, words.first[yes], count[yes], key, table, first, many, of[sort], count[no], least)
     i, k = yes[pairs[:, 0]], no[pairs[:, 1]]
     like = pairs[:, 2] / (count[i] + count[k] - pairs[:, 2])
     near = harm[k] - harm[i] < 0.5
