@@ -33,19 +33,21 @@ def _mix(x: np.uint64) -> np.uint64:
 def _hash_asked(data: np.ndarray, starts: np.ndarray, at: np.ndarray, out: np.ndarray) -> None:
     """Hash the texts at positions `at`; a run of ASCII digits counts as one."""
     for i in range(at.size):
-        h, word, held, digits = _K0, np.uint64(0), 0, False
-        for x in range(starts[at[i]], starts[at[i] + 1]):
-            b = data[x]
-            is_digit = 48 <= b <= 57
-            if is_digit and digits:
-                continue
-            digits = is_digit
-            word |= np.uint64(48 if is_digit else b) << np.uint64(8 * (held & 7))
-            held += 1
-            if held & 7 == 0:
+        h, word, held, digits = _K0, np.uint64(0), np.uint64(0), False
+        for x in range(np.uint64(starts[at[i]]), np.uint64(starts[at[i] + 1])):  # without a sign: no look from behind
+            b = np.uint64(data[x])
+            if b - np.uint64(48) < np.uint64(10):
+                if digits:
+                    continue
+                digits, b = True, np.uint64(48)
+            else:
+                digits = False
+            word |= b << (held & np.uint64(7)) * np.uint64(8)
+            held += np.uint64(1)
+            if held & np.uint64(7) == np.uint64(0):
                 h = _mix(h ^ word) + _K0
                 word = np.uint64(0)
-        out[i] = _mix(_mix(h ^ word) + np.uint64(held))
+        out[i] = _mix(_mix(h ^ word) + held)
 
 
 @njit(nogil=True, cache=True)
@@ -63,9 +65,10 @@ def _shows(data: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
 
 def _laid_out(chunk: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Return (bytes of a text array, where each text starts and the last ends); null as ""."""
-    chunk = (pc.fill_null(chunk, "") if chunk.null_count else chunk).cast(pa.large_string())
-    starts = np.frombuffer(chunk.buffers()[1] or b"\0" * 8, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-    return np.frombuffer(chunk.buffers()[2] or b"\0", np.uint8), starts
+    chunk = pc.fill_null(chunk, "") if chunk.null_count else chunk
+    kind = np.int64 if pa.types.is_large_string(chunk.type) else np.int32
+    starts = np.frombuffer(chunk.buffers()[1] or bytes(8), kind)[chunk.offset : chunk.offset + len(chunk) + 1]
+    return np.frombuffer(chunk.buffers()[2] or bytes(1), np.uint8), starts
 
 
 def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:

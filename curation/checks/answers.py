@@ -419,7 +419,7 @@ def majority(rows: pa.Table, past: Past, *, min_answers: Several = 3, share: Sha
     key = _asked(rows, past)
     questions, loud = _asked_again(key, past, min_answers), []
     every = np.concatenate([np.zeros(0, np.int64), *questions])
-    several = taken(rows, every)
+    several = taken(rows.select(["instruction", "response"]), every)
     known = dict(zip(every.tolist(), zip(texts(several, "instruction"), texts(several, "response"))))
     for asked in questions:
         at = asked.tolist()
