@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pyarrow as pa
 from rows import make_rows
 
+from curation import kernels
 from curation.checks import refusals as r
 from curation.past import NoPast
 from curation.spec import Spec, parse
@@ -255,3 +256,23 @@ def test_answered_and_refused_prompts_meet_as_in_a_plain_count(given_, least):
                 plain.append((i, -len(mine & theirs) / len(mine | theirs), k))
     plain.sort()
     assert list(zip(*found, strict=True)) == [(i, k, -like) for i, like, k in plain]
+
+
+SETS = st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=7, unique=True), max_size=12)
+
+
+@settings(deadline=None)
+@given(mine=SETS, cut=st.integers(0, 60), theirs=SETS, least=st.sampled_from([0.2, 0.5, 0.8, 1.0]))
+def test_sets_that_share_their_items_are_met(mine: list[list[int]], cut: int, theirs: list[list[int]], least: float) -> None:
+    item = np.array([x for row in mine for x in row], np.uint64)
+    size = np.array([len(row) for row in mine], np.int64)
+    key = sorted({x for row in theirs for x in row})
+    holders = [[k for k, row in enumerate(theirs) if x in row] for x in key]
+    many = np.array([len(h) for h in holders], np.int64)
+    keys, table = np.array(key, np.uint64), np.full(64, -1, np.int32)
+    kernels.tabled(keys, table)
+    found = kernels.meet(item[:cut], item[cut:], np.cumsum(size) - size, size, keys, table, np.cumsum(many) - many, many,
+                         np.array([k for h in holders for k in h], np.int64), np.array([len(r) for r in theirs], np.int64), least)
+    assert sorted(map(tuple, found.tolist())) == sorted(
+        (s, o, len({*a} & {*b})) for s, a in enumerate(mine) for o, b in enumerate(theirs)
+        if {*a} & {*b} and len({*a} & {*b}) / len({*a} | {*b}) >= least)

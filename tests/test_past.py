@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from curation import engine
 from curation.checks import CHECKS, SIGNAL_UNITS
 from curation.checks.base import check, flags, signal, texts
-from curation.contents import hashes, same_rows, taken
+from curation.contents import carried, hashes, holding, places, same_rows, spread, taken
 from curation.past import NoPast, read_arrays, write_arrays
 from curation.spec import parse
 from curation.store import Store
@@ -75,10 +75,10 @@ def test_what_is_taken_chunk_by_chunk_is_what_take_gives(data: st.DataObject) ->
     chunked = pa.chunked_array([column.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, n], strict=True)])
     table = pa.table({"a": chunked, "b": chunked.dictionary_encode()}, metadata={"k": "v"})
     at = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=max(1, n // 8))), np.int64)
-    for places in (at, np.sort(at)):
-        assert taken(chunked, places).to_pylist() == chunked.take(pa.array(places)).to_pylist()
-        assert taken(table, places).to_pylist() == table.take(pa.array(places)).to_pylist()
-        assert taken(table, places).schema.equals(table.schema, check_metadata=True)
+    for wanted in (at, np.sort(at)):
+        assert taken(chunked, wanted).to_pylist() == chunked.take(pa.array(wanted)).to_pylist()
+        assert taken(table, wanted).to_pylist() == table.take(pa.array(wanted)).to_pylist()
+        assert taken(table, wanted).schema.equals(table.schema, check_metadata=True)
     assert taken(column, at).equals(column.take(pa.array(at)))
 
 
@@ -429,3 +429,46 @@ def test_workers_look_at_scattered_new_rows(tmp_path: Path, monkeypatch: pytest.
         store.import_rows(given_rows(*new), source="x")
         engine.check(store, spec, checks=names, workers=workers)
     assert results(grown) == results(fresh) and grown.flags().num_rows
+
+
+# ---- what was kept of rows, put where they stand now
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_values_of_earlier_rows_are_carried_to_where_the_rows_stand(data: st.DataObject) -> None:
+    before = data.draw(st.integers(0, 12))
+    kept = data.draw(st.one_of(st.just(list(range(before))), st.permutations(range(before))))
+    kept = list(kept)[: data.draw(st.integers(0, before))]
+    spots = data.draw(st.lists(st.integers(0, len(kept)), max_size=4))
+    for k in sorted(spots, reverse=True):
+        kept.insert(k, -1)
+    earlier = np.array(kept, np.int64)
+    old, new = np.arange(before, dtype=np.float64) + 100, np.arange(len(spots), dtype=np.float64)
+    fresh = iter(new.tolist())
+    assert carried(old, earlier, new).tolist() == [100.0 + k if k >= 0 else next(fresh) for k in kept]
+    assert carried(old, earlier, -1.0).tolist() == [100.0 + k if k >= 0 else -1.0 for k in kept]
+    assert places(earlier, before).tolist() == [kept.index(k) if k in kept else -1 for k in range(before)]
+
+
+def test_without_earlier_rows_all_values_are_new() -> None:
+    earlier = np.full(3, -1)
+    assert carried(None, earlier, np.array([4, 5, 6], np.uint8)).tolist() == [4, 5, 6]
+    assert carried(None, earlier, np.uint64(7)).tolist() == [7, 7, 7]
+    assert carried(None, earlier[:0], np.zeros(0, np.bool_)).tolist() == []
+
+
+@settings(deadline=None)
+@given(key=st.lists(st.integers(0, 2**64 - 1), max_size=20), other=st.lists(st.integers(0, 2**64 - 1), max_size=5),
+       picked=st.lists(st.integers(0, 19), max_size=6))
+def test_few_hashes_are_found_among_many(key: list[int], other: list[int], picked: list[int]) -> None:
+    wanted = other + [key[k] for k in picked if k < len(key)] + [k ^ 1 for k in key[:1]]
+    found = holding(np.array(key, np.uint64), np.array(wanted, np.uint64)).tolist()
+    assert found == [i for i, k in enumerate(key) if k in wanted]
+
+
+def test_few_texts_are_dealt_to_many_rows() -> None:
+    texts_ = ["", "one", "zwei ä", "three\n" * 40]
+    which = np.random.default_rng(0).integers(0, 4, 500).astype(np.int32)
+    assert spread(texts_, which).equals(pa.array([texts_[k] for k in which.tolist()], pa.string()))
+    assert spread([""], which * 0).to_pylist() == [""] * 500 and spread(texts_, which[:0]).to_pylist() == []

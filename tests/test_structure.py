@@ -49,6 +49,7 @@ FLOORS = {
     "cli_selection": 9,
     "past": 4,
     "contents": 4,
+    "grouping": 4,
     "spec_edit": 3,
     "words": 4,
     "likeness": 4,
