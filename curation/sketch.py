@@ -22,7 +22,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -315,27 +315,28 @@ class Found:
     before: Found | None = None
 
     def arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
-        return {prefix + name: self._whole(name) for name in (f.name for f in fields(self)) if name != "before"}
+        """Return the arrays of all rows; `of` makes the same of them."""
+        return {prefix + k: self.some(k) if k in AXIS else getattr(self, k) for k in self.__dict__ if k != "before"}
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Found:
         held: dict[str, Any] = {f.name: arrays[prefix + f.name] for f in fields(cls) if f.name != "before"}
         return cls(**held)
 
-    def _whole(self, name: str) -> np.ndarray:
-        own: np.ndarray = getattr(self, name)
-        if self.before is None or name not in AXIS:
-            return own
-        return np.concatenate([self.before._whole(name), own], axis=AXIS[name])
+    def some(self, name: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return what an array of AXIS says of ascending rows, or of all of them."""
+        return _joined(None if self.before is None else getattr(self.before, name), getattr(self, name), rows, AXIS[name])
 
-    def some(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Return what an array of `AXIS` says of ascending rows."""
-        own, axis = getattr(self, name), AXIS[name]
-        if self.before is None:
-            return np.take(own, rows, axis=axis)
-        known = len(self.before.state)
-        cut = np.searchsorted(rows, known)
-        return np.concatenate([self.before.some(name, rows[:cut]), np.take(own, rows[cut:] - known, axis=axis)], axis=axis)
+
+def _joined(before: np.ndarray | None, own: np.ndarray, rows: np.ndarray | None, axis: int) -> np.ndarray:
+    """Return what is said of ascending rows, or of all of them, by arrays of the rows before and of those behind them."""
+    if before is None:
+        return own if rows is None else np.take(own, rows, axis=axis)
+    if rows is None:
+        return np.concatenate([before, own], axis=axis)
+    known = before.shape[axis]
+    cut = np.searchsorted(rows, known)
+    return np.concatenate([np.take(before, rows[:cut], axis=axis), np.take(own, rows[cut:] - known, axis=axis)], axis=axis)
 
 
 #: Which axis of the arrays of `Found` the rows stand on that are held apart for rows added behind.
@@ -363,16 +364,24 @@ def find(
         use, copy, of = copies(new.identity)
         packed, hot = candidates(new.keys, new.glimpse, use, s, threads=threads)
     else:
-        use, copy, of = copies_behind(before._whole("identity"), before.copy, before.first, new.identity)
+        use, copy, of = copies_behind(before.identity, before.copy, before.first, new.identity)
         packed, hot = _candidates_behind(before, new, use, s, threads)
         use = np.concatenate([before.state & USED, use])
-    nothing = np.empty(0)
-    found = Found(new.keys, new.glimpse, new.identity, new.count, nothing, nothing, nothing, nothing, nothing,
-                  np.array([len(packed)]), copy, of, before)
     left, right = unpacked(packed)
     rows, t = _texts_of(columns, distinct(np.concatenate([left, right])) if known else None)
     score, held = verify(t, packed if rows is None else _repacked(rows, left, right), s,
-                         room=found._whole("count") if rows is None else found.some("count", rows), threads=threads)
+                         room=_joined(None if before is None else before.count, new.count, rows, 1), threads=threads)
+    state, tried = _state(use, hot, left, right, score), np.array([len(packed)])
+    own = [x[score >= 0] for x in (left, right, score, held)]
+    if before is not None:
+        state[:known] |= before.state
+        tried += before.tried
+        own = [np.concatenate(x) for x in zip((before.left, before.right, before.score, before.fields), own, strict=True)]
+    return Found(new.keys, new.glimpse, new.identity, new.count, own[0], own[1], own[2], own[3], state, tried, copy, of, before)
+
+
+def _state(use: np.ndarray, hot: np.ndarray, left: np.ndarray, right: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return the `state` of `Found` from the marks of `candidates` and the scores of the candidates."""
     state = np.where(use > 0, np.uint8(USED), np.uint8(0))
     full = hot >= FULL
     state[full] |= HOT | MEMBER
@@ -382,13 +391,7 @@ def find(
     state[right[failed]] |= OPEN
     state[left[failed]] |= OPEN
     state[hot == ENDLESS] |= OPEN
-    holds = score >= 0
-    own = [left[holds], right[holds], score[holds], held[holds]]
-    if before is not None:
-        state[:known] |= before.state
-        found.tried[0] += before.tried[0]
-        own = [np.concatenate(x) for x in zip((before.left, before.right, before.score, before.fields), own, strict=True)]
-    return replace(found, state=state, left=own[0], right=own[1], score=own[2], fields=own[3])
+    return state
 
 
 def _candidates_behind(before: Found, new: Sketches, use: np.ndarray, s: Search, threads: int | None,
@@ -396,14 +399,14 @@ def _candidates_behind(before: Found, new: Sketches, use: np.ndarray, s: Search,
     """Return `candidates` of the rows `new` behind those of `before`: of these only rows that share a band key are looked at."""
     known = len(before.state)
     used, met = _fixed(before.state & USED), np.zeros(known, np.uint8)
-    keys, more, more_use = before._whole("keys"), _fixed(new.keys), _fixed(use)
+    keys, more, more_use = before.keys, _fixed(new.keys), _fixed(use)
     spread(lambda lo, hi: [kernels.meets(_fixed(keys[b]), used, more[b], more_use, met) for b in range(lo, hi)], len(keys),
            threads_of(threads), 1)
     rows = np.concatenate([np.flatnonzero(met), np.arange(known, known + len(use))])
     first = len(rows) - len(use)
     packed, some = candidates(
         np.concatenate([np.take(keys, rows[:first], axis=1), new.keys], axis=1),
-        np.concatenate([np.take(before._whole("glimpse"), rows[:first], axis=0), new.glimpse]),
+        np.concatenate([np.take(before.glimpse, rows[:first], axis=0), new.glimpse]),
         np.concatenate([np.ones(first, np.uint8), use]), s, first=first, threads=threads)
     left, right = unpacked(packed)
     hot = np.zeros(known + len(use), np.uint8)
