@@ -16,7 +16,7 @@ from curation import drafts
 from curation.errors import CurationError
 from curation.matrices import SIDES, Matrix, edge_matrix, refusal_matrix
 from curation.spec import Spec
-from curation.store import Store, read_arrow
+from curation.store import Store
 
 from . import state
 from .component import component
@@ -52,9 +52,8 @@ def last_checked(store: Store) -> Checked | None:
     rows = store.rows(version)
     signals = rows.select(["row", "uid"])
     for key in current["signals"].values():
-        part = read_arrow(store.path / "signals" / f"{key}.arrow")
-        for name in part.column_names[2:]:
-            signals = signals.append_column(name, part[name])
+        for name, column in store.signal_columns(key).items():
+            signals = signals.append_column(name, column)
     return Checked(version, rows, signals, n - rows.num_rows)
 
 

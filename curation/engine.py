@@ -30,7 +30,7 @@ from pydantic import BaseModel
 
 from .checks import CHECKS, SIGNAL_UNITS
 from .checks.base import RESOURCES, Unit
-from .contents import hashes, joined, same_rows, some
+from .contents import hashes, joined, places, same_rows, some, taken
 from .errors import CurationError
 from .model import FLAGS, SIGNALS
 from .past import NoPast, Past
@@ -47,7 +47,7 @@ Progress = Callable[[str, int, int], None]
 BATCH = 4096  # rows a task: small enough for a moving progress bar, large enough to hide the hand-over
 SMALL = 512  # ... where there are few rows: all workers shall have some
 IN_PROCESS = 6000  # up to this many rows, starting workers costs more than it saves (about 3 s)
-AHEAD = 8  # row units whose slices the workers are given while a set-wide unit runs in the main process
+AHEAD = 8  # row units whose slices the workers are given at a time, while set-wide units run in the main process
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,9 @@ def check(
     with store.checking():
         keys, cached, ran = _run(store, spec, units, options, progress, workers)
         tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
-        flagged = np.sort(np.concatenate([np.zeros(0, np.int64), *(t["row"].to_numpy() for t in tables.values())]))
+        flagged = np.zeros(rows.num_rows, np.bool_)
+        for table in tables.values():
+            flagged[table["row"].to_numpy()] = True
         store.write_current(
             {
                 "rows_version": store.version,
@@ -273,7 +275,7 @@ def check(
     return Checked(
         rows.num_rows,
         {id: t.num_rows for id, t in tables.items()},
-        int((np.diff(flagged) > 0).sum()) + bool(len(flagged)),
+        int(flagged.sum()),
         time.monotonic() - began,
         tuple(cached),
         tuple(ran),
@@ -296,14 +298,16 @@ def _run(
         keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
     todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
     with _Workers(store, spec, rows.num_rows, workers) as pool, _Writer() as writer:
-        for k, unit in enumerate(todo):
-            if unit.scope == "dataset" and not unit.gives:  # signals come first: all are there
-                writer.wait(set(writer.waiting) & set(SIGNAL_UNITS))
-                pool.begin([u for u in todo[k + 1 : k + 1 + AHEAD] if u.scope == "row"], options, keys)
+        left = list(todo)
+        while left:
+            ready = [u for u in left if not any(_makers()[need] in left for need in u.needs if need not in RESOURCES)]
+            pool.begin([u for u in ready if u.scope == "row"], options, keys)
+            unit = pool.next(ready)
             writer.wait({_makers()[need].id for need in unit.needs if need not in RESOURCES})
             result = pool.run(unit, options[unit.id], rows, keys, progress)
             result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
             writer.write(unit.id, _path(store, unit, keys[unit.id]), result)
+            left.remove(unit)
             pa.default_memory_pool().release_unused()  # else it may keep gigabytes while the workers need memory
     return keys, [u.id for u in units if u not in todo], [u.id for u in todo]
 
@@ -508,8 +512,10 @@ class _Earlier:
         found = np.full(n, -1, np.int64)
         found[:before] = np.arange(before)
         for name in names:
-            now, then = (self._hashes(key, name, "") for key in (asked[name], about["signals"][name]))
-            found[:before][now[:before] != then] = -1
+            now, then = (read_arrow(self.signal_path(name, key))[name] for key in (asked[name], about["signals"][name]))
+            if not now.slice(0, before).equals(then):
+                now, then = (self._hashes(key, name, "") for key in (asked[name], about["signals"][name]))
+                found[:before][now[:before] != then] = -1
         return found
 
     def _rows(self, version: str, rows_hash: str) -> bool:
@@ -542,29 +548,25 @@ class _Earlier:
 
 def _join_flags(old: pa.Table, earlier: np.ndarray, new: pa.Table, rows: pa.Table) -> pa.Table:
     """Return the flags of all rows: those of `old` on the rows that are `earlier`, and those of the rows that are not."""
-    order = np.argsort(old["row"].to_numpy(), kind="stable")
-    of = old["row"].to_numpy()[order]
-    kept = np.flatnonzero(earlier >= 0)
-    first = np.searchsorted(of, earlier[kept], "left")
-    count = np.searchsorted(of, earlier[kept], "right") - first
-    at = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
-    number = pa.array(np.repeat(kept, count))
-    again = old.take(pa.array(order[at]))
-    again = again.set_column(0, FLAGS.field("row"), number).set_column(1, FLAGS.field("uid"), rows["uid"].take(number))
+    number = old["row"].to_numpy()
+    last = int(number.max(initial=-1))
+    if last >= len(earlier) or not (earlier[number] == number).all():   # else each flagged row stands where it stood
+        place = places(earlier, max(last, int(earlier.max(initial=-1))) + 1)[number]
+        kept = np.flatnonzero(place >= 0)
+        old, number = old.take(pa.array(kept)), place[kept]
+    again = old.set_column(0, FLAGS.field("row"), pa.array(number))
+    again = again.set_column(1, FLAGS.field("uid"), taken(rows["uid"], number))
     return pa.concat_tables([again.cast(FLAGS), new.cast(FLAGS)])
 
 
-def _join_signals(old: pa.Table, earlier: np.ndarray, new: pa.Table, rows: pa.Table) -> pa.Table:
+def _join_signals(old: pa.Table, earlier: np.ndarray, new: pa.Table) -> pa.Table:
     """Return the signals of all rows: those of `old` for the rows that are `earlier`, those of `new` for the others."""
+    n = old.num_rows
+    behind = len(earlier) == n + new.num_rows and bool((earlier[:n] == np.arange(n)).all())
     at = earlier.copy()
-    fresh = np.flatnonzero(earlier < 0)
-    at[fresh] = old.num_rows + np.arange(len(fresh))
-    behind = len(at) == old.num_rows + len(fresh) and bool((at == np.arange(len(at))).all())
-    table = rows.select(["row", "uid"])
-    for name in new.column_names[2:]:
-        both = pa.chunked_array([*old[name].chunks, *new[name].chunks], new[name].type)
-        table = table.append_column(name, both if behind else both.take(pa.array(at)))
-    return table
+    at[earlier < 0] = n + np.arange(new.num_rows)
+    both = {f.name: pa.chunked_array([*old[f.name].chunks, *new[f.name].chunks], f.type) for f in new.schema}
+    return pa.table({name: column if behind else column.take(pa.array(at)) for name, column in both.items()})
 
 
 class _Worker(SpawnProcess):
@@ -637,7 +639,7 @@ class _Workers:
         else:
             fresh = np.flatnonzero(known[1] < 0)
             new = self._all(unit, options, rows, keys, fresh, say)
-            table = (_join_signals if unit.gives else _join_flags)(*known, new, rows)
+            table = _join_signals(*known, new) if unit.gives else _join_flags(*known, new, rows)
         table = table.unify_dictionaries()
         if unit.gives:
             return table.combine_chunks()
@@ -670,7 +672,7 @@ class _Workers:
         if at is not None:
             rows = some(rows, at)
             resources.update({need: some(resources[need], at) for need in unit.needs if need not in RESOURCES})
-        found = _table(unit, run_unit(unit, options, rows, resources, severity_of(unit, self.spec)), rows)
+        found = _table(unit, run_unit(unit, options, rows, resources, severity_of(unit, self.spec)))
         say(unit.id, n, n)
         return found
 
@@ -683,14 +685,24 @@ class _Workers:
         return _resource(need, options, self.spec, self.store.path) if need in RESOURCES else self._signal(need, keys)
 
     def begin(self, units: Sequence[Unit], options: Mapping[str, BaseModel], keys: Mapping[str, str]) -> None:
-        """Hand slices of row units to the workers; `run` collects what they find."""
-        for unit in units if self.pool else ():
-            ready = all(self.earlier.signal_path(name, key).exists() for name, key in _asked_keys(unit, keys).items())
-            if ready and unit.id not in self.begun:
+        """Hand slices of row units with many rows to the workers, AHEAD units at a time; `run` collects what they find."""
+        for unit in [u for u in units if u.id not in self.begun]:
+            if len(self.begun) == AHEAD:
+                return
+            if all(self.earlier.signal_path(name, key).exists() for name, key in _asked_keys(unit, keys).items()):
                 known = self.earlier.result(unit, keys)
                 at = np.arange(self.n) if known is None else np.flatnonzero(known[1] < 0)
                 if self._many(unit, len(at)):
                     self.begun[unit.id] = self._submitted(unit, options[unit.id], keys, at)
+
+    def next(self, ready: Sequence[Unit]) -> Unit:
+        """Return the unit to run now: one that the workers have finished, else one that looks at all rows while they work.
+
+        So the workers wait for nobody as long as there are row units, and what they have finished is soon written.
+        """
+        begun = [u for u in ready if u.id in self.begun]
+        finished = [u for u in begun if all(task.done() for _, task in self.begun[u.id])]
+        return (finished or (begun and [u for u in ready if u.scope == "dataset"]) or begun or list(ready))[0]
 
     def _submitted(
         self, unit: Unit, options: BaseModel, keys: Mapping[str, str], at: np.ndarray
@@ -729,14 +741,9 @@ class _Workers:
         return read_arrow(_path(self.store, maker, keys[maker.id]))[name]
 
 
-def _table(unit: Unit, result: Any, rows: pa.Table) -> pa.Table:
-    """Return a signal's columns led by row and uid; a FLAGS table as it is."""
-    if not unit.gives:
-        return result
-    table = rows.select(["row", "uid"])
-    for name, array in result.items():
-        table = table.append_column(name, array)
-    return table
+def _table(unit: Unit, result: Any) -> pa.Table:
+    """Return a signal's columns, or a FLAGS table, as a table."""
+    return pa.table(result) if unit.gives else result
 
 
 _folder: Path | None = None
@@ -787,7 +794,7 @@ def _slice(
         result = run_unit(unit, given, rows, resources, severity)
     except Exception as e:
         raise RuntimeError(f"{id} failed on rows {at[0]}..{at[-1]}: {type(e).__name__}: {e}") from e
-    table = _table(unit, result, rows).unify_dictionaries().combine_chunks()
+    table = _table(unit, result).unify_dictionaries().combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -337,25 +337,28 @@ class Store:
             return None
         table = self.rows(columns=["row", "uid"])
         for _, key in sorted(state["signals"].items()):
-            part = read_arrow(self.path / "signals" / f"{key}.arrow")
-            for name in part.column_names[2:]:
-                table = table.append_column(name, part[name])
+            for name, column in self.signal_columns(key).items():
+                table = table.append_column(name, column)
         for path in sorted((self.path / "signals").glob(f"asked.*-{self.rows_hash()}.arrow")):
-            part = read_arrow(path)
-            for name in part.column_names[2:]:
+            for name, column in self.signal_columns(path.stem).items():
                 if name not in table.column_names:
-                    table = table.append_column(name, part[name])
+                    table = table.append_column(name, column)
         return table
+
+    def signal_columns(self, key: str) -> dict[str, pa.ChunkedArray]:
+        """Return the columns of one file of signals, as long as the rows it is of; `key`: its name without ".arrow"."""
+        table = read_arrow(self.path / "signals" / f"{key}.arrow")
+        return {name: table[name] for name in table.column_names if name in SIGNALS}    # older files hold row and uid too
 
     def add_signals(self, name: str, columns: Mapping[str, pa.Array]) -> None:
         """Keep signals of the newest rows that a verb computed on request; `signals()` returns them beside the checks' own.
 
         `columns`: {signal: values, one a row}. The same name replaces what it gave before.
         """
-        table = self.rows(columns=["row", "uid"])
+        n = self.rows(columns=["row"]).num_rows
         for column, values in columns.items():
-            assert column in SIGNALS and len(values) == table.num_rows, (column, len(values), table.num_rows)
-            table = table.append_column(column, values.cast(SIGNALS[column]))
+            assert column in SIGNALS and len(values) == n, (column, len(values), n)
+        table = pa.table({column: values.cast(SIGNALS[column]) for column, values in columns.items()})
         write_arrow(self.path / "signals" / f"asked.{name}-{self.rows_hash()}.arrow", table)
 
     # ---- verdicts
