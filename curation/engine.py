@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -458,6 +458,43 @@ def _asked_keys(unit: Unit, keys: Mapping[str, str]) -> dict[str, str]:
     return {need: keys[makers[need].id] for need in unit.needs if need not in RESOURCES}
 
 
+@dataclass(frozen=True)
+class _Known:
+    """An earlier result of a unit, and what of it holds for the present rows."""
+
+    table: pa.Table
+    earlier: np.ndarray  # (n,) int64: position in the rows of `table` of each present row, -1 where the unit has to run
+    behind: bool  # rows were only added behind those of `table`: number and uid of each are as they were
+
+    @cached_property
+    def fresh(self) -> np.ndarray:
+        """The positions of the rows on which the unit has to run, ascending."""
+        return np.flatnonzero(self.earlier < 0)
+
+    def flags_with(self, new: pa.Table, rows: pa.Table) -> pa.Table:
+        """Return the flags of all rows, in no order; `new`: those of the fresh rows."""
+        old = self.table
+        number = old["row"].to_numpy()
+        if self.behind:
+            stands = self.earlier[number] >= 0
+            old = old if stands.all() else old.filter(pa.array(stands))
+        else:
+            place = places(self.earlier, 1 + max(int(a.max(initial=-1)) for a in (number, self.earlier)))[number]
+            kept = np.flatnonzero(place >= 0)
+            old = old.take(pa.array(kept)).set_column(0, FLAGS.field("row"), pa.array(place[kept]))
+            old = old.set_column(1, FLAGS.field("uid"), taken(rows["uid"], place[kept]))
+        return pa.concat_tables([old.cast(FLAGS), new.cast(FLAGS)])
+
+    def signals_with(self, new: pa.Table) -> pa.Table:
+        """Return the signals of all rows, in their order; `new`: those of the fresh rows."""
+        n = self.table.num_rows
+        at = self.earlier.copy()
+        at[self.fresh] = n + np.arange(new.num_rows)
+        behind = len(at) == n + new.num_rows and bool((at == np.arange(len(at))).all())
+        both = {f.name: pa.chunked_array([*self.table[f.name].chunks, *new[f.name].chunks], f.type) for f in new.schema}
+        return pa.table({name: column if behind else column.take(pa.array(at)) for name, column in both.items()})
+
+
 class _Earlier:
     """Finds the newest earlier result of a unit and which present rows it speaks of."""
 
@@ -467,8 +504,8 @@ class _Earlier:
         self.hashes: dict[tuple[str, str], np.ndarray] = {}
         self.known: dict[tuple[tuple[tuple[str, str], ...], ...], np.ndarray] = {}
 
-    def result(self, unit: Unit, keys: Mapping[str, str]) -> tuple[pa.Table, np.ndarray] | None:
-        """Return (table of an earlier result, position in its rows for each present row or -1); None when none is usable."""
+    def result(self, unit: Unit, keys: Mapping[str, str]) -> _Known | None:
+        """Return the newest earlier result of a unit; None when none is usable."""
         recipe = keys[unit.id].rpartition("-")[0]
         found = _path(self.store, unit, recipe).parent.glob(f"{recipe}-*.arrow")
         for path in sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True):
@@ -480,7 +517,7 @@ class _Earlier:
             about = json.loads((table.schema.metadata or {}).get(b"curation", b"{}"))
             earlier = self.positions(unit, keys, about)
             if earlier is not None:
-                return table, earlier
+                return _Known(table, earlier, self._added_to(about["rows"]))
         return None
 
     def positions(self, unit: Unit, keys: Mapping[str, str], about: Mapping[str, Any]) -> np.ndarray | None:
@@ -544,29 +581,6 @@ class _Earlier:
 
     def signal_path(self, name: str, key: str) -> Path:
         return _path(self.store, _makers()[name], key)
-
-
-def _join_flags(old: pa.Table, earlier: np.ndarray, new: pa.Table, rows: pa.Table) -> pa.Table:
-    """Return the flags of all rows: those of `old` on the rows that are `earlier`, and those of the rows that are not."""
-    number = old["row"].to_numpy()
-    last = int(number.max(initial=-1))
-    if last >= len(earlier) or not (earlier[number] == number).all():   # else each flagged row stands where it stood
-        place = places(earlier, max(last, int(earlier.max(initial=-1))) + 1)[number]
-        kept = np.flatnonzero(place >= 0)
-        old, number = old.take(pa.array(kept)), place[kept]
-    again = old.set_column(0, FLAGS.field("row"), pa.array(number))
-    again = again.set_column(1, FLAGS.field("uid"), taken(rows["uid"], number))
-    return pa.concat_tables([again.cast(FLAGS), new.cast(FLAGS)])
-
-
-def _join_signals(old: pa.Table, earlier: np.ndarray, new: pa.Table) -> pa.Table:
-    """Return the signals of all rows: those of `old` for the rows that are `earlier`, those of `new` for the others."""
-    n = old.num_rows
-    behind = len(earlier) == n + new.num_rows and bool((earlier[:n] == np.arange(n)).all())
-    at = earlier.copy()
-    at[earlier < 0] = n + np.arange(new.num_rows)
-    both = {f.name: pa.chunked_array([*old[f.name].chunks, *new[f.name].chunks], f.type) for f in new.schema}
-    return pa.table({name: column if behind else column.take(pa.array(at)) for name, column in both.items()})
 
 
 class _Worker(SpawnProcess):
@@ -637,9 +651,8 @@ class _Workers:
         if known is None:
             table = self._all(unit, options, rows, keys, None, say)
         else:
-            fresh = np.flatnonzero(known[1] < 0)
-            new = self._all(unit, options, rows, keys, fresh, say)
-            table = _join_signals(*known, new) if unit.gives else _join_flags(*known, new, rows)
+            new = self._all(unit, options, rows, keys, known.fresh, say)
+            table = known.signals_with(new) if unit.gives else known.flags_with(new, rows)
         table = table.unify_dictionaries()
         if unit.gives:
             return table.combine_chunks()
@@ -691,7 +704,7 @@ class _Workers:
                 return
             if all(self.earlier.signal_path(name, key).exists() for name, key in _asked_keys(unit, keys).items()):
                 known = self.earlier.result(unit, keys)
-                at = np.arange(self.n) if known is None else np.flatnonzero(known[1] < 0)
+                at = np.arange(self.n) if known is None else known.fresh
                 if self._many(unit, len(at)):
                     self.begun[unit.id] = self._submitted(unit, options[unit.id], keys, at)
 
