@@ -85,7 +85,8 @@ def _unfinished(store: Store) -> Iterator[tuple[str, Path]]:
 
 def _rows(store: Store) -> Iterator[tuple[str, Path]]:
     current = store.current()
-    kept = {*store.versions()[-1:], *([current["rows_version"]] if current else [])}
+    wanted = {*store.versions()[-1:], *([current["rows_version"]] if current else [])}
+    kept = {part for version in wanted & set(store.versions()) for part in store.parts(version)}
     for version in store.versions():
         if version not in kept:
             path = store.rows_path(version)

@@ -615,6 +615,7 @@ class _Workers:
         self.pool: ProcessPoolExecutor | None = None
         self.starting: list[Future[int]] = []
         self.begun: dict[str, list[tuple[np.ndarray, Future[bytes]]]] = {}
+        self.version = store.version
         self.earlier = _Earlier(store, store.rows(), store.rows_hash())
 
     def start(self) -> ProcessPoolExecutor:
@@ -624,7 +625,7 @@ class _Workers:
                 self.count,
                 mp_context=_Spawn(),
                 initializer=_open,
-                initargs=(str(self.store.path), str(self.store.rows_path()), self.spec.model_dump_json(), _modules()),
+                initargs=(str(self.store.path), self.version, self.spec.model_dump_json(), _modules()),
             )
             # A worker that is interrupted while it starts would print a traceback; so start all with interrupts held.
             held = signals.pthread_sigmask(signals.SIG_BLOCK, {signals.SIGINT})
@@ -771,14 +772,15 @@ def _modules() -> list[str]:
     return sorted(name for name in every if name != "__main__" and name.partition(".")[0] != __name__.partition(".")[0])
 
 
-def _open(folder: str, path: str, spec: str, modules: Sequence[str]) -> None:
+def _open(folder: str, version: str, spec: str, modules: Sequence[str]) -> None:
     """Set up a worker: map the rows, read the spec, import what declares checks, leave interrupts to the parent."""
     global _folder, _rows, _spare, _spec
     signals.signal(signals.SIGINT, signals.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pa.set_cpu_count(1)
     _folder = Path(folder)
-    _rows, _spare = read_sparing(Path(path))
+    store = Store(folder)
+    _rows, _spare = read_sparing([store.rows_path(part) for part in store.parts(version)])
     _spec = Spec.model_validate_json(spec)
     for name in modules:
         import_module(name)

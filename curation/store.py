@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import json
 import mmap
 import os
@@ -13,6 +12,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from .errors import CurationError
 from .model import CODES, FLAGS, ROWS, SIGNALS
 
 _VERSION = re.compile(r"^(\d{4})\.arrow$")
+FILES = 16  # files at most that the rows of a version are read from; the next append writes them as one
 
 
 @contextlib.contextmanager
@@ -77,15 +78,28 @@ def read_arrow(path: Path) -> pa.Table:
         return pa.ipc.open_file(source).read_all()
 
 
-def read_sparing(path: Path) -> tuple[pa.Table, Callable[[], None]]:
-    """Return the memory-mapped table of an Arrow file, and what gives the pages read so far back to the system.
+def read_sparing(paths: Sequence[Path]) -> tuple[pa.Table, Callable[[], None]]:
+    """Return the memory-mapped table of Arrow files, and what gives the pages read so far back to the system.
 
-    They stay in the system's cache: reading them again costs little. For a process that reads a large file bit by bit.
+    They stay in the system's cache: reading them again costs little. For a process that reads large files bit by bit.
     """
-    with _damage(path), path.open("rb") as f:
-        pages = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-        table = pa.ipc.open_file(pa.py_buffer(pages)).read_all()
-    return table, lambda: pages.madvise(mmap.MADV_DONTNEED)
+    mapped, tables = [], []
+    for path in paths:
+        with _damage(path), path.open("rb") as f:
+            mapped.append(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+            tables.append(pa.ipc.open_file(pa.py_buffer(mapped[-1])).read_all())
+
+    def spare() -> None:
+        for pages in mapped:
+            pages.madvise(mmap.MADV_DONTNEED)
+
+    return put_together(tables), spare
+
+
+def put_together(tables: Sequence[pa.Table], columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of tables of ROWS one behind the other, of the `columns` asked for."""
+    some = [table.select(list(columns)) if columns is not None else table for table in tables]
+    return some[0] if len(some) == 1 else pa.concat_tables(some).unify_dictionaries()
 
 
 @contextlib.contextmanager
@@ -103,8 +117,11 @@ def empty_flags() -> pa.Table:
 class _Codes:
     """A growing dictionary for one column, so that a streamed Arrow file needs only dictionary deltas."""
 
-    def __init__(self) -> None:
-        self.known: dict[str, int] = {}
+    def __init__(self, there: pa.ChunkedArray) -> None:
+        """`there`: the column of rows before, with one dictionary, which is gone on with."""
+        known = there.chunk(0).dictionary.to_pylist() if there.num_chunks else []
+        # Not empty: to Arrow a first value after an empty dictionary is another dictionary, not a longer one.
+        self.known: dict[str, int] = {value: k for k, value in enumerate(known or [""])}
 
     def encode(self, column: pa.Array) -> pa.DictionaryArray:
         if pa.types.is_dictionary(column.type):
@@ -118,6 +135,36 @@ class _Codes:
             mask=index.is_null().to_numpy(zero_copy_only=False),
         )
         return pa.DictionaryArray.from_arrays(taken, pa.array(list(self.known), pa.string()))
+
+
+class _Seen:
+    """Numbers the copies of a content: among rows that are there already and those that come."""
+
+    LOOKS = 8  # batches whose uids are looked up among the rows there; for more, all of these are learnt by heart
+
+    def __init__(self, there: pa.ChunkedArray | None) -> None:
+        """`there`: uids with copy numbers."""
+        self.there, self.looks = there, 0
+        self.last: dict[str, int] = {}  # uid -> number of its last copy, 0 = the first row of the content
+        marked = there.filter(pc.match_substring(there, "#")) if there is not None else pa.array([], pa.string())
+        self.copies = len(marked)
+        self.of = Counter(uid.partition("#")[0] for uid in marked.to_pylist())
+
+    def numbers(self, uids: pa.Array) -> list[int]:
+        """Return the copy number of each of the next rows, 0 for the first of its content."""
+        if self.there is not None:
+            all_of_them = self.looks == self.LOOKS
+            met = self.there if all_of_them else self.there.filter(pc.is_in(self.there, value_set=uids))
+            for uid in met.to_pylist():
+                self.last.setdefault(uid, self.of[uid])
+            self.looks += 1
+            self.there = None if all_of_them else self.there
+        out = []
+        for uid in uids.to_pylist():
+            self.last[uid] = self.last.get(uid, -1) + 1
+            out.append(self.last[uid])
+        self.copies += sum(k > 0 for k in out)
+        return out
 
 
 @dataclass(frozen=True)
@@ -170,14 +217,26 @@ class Store:
     def rows_path(self, version: str | None = None) -> Path:
         return self.path / "rows" / f"{version or self.version}.arrow"
 
+    def parts(self, version: str | None = None) -> list[str]:
+        """Return the versions whose files hold the rows of a version, in order.
+
+        Rows added behind are a file of their own, which rests on the files of the version they were added to.
+        """
+        out = [version or self.version]
+        while (base := self.about(out[-1]).get("rests_on")) is not None:
+            at = self.path / "rows" / f"{base['version']}.json"
+            if not at.exists() or self.rows_hash(base["version"]) != base["hash"]:
+                raise CurationError(f"{self.rows_path(out[-1])} rests on version {base['version']}, which is gone or another one",
+                                    "bring the file back, or import the rows anew")
+            out.append(base["version"])
+        return out[::-1]
+
     def rows(self, version: str | None = None, *, columns: Sequence[str] | None = None, as_pandas: bool = False) -> Any:
         """Return the rows of a version (default: the newest) as a memory-mapped table, or as a DataFrame."""
         path = self.rows_path(version)
-        if not path.exists():
+        if not path.exists() or not path.with_suffix(".json").exists():
             raise CurationError(f"{self.path} has no row version {version}", f"versions: {', '.join(self.versions())}")
-        table = read_arrow(path)
-        if columns is not None:
-            table = table.select(list(columns))
+        table = put_together([read_arrow(self.rows_path(part)) for part in self.parts(version)], columns)
         return table.to_pandas() if as_pandas else table
 
     def rows_hash(self, version: str | None = None) -> str:
@@ -217,74 +276,57 @@ class Store:
     def _import(self, batches: Iterable[pa.RecordBatch], *, source: str, detected: str, append: bool) -> Imported:
         before = self.version if self.versions() else None
         version = f"{int(self.versions()[-1]) + 1 if self.versions() else 1:04d}"
-        path = self.path / "rows" / f"{version}.arrow"
-        seen: dict[str, int] = {}
-        codes = {name: _Codes() for name in ("family", "source", "split")}
+        base = before if append else None
+        rests = base is not None and len(self.parts(base)) < FILES
+        there = self.rows(base).unify_dictionaries() if base is not None else ROWS.empty_table()
+        codes = {name: _Codes(there[name]) for name in ("family", "source", "split")}
+        seen = _Seen(there["uid"] if base is not None else None)
         digest = Digest()
-        n = copies = 0
-        held = self.rows(before).num_rows if append and before else 0
-        first = self._again(before) if append and before else ()
+        n = held = there.num_rows
+        self.rows_path(version).with_suffix(".json").unlink(missing_ok=True)  # of a file that somebody removed
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
-        with atomic(path) as f, pa.ipc.new_file(f, ROWS, options=options) as writer:
-            for batch in itertools.chain(first, batches):
-                batch, repeated = self._finish(batch, n, seen, codes)
-                for name in ROWS.names[1:]:
-                    digest.feed(name, batch.column(name))
+        with atomic(self.rows_path(version)) as f, pa.ipc.new_file(f, ROWS, options=options) as writer:
+            for batch in there.to_batches():
+                digest.feed_rows(batch)
+                if not rests:
+                    writer.write_batch(self._encoded(batch, codes))
+            for batch in batches:
+                batch = self._finish(batch, n, seen, codes)
+                digest.feed_rows(batch)
                 n += batch.num_rows
-                copies += repeated
                 writer.write_batch(batch)
             if n == held:
                 raise CurationError(f"{source}: no rows to import", "the file holds no usable rows")
-        new, gone = (n - held, 0) if held else self._turnover(before, version)
-        result = Imported(version, n, copies, new, gone, digest.hexdigest())
-        write_json(
-            self.path / "rows" / f"{version}.json",
-            {
-                "source": source,
-                "detected": detected,
-                "rows": n,
-                "copies": copies,
-                "new": result.new,
-                "gone": result.gone,
-                "hash": result.hash,
-                "appended_to": before if held else None,
-            },
-        )
-        return result
+        about = {"source": source, "detected": detected, "rows": n, "copies": seen.copies, "hash": digest.hexdigest(),
+                 "appended_to": base, "rests_on": {"version": base, "hash": self.rows_hash(base)} if rests else None}
+        new, gone = (n - held, 0) if base is not None else self._turnover(before, self.rows_path(version))
+        write_json(self.path / "rows" / f"{version}.json", {**about, "new": new, "gone": gone})
+        return Imported(version, n, seen.copies, new, gone, digest.hexdigest())
 
-    def _again(self, version: str) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a version as an import hands them over: their uids without copy numbers."""
-        for batch in self.rows(version).to_batches():
-            bare = pc.replace_substring_regex(batch.column("uid"), "#.*", "")
-            yield batch.set_column(batch.schema.get_field_index("uid"), "uid", bare)
-
-    def _turnover(self, before: str | None, after: str) -> tuple[int, int]:
-        """Return how many uids of version `after` are not in `before`, and how many of `before` not in `after`."""
-        new = self.rows(after, columns=["uid"])["uid"]
+    def _turnover(self, before: str | None, after: Path) -> tuple[int, int]:
+        """Return how many uids of the rows file `after` are not in version `before`, and how many of `before` not in it."""
+        new = read_arrow(after)["uid"]
         if before is None:
             return len(new), 0
         old = self.rows(before, columns=["uid"])["uid"]
         missing = [len(a) - (pc.sum(pc.is_in(a, value_set=b)).as_py() or 0) for a, b in ((new, old), (old, new))]
         return missing[0], missing[1]
 
-    def _finish(
-        self, batch: pa.RecordBatch, start: int, seen: dict[str, int], codes: Mapping[str, _Codes]
-    ) -> tuple[pa.RecordBatch, int]:
-        uids = batch.column("uid").to_pylist()
-        repeated = 0
-        for i, uid in enumerate(uids):
-            k = seen.get(uid, -1) + 1
-            seen[uid] = k
-            if k:
-                uids[i] = f"{uid}#{k}"
-                repeated += 1
-        columns = {name: batch.column(name) for name in ROWS.names if name not in ("row", "uid", *codes)}
+    def _finish(self, batch: pa.RecordBatch, start: int, seen: _Seen, codes: Mapping[str, _Codes]) -> pa.RecordBatch:
+        """Return a batch as it is written: numbered from `start`, copies marked in their uids, dictionaries grown."""
+        numbers = seen.numbers(batch.column("uid"))
+        columns = {name: batch.column(name) for name in ROWS.names[2:]}
+        marked = [f"{uid}#{k}" if k else uid for uid, k in zip(batch.column("uid").to_pylist(), numbers, strict=True)]
+        columns["uid"] = pa.array(marked, pa.string()) if any(numbers) else batch.column("uid")
         columns["row"] = pa.array(np.arange(start, start + batch.num_rows, dtype=np.int64))
-        columns["uid"] = pa.array(uids, pa.string()) if repeated else batch.column("uid")
-        for name, code in codes.items():
-            columns[name] = code.encode(batch.column(name))
+        return self._encoded(columns, codes)
+
+    @staticmethod
+    def _encoded(batch: pa.RecordBatch | Mapping[str, pa.Array], codes: Mapping[str, _Codes]) -> pa.RecordBatch:
+        """Return columns as a batch of ROWS under the dictionaries of `codes`."""
+        columns = {name: codes[name].encode(batch[name]) if name in codes else batch[name] for name in ROWS.names}
         arrays = [columns[f.name] if f.type == CODES else columns[f.name].cast(f.type) for f in ROWS]
-        return pa.RecordBatch.from_arrays(arrays, schema=ROWS), repeated
+        return pa.RecordBatch.from_arrays(arrays, schema=ROWS)
 
     # ---- flags and signals
 
@@ -376,6 +418,11 @@ class Digest:
 
     def __init__(self) -> None:
         self.parts: dict[str, Any] = {}
+
+    def feed_rows(self, batch: pa.RecordBatch) -> None:
+        """Take in the columns of ROWS but the number."""
+        for name in ROWS.names[1:]:
+            self.feed(name, batch.column(name))
 
     def feed(self, name: str, column: pa.Array) -> None:
         if pa.types.is_list(column.type):

@@ -56,6 +56,7 @@ def test_row_versions_go_on_request_alone_but_the_newest_and_the_checked_one(sto
     store.verdicts.append([Entry(store.rows("0001")["uid"][0].as_py(), "reject")], actor="ann")
     rows, decided = store.rows().to_pylist(), store.verdicts.decisions()
     found = [one for one in leftovers(store, versions=True) if one.kind == "rows"]
+    assert store.parts() == ["0002", "0003"]      # the newest rests on the checked one
     assert names(found) == {"0001.arrow", "0001.json"} and sums(found)["rows"]["files"] == 2
     assert sums(found)["rows"]["bytes"] == sum(one.path.stat().st_size for one in found)
     clean(store, versions=True)
@@ -66,6 +67,13 @@ def test_row_versions_go_on_request_alone_but_the_newest_and_the_checked_one(sto
     check(store, spec_of(store), checks=ONLY, workers=1)
     clean(store, versions=True)
     assert store.versions() == ["0004"]
+
+
+def test_a_version_that_the_newest_rests_on_stays(store: Store) -> None:
+    check(store, spec_of(store), checks=ONLY, workers=1)
+    rows = store.rows().to_pylist()
+    clean(store, versions=True)
+    assert store.versions() == ["0002", "0003"] and store.rows().to_pylist() == rows
 
 
 def test_only_old_unfinished_files_go_and_links_are_not_followed(store: Store, tmp_path: Path) -> None:

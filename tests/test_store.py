@@ -22,12 +22,14 @@ from curation.errors import CurationError
 from curation.model import ROWS
 from curation.store import (
     ASKING,
+    FILES,
     KINDS,
     READING,
     TAGGING,
     Entry,
     Store,
     VerdictLog,
+    _Seen,
     atomic,
     read_arrow,
     read_sparing,
@@ -80,6 +82,14 @@ def test_dictionaries_grow_over_batches(tmp_path: Path) -> None:
         source="a",
     )
     assert store.rows()["family"].to_pylist() == ["one", None, "two", "two", "one"]
+
+
+def test_a_first_batch_without_families_is_no_end_of_them(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows([*batches("a"), *batches("b", family="late")], source="a")
+    for k in range(FILES):
+        store.import_rows(batches(str(k), family=f"f{k}"), source="b", append=True)
+    assert store.rows()["family"].to_pylist() == [None, "late", *[f"f{k}" for k in range(FILES)]]
 
 
 def test_failed_import_leaves_nothing(tmp_path: Path) -> None:
@@ -450,11 +460,68 @@ def test_append_of_nothing_changes_nothing_and_append_to_nothing_is_an_import(tm
     assert store.versions() == ["0001"]
 
 
+def test_an_append_writes_the_new_rows_only_and_many_appends_are_put_together(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "set")
+    every = batches(*[f"a long text of row {k} " * 50 for k in range(400)], family="f")
+    store.import_rows(every, source="a")
+    for k in range(FILES):
+        store.import_rows(batches(f"new {k}", family=f"f{k % 3}"), source="b", append=True)
+        every += batches(f"new {k}", family=f"f{k % 3}")
+        small = store.rows_path().stat().st_size < store.rows_path("0001").stat().st_size / 10
+        assert small == (k < FILES - 1), "one file a part, until there are too many"
+    assert store.parts("0003") == ["0001", "0002", "0003"] and store.parts() == [store.version]
+    whole = Store.create(tmp_path / "whole")
+    assert whole.import_rows(every, source="a").hash == store.rows_hash()
+    for columns in (None, ["uid", "family"]):
+        assert store.rows(columns=columns).equals(whole.rows(columns=columns).unify_dictionaries())
+    assert store.rows("0004").num_rows == 403 and store.rows("0004")["row"].to_pylist() == list(range(403))
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["f", "g", None])), min_size=1, max_size=4),
+                min_size=1, max_size=6))
+def test_any_appends_give_what_one_import_gives(tmp_path_factory: pytest.TempPathFactory, parts: list[Any]) -> None:
+    store, whole = (Store.create(tmp_path_factory.mktemp("set")) for _ in range(2))
+    every: list[pa.RecordBatch] = []
+    for part in parts:
+        mine = [b for text, family in part for b in batches(text, family=family)]
+        done = store.import_rows(mine, source="a", append=True)
+        every += mine
+    once = whole.import_rows(every, source="a")
+    assert (done.hash, done.rows, done.copies) == (once.hash, once.rows, once.copies)
+    assert store.rows().to_pylist() == whole.rows().to_pylist()
+    assert len({str(chunk.dictionary) for chunk in store.rows()["family"].chunks}) == 1, "one dictionary for all parts"
+
+
+def test_more_batches_than_are_looked_up_number_copies_alike(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows(batches("x", "y", "x"), source="a")
+    store.import_rows([b for _ in range(2 * _Seen.LOOKS) for b in batches("x", "z", "y")], source="b", append=True)
+    uids = store.rows()["uid"].to_pylist()
+    assert len(set(uids)) == len(uids) == 3 + 6 * _Seen.LOOKS
+    assert sorted(int(u.partition("#")[2] or 0) for u in uids if u.startswith(uids[0])) == list(range(1 + 2 * _Seen.LOOKS))
+
+
+def test_rows_that_rest_on_a_version_that_is_gone_or_another_are_explained(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.import_rows(batches("x"), source="a")
+    store.import_rows(batches("y"), source="b", append=True)
+    note = store.rows_path("0001").with_suffix(".json")
+    told = note.read_text()
+    for harm in (note.unlink, lambda: note.write_text(told.replace(store.rows_hash("0001"), "0" * 32))):
+        harm()
+        with pytest.raises(CurationError, match=r"0002\.arrow rests on version 0001, which is gone or another one"):
+            store.rows()
+        note.write_text(told)
+    store.rows_path("0001").unlink()
+    with pytest.raises(CurationError, match=r"0001\.arrow: not a readable Arrow file"):
+        store.rows()
+
+
 def test_pages_given_back_are_read_again(tmp_path: Path) -> None:
     path = tmp_path / "a.arrow"
     table = pa.table({"text": [f"row {i} of many" for i in range(100_000)]})
     write_arrow(path, table)
-    found, spare = read_sparing(path)
+    found, spare = read_sparing([path])
     assert found.equals(table)
     held = _resident(path)
     spare()
@@ -466,7 +533,7 @@ def test_pages_given_back_are_read_again(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.arrow"
     path.write_bytes(data)
-    for read in (read_arrow, read_sparing):
+    for read in (read_arrow, lambda path: read_sparing([path])):
         with pytest.raises(CurationError, match=r"a\.arrow: not a readable Arrow file"):
             read(path)
 
