@@ -503,9 +503,16 @@ class _Earlier:
         self.tables: dict[str, pa.Table] = {rows_hash: rows}
         self.hashes: dict[tuple[str, str], np.ndarray] = {}
         self.known: dict[tuple[tuple[tuple[str, str], ...], ...], np.ndarray] = {}
+        self.results: dict[str, _Known | None] = {}
+        self.grown_from: list[str] | None = None
 
     def result(self, unit: Unit, keys: Mapping[str, str]) -> _Known | None:
         """Return the newest earlier result of a unit; None when none is usable."""
+        if keys[unit.id] not in self.results:
+            self.results[keys[unit.id]] = self._newest(unit, keys)
+        return self.results[keys[unit.id]]
+
+    def _newest(self, unit: Unit, keys: Mapping[str, str]) -> _Known | None:
         recipe = keys[unit.id].rpartition("-")[0]
         found = _path(self.store, unit, recipe).parent.glob(f"{recipe}-*.arrow")
         for path in sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True):
@@ -538,10 +545,12 @@ class _Earlier:
 
     def _added_to(self, version: str) -> bool:
         """Whether the present rows are those of another version with rows added behind, by what the imports wrote."""
-        at: str | None = self.store.version
-        while at is not None and at != version:
-            at = self.store.about(at).get("appended_to") if at in self.store.versions() else None
-        return at == version and at != self.store.version
+        if self.grown_from is None:
+            at, there = self.store.version, self.store.versions()
+            self.grown_from = []
+            while (at := self.store.about(at).get("appended_to")) is not None and at in there:
+                self.grown_from.append(at)
+        return version in self.grown_from
 
     def _standing(self, names: Sequence[str], asked: Mapping[str, str], about: Mapping[str, Any]) -> np.ndarray:
         """Return `positions` where rows were only added behind: a row is earlier when its signals are as they were."""
