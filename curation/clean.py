@@ -26,8 +26,9 @@ def leftovers(store: Store, *, versions: bool = False) -> list[Leftover]:
 
     `result`: flags and signals of other rows or options than those of the last check. `index`: words of rows that are
     no longer the newest. `unfinished`: temporary files of writes that were stopped over an hour ago. `rows`, only
-    with `versions`: row versions but the newest and the one last checked; `diff` can no longer name them. Verdicts,
-    edits, vetted sets, runs and embeddings are never among them. Raises nothing for files that vanish meanwhile.
+    with `versions`: row versions but the newest, the one last checked and those that these rest on, as rows were added
+    to them; `diff` can no longer name them. Verdicts, edits, vetted sets, runs and embeddings are never among them.
+    Raises nothing for files that vanish meanwhile.
     """
     found = [*_results(store), *_indices(store), *_unfinished(store), *(_rows(store) if versions else ())]
     out = []

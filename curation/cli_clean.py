@@ -14,7 +14,7 @@ WORDS = {"result": "results of earlier checks", "index": "indices of earlier row
 
 @click.command()
 @folder
-@click.option("--versions", is_flag=True, help="Row versions too, but the newest and the one last checked.")
+@click.option("--versions", is_flag=True, help="Row versions too, but the newest, the one last checked and what they rest on.")
 @click.option("--yes", is_flag=True, help="Remove it; without it the verb only lists.")
 @as_json
 def clean(folder: Path, versions: bool, yes: bool, json_: bool) -> None:
