@@ -47,6 +47,7 @@ Progress = Callable[[str, int, int], None]
 BATCH = 4096  # rows a task: small enough for a moving progress bar, large enough to hide the hand-over
 SMALL = 512  # ... where there are few rows: all workers shall have some
 IN_PROCESS = 6000  # up to this many rows, starting workers costs more than it saves (about 3 s)
+ALONE = 25_000  # rows a worker from which on the main process leaves slices to the workers, and is not one of them
 AHEAD = 8  # row units whose slices the workers are given at a time, while set-wide units run in the main process
 
 
@@ -622,16 +623,19 @@ class _Workers:
         self.store, self.spec, self.n = store, spec, n
         self.count = workers if workers is not None else min(os.cpu_count() or 1, 8)
         self.pool: ProcessPoolExecutor | None = None
+        self.helps = False  # whether slices are done in this process too
         self.starting: list[Future[int]] = []
         self.begun: dict[str, list[tuple[np.ndarray, Future[bytes]]]] = {}
         self.version = store.version
         self.earlier = _Earlier(store, store.rows(), store.rows_hash())
 
-    def start(self) -> ProcessPoolExecutor:
-        """Return the pool, with every worker on its way."""
+    def start(self, n: int) -> ProcessPoolExecutor:
+        """Return the pool, with every worker on its way: one less for few rows `n`, as each takes about 2 s to start."""
         if self.pool is None:
+            self.helps = n < ALONE * self.count
+            size = max(1, self.count - self.helps)
             self.pool = ProcessPoolExecutor(
-                self.count,
+                size,
                 mp_context=_Spawn(),
                 initializer=_open,
                 initargs=(str(self.store.path), self.version, self.spec.model_dump_json(), _modules()),
@@ -639,7 +643,7 @@ class _Workers:
             # A worker that is interrupted while it starts would print a traceback; so start all with interrupts held.
             held = signals.pthread_sigmask(signals.SIG_BLOCK, {signals.SIGINT})
             try:
-                self.starting = [self.pool.submit(os.getpid) for _ in range(self.count)]
+                self.starting = [self.pool.submit(os.getpid) for _ in range(size)]
             finally:
                 signals.pthread_sigmask(signals.SIG_SETMASK, held)
         return self.pool
@@ -731,7 +735,7 @@ class _Workers:
         self, unit: Unit, options: BaseModel, keys: Mapping[str, str], at: np.ndarray
     ) -> list[tuple[np.ndarray, Future[bytes]]]:
         """Return (positions, their task) of the slices of a unit, which the workers have from now on."""
-        pool = self.start()
+        pool = self.start(len(at))
         signals = {name: str(_path(self.store, _makers()[name], key)) for name, key in _asked_keys(unit, keys).items()}
         step = max(min(SMALL, BATCH), min(BATCH, -(-len(at) // (4 * self.count))))
         given, severity = options.model_dump(mode="json"), severity_of(unit, self.spec)
@@ -742,13 +746,13 @@ class _Workers:
         self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], at: np.ndarray | None, n: int,
         say: Progress,
     ) -> list[pa.Table]:
-        """Return what the workers find on slices, in order. While they start, slices from behind are done here."""
+        """Return what is found on slices, in order. While the workers start, or where few do, slices from behind are done here."""
         tasks = self.begun.pop(unit.id, None)
         if tasks is None:
             tasks = self._submitted(unit, options, keys, np.arange(self.n) if at is None else at)
         here: dict[int, pa.Table] = {}
         for k in reversed(range(len(tasks))):
-            if all(task.done() for task in self.starting):
+            if not self.helps and all(task.done() for task in self.starting):
                 break
             if tasks[k][1].cancel():
                 here[k] = self._here(unit, options, rows, keys, tasks[k][0], lambda *_: None)

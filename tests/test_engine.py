@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,7 +81,8 @@ def test_off_is_off(store: Store) -> None:
     assert "response.empty" not in done.flags
 
 
-def test_workers_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("alone_from", [0, 10**9])
+def test_workers_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alone_from: int) -> None:
     alone = Store.create(tmp_path / "alone")
     alone.import_rows(make_rows(GIVEN * 3).to_batches(), source="x")
     spread = Store.create(tmp_path / "spread")
@@ -88,6 +90,7 @@ def test_workers_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, t
     engine.check(alone, engine.spec_of(alone), workers=1)
     monkeypatch.setattr(engine, "IN_PROCESS", 0)
     monkeypatch.setattr(engine, "BATCH", 5)
+    monkeypatch.setattr(engine, "ALONE", alone_from)    # two workers; one and the main process
     engine.check(spread, parse("name: alone"), workers=2)
     for more in (False, True):
         if more:  # rows behind, one changed and one gone
@@ -98,6 +101,22 @@ def test_workers_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, t
         assert alone.flags().to_pylist() == spread.flags().to_pylist()
         a, b = alone.signals(), spread.signals()
         assert a is not None and b is not None and a.to_pylist() == b.to_pylist()
+
+
+def test_set_wide_checks_run_while_workers_look_at_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "IN_PROCESS", 0)
+    plain, order = engine._Workers.start, []
+
+    def start(pool: engine._Workers, n: int) -> ProcessPoolExecutor:
+        executor = plain(pool, n)
+        executor.submit(time.sleep, 1)      # before anything is found
+        return executor
+
+    monkeypatch.setattr(engine._Workers, "start", start)
+    engine.check(store, engine.spec_of(store), workers=2, progress=lambda id, *_: order.append(id))
+    first = {id: order.index(id) for id in set(order)}
+    assert first["dup.exact"] < first["edge"], "it waits for no signal"
+    assert max(first["refusal"], first["harm"]) < first["refusal.policy_conflict"], "it asks for these signals"
 
 
 def test_in_memory_equals_on_disk(store: Store) -> None:
@@ -232,7 +251,7 @@ engine.IN_PROCESS = 0
 store = Store({str(store.path)!r})
 if __name__ == "__main__":
     with engine._Workers(store, engine.spec_of(store), 4, 2) as pool:
-        print(*pool.start()._processes, flush=True)
+        print(*pool.start(10**6)._processes, flush=True)
         time.sleep(60)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
