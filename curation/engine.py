@@ -746,7 +746,7 @@ class _Workers:
         self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], at: np.ndarray | None, n: int,
         say: Progress,
     ) -> list[pa.Table]:
-        """Return what is found on slices, in order. While the workers start, or where few do, slices from behind are done here."""
+        """Return what is found on slices, in order. While workers start, or where few do, slices from behind are done here."""
         tasks = self.begun.pop(unit.id, None)
         if tasks is None:
             tasks = self._submitted(unit, options, keys, np.arange(self.n) if at is None else at)
