@@ -547,7 +547,8 @@ class _Earlier:
     def _added_to(self, version: str) -> bool:
         """Whether the present rows are those of another version with rows added behind, by what the imports wrote."""
         if self.grown_from is None:
-            at, there = self.store.version, self.store.versions()
+            at: str | None = self.store.version
+            there = self.store.versions()
             self.grown_from = []
             while (at := self.store.about(at).get("appended_to")) is not None and at in there:
                 self.grown_from.append(at)
