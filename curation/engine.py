@@ -309,7 +309,8 @@ def _run(
             result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
             writer.write(unit.id, _path(store, unit, keys[unit.id]), result)
             left.remove(unit)
-            pa.default_memory_pool().release_unused()  # else it may keep gigabytes while the workers need memory
+            if pool.pool is not None and not pool.helps:  # else it may keep gigabytes while the workers need memory
+                pa.default_memory_pool().release_unused()
     return keys, [u.id for u in units if u not in todo], [u.id for u in todo]
 
 
