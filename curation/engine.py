@@ -303,7 +303,7 @@ def _run(
         while left:
             ready = [u for u in left if not any(_makers()[need] in left for need in u.needs if need not in RESOURCES)]
             pool.begin([u for u in ready if u.scope == "row"], options, keys)
-            unit = pool.next(ready)
+            unit = pool.next(ready, options, rows, keys)
             writer.wait({_makers()[need].id for need in unit.needs if need not in RESOURCES})
             result = pool.run(unit, options[unit.id], rows, keys, progress)
             result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
@@ -627,7 +627,7 @@ class _Workers:
         self.pool: ProcessPoolExecutor | None = None
         self.helps = False  # whether slices are done in this process too
         self.starting: list[Future[int]] = []
-        self.begun: dict[str, list[tuple[np.ndarray, Future[bytes]]]] = {}
+        self.begun: dict[str, list[tuple[np.ndarray, Future[bytes] | pa.Table]]] = {}  # slices, and what is found on them
         self.version = store.version
         self.earlier = _Earlier(store, store.rows(), store.rows_hash())
 
@@ -724,18 +724,37 @@ class _Workers:
                 if self._many(unit, len(at)):
                     self.begun[unit.id] = self._submitted(unit, options[unit.id], keys, at)
 
-    def next(self, ready: Sequence[Unit]) -> Unit:
+    def next(
+        self, ready: Sequence[Unit], options: Mapping[str, BaseModel], rows: pa.Table, keys: Mapping[str, str]
+    ) -> Unit:
         """Return the unit to run now: one that the workers have finished, else one that looks at all rows while they work.
 
-        So the workers wait for nobody as long as there are row units, and what they have finished is soon written.
+        So the workers wait for nobody as long as there are row units, and what they have finished is soon written. Where
+        this process is one of them, it does slices until there is such a unit.
         """
         begun = [u for u in ready if u.id in self.begun]
-        finished = [u for u in begun if all(task.done() for _, task in self.begun[u.id])]
-        return (finished or (begun and [u for u in ready if u.scope == "dataset"]) or begun or list(ready))[0]
+        wide = [u for u in ready if u.scope == "dataset"]
+        while begun:
+            finished = [u for u in begun if all(isinstance(task, pa.Table) or task.done() for _, task in self.begun[u.id])]
+            if finished or wide:
+                return (finished or wide)[0]
+            if not self.helps or not any(self._help(u, options[u.id], rows, keys) for u in reversed(begun)):
+                return begun[0]
+        return ready[0]
+
+    def _help(self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str]) -> bool:
+        """Do the last slice of a unit that no worker has begun in this process; False when there is none."""
+        tasks = self.begun[unit.id]
+        for k in reversed(range(len(tasks))):
+            part, task = tasks[k]
+            if not isinstance(task, pa.Table) and task.cancel():
+                tasks[k] = part, self._here(unit, options, rows, keys, part, lambda *_: None)
+                return True
+        return False
 
     def _submitted(
         self, unit: Unit, options: BaseModel, keys: Mapping[str, str], at: np.ndarray
-    ) -> list[tuple[np.ndarray, Future[bytes]]]:
+    ) -> list[tuple[np.ndarray, Future[bytes] | pa.Table]]:
         """Return (positions, their task) of the slices of a unit, which the workers have from now on."""
         pool = self.start(len(at))
         signals = {name: str(_path(self.store, _makers()[name], key)) for name, key in _asked_keys(unit, keys).items()}
@@ -749,18 +768,13 @@ class _Workers:
         say: Progress,
     ) -> list[pa.Table]:
         """Return what is found on slices, in order. While workers start, or where few do, slices from behind are done here."""
-        tasks = self.begun.pop(unit.id, None)
-        if tasks is None:
-            tasks = self._submitted(unit, options, keys, np.arange(self.n) if at is None else at)
-        here: dict[int, pa.Table] = {}
-        for k in reversed(range(len(tasks))):
-            if not self.helps and all(task.done() for task in self.starting):
-                break
-            if tasks[k][1].cancel():
-                here[k] = self._here(unit, options, rows, keys, tasks[k][0], lambda *_: None)
+        if unit.id not in self.begun:
+            self.begun[unit.id] = self._submitted(unit, options, keys, np.arange(self.n) if at is None else at)
+        while (self.helps or not all(task.done() for task in self.starting)) and self._help(unit, options, rows, keys):
+            pass
         parts, done = [], 0
-        for k, (part, task) in enumerate(tasks):
-            parts.append(here[k] if k in here else pa.ipc.open_stream(task.result()).read_all())
+        for part, task in self.begun.pop(unit.id):
+            parts.append(task if isinstance(task, pa.Table) else pa.ipc.open_stream(task.result()).read_all())
             done += len(part)
             say(unit.id, done, n)
         return parts
