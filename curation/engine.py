@@ -758,7 +758,7 @@ class _Workers:
         """Return (positions, their task) of the slices of a unit, which the workers have from now on."""
         pool = self.start(len(at))
         signals = {name: str(_path(self.store, _makers()[name], key)) for name, key in _asked_keys(unit, keys).items()}
-        step = max(min(SMALL, BATCH), min(BATCH, -(-len(at) // (4 * self.count))))
+        step = max(min(SMALL, BATCH), min(BATCH, -(-len(at) // self.count)))
         given, severity = options.model_dump(mode="json"), severity_of(unit, self.spec)
         parts = [at[k : k + step] for k in range(0, len(at), step)]
         return [(p, pool.submit(_slice, unit.id, bool(unit.gives), given, p, signals, severity)) for p in parts]
