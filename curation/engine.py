@@ -196,9 +196,9 @@ def run_unit(unit: Unit, options: BaseModel, rows: pa.Table, resources: Mapping[
 def _complete(table: pa.Table, unit: Unit, severity: str | None) -> pa.Table:
     n = table.num_rows
     own = table["severity"].cast(pa.string())
-    filled = pa.array([severity] * n, pa.string()) if severity else pc.fill_null(own, unit.severity)
+    filled = pa.repeat(pa.scalar(severity), n) if severity else pc.fill_null(own, unit.severity)
     columns = {name: table[name] for name in FLAGS.names}
-    columns["check"] = pa.array([unit.id] * n, pa.string()).dictionary_encode()
+    columns["check"] = pa.repeat(pa.scalar(unit.id), n).dictionary_encode()
     columns["severity"] = (
         filled.combine_chunks().dictionary_encode() if isinstance(filled, pa.ChunkedArray) else filled.dictionary_encode()
     )
@@ -317,11 +317,12 @@ def _run(
 class _Writer:
     """Writes results while the next unit runs: a disk takes longer to say that a file is safe than a small unit to run."""
 
-    WAITING = 4  # results at most that wait to be written
+    WAITING = 1 << 28  # bytes of results at most that wait to be written, and one more result
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1)
         self.waiting: dict[str, Future[None]] = {}
+        self.bytes: dict[str, int] = {}
 
     def __enter__(self) -> _Writer:
         return self
@@ -333,8 +334,9 @@ class _Writer:
 
     def write(self, id: str, path: Path, table: pa.Table) -> None:
         """Write the result of a unit before long."""
-        while len(self.waiting) >= self.WAITING:
+        while sum(self.bytes[other] for other in self.waiting) >= self.WAITING:
             self.wait({next(iter(self.waiting))})
+        self.bytes[id] = table.nbytes
         self.waiting[id] = self.thread.submit(write_arrow, path, table)
 
     def wait(self, ids: Collection[str]) -> None:
