@@ -16,13 +16,14 @@ RENEW = 0.02        # share of new rows from which on arrays are kept anew; unti
 _FEW_BITS = 20      # leading bits of a hash by which most that are not wanted are passed over
 ONE_PIECE = 1 << 28  # bytes up to which what was taken from several chunks is put into one
 _NULL = np.uint64(0xA24BAED4963EE407)
-_K0, _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+K0, K1, K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 @njit(inline="always")
-def _mix(x: np.uint64) -> np.uint64:
-    x = (x ^ (x >> np.uint64(30))) * _K1
-    x = (x ^ (x >> np.uint64(27))) * _K2
+def mix(x: np.uint64) -> np.uint64:
+    """Return x with each bit spread over all others (the finalizer of SplitMix64)."""
+    x = (x ^ (x >> np.uint64(30))) * K1
+    x = (x ^ (x >> np.uint64(27))) * K2
     return x ^ (x >> np.uint64(31))
 
 
@@ -31,26 +32,26 @@ def _hash_bytes(data: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
     """Hash the bytes data[starts[i]:starts[i + 1]], eight at a time; the length counts."""
     for i in range(len(out)):
         at, end = starts[i], starts[i + 1]
-        h = np.uint64(end - at) * _K0 + _K1
+        h = np.uint64(end - at) * K0 + K1
         while at + 8 <= end:
             word = np.uint64(0)
             for k in range(8):
                 word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-            h = _mix(h ^ word) + _K0
+            h = mix(h ^ word) + K0
             at += 8
         word = np.uint64(0)
         for k in range(end - at):
             word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-        out[i] = _mix(h ^ word)
+        out[i] = mix(h ^ word)
 
 
 @njit(nogil=True, cache=True)
 def _hash_lists(items: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
     """Hash runs of hashes; their number and order count."""
     for i in range(len(out)):
-        h = np.uint64(starts[i + 1] - starts[i]) * _K0 + _K2
+        h = np.uint64(starts[i + 1] - starts[i]) * K0 + K2
         for k in range(starts[i], starts[i + 1]):
-            h = _mix(h ^ items[k]) + _K0
+            h = mix(h ^ items[k]) + K0
         out[i] = h
 
 

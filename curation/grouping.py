@@ -13,27 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from .contents import hashes, taken
+from .contents import K0, K1, K2, hashes, mix, taken
 from .text import shorten
 
 _DIGITS = re.compile("[0-9]+")
-_K0, _K1, _K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _BUCKETS = 1 << 20      # of group keys, to pass over those that too few rows have
 _NONE, _SOME, _UNSURE = 0, 1, 2
-
-
-@njit(inline="always")
-def _mix(x: np.uint64) -> np.uint64:
-    x = (x ^ (x >> np.uint64(30))) * _K1
-    x = (x ^ (x >> np.uint64(27))) * _K2
-    return x ^ (x >> np.uint64(31))
 
 
 @njit(nogil=True, cache=True)
 def _hash_asked(data: np.ndarray, starts: np.ndarray, at: np.ndarray, out: np.ndarray) -> None:
     """Hash the texts at positions `at`; a run of ASCII digits counts as one."""
     for i in range(at.size):
-        h, word, held, digits = _K0, np.uint64(0), np.uint64(0), False
+        h, word, held, digits = K0, np.uint64(0), np.uint64(0), False
         for x in range(np.uint64(starts[at[i]]), np.uint64(starts[at[i] + 1])):  # without a sign: no look from behind
             b = np.uint64(data[x])
             if b - np.uint64(48) < np.uint64(10):
@@ -45,9 +37,9 @@ def _hash_asked(data: np.ndarray, starts: np.ndarray, at: np.ndarray, out: np.nd
             word |= b << (held & np.uint64(7)) * np.uint64(8)
             held += np.uint64(1)
             if held & np.uint64(7) == np.uint64(0):
-                h = _mix(h ^ word) + _K0
+                h = mix(h ^ word) + K0
                 word = np.uint64(0)
-        out[i] = _mix(_mix(h ^ word) + held)
+        out[i] = mix(mix(h ^ word) + held)
 
 
 @njit(nogil=True, cache=True)
@@ -124,7 +116,7 @@ def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: i
     asked = _has_own_input(rows) & ~sure & ~given
     mine = [np.flatnonzero(x) for x in (sure, given, asked)]
     names = [hashes(taken(family, mine[0])), hashes(taken(column, mine[1])), _asked(rows, mine[2])]
-    key = np.concatenate([name ^ salt for name, salt in zip(names, (_K0, _K1, _K2), strict=True)])
+    key = np.concatenate([name ^ salt for name, salt in zip(names, (K0, K1, K2), strict=True)])
     at = np.concatenate(mine)
     for part in _runs(at, key, max(least, 1)):
         i = int(part[0])
