@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import xxhash
 from pydantic import Field
 
-from ..contents import taken
+from ..contents import RENEW, taken
 from ..options import Count, Ngram, Permutations, Several, Share, Similarity
 from ..text import fold, words
 from .base import Past, check, flags
@@ -40,8 +40,6 @@ SHARED = 20
 ROUNDS = 8
 #: Prompts below this many shingles are too short for "one contains the other" to mean anything.
 CONTAINED = 10
-#: Share of new rows from which on what is kept for the next run is written anew.
-RENEW = 0.02
 
 #: What rows are compared by; context: system text and earlier turns.
 Part = Literal["context", "instruction", "input", "response"]
