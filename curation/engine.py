@@ -298,17 +298,18 @@ def _run(
     for unit in units:
         keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
     todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
+    left = {u.id: u for u in todo}
+    waits = {u.id: set(_makers_for(u).values()) for u in todo}
     with _Workers(store, spec, rows.num_rows, workers) as pool, _Writer() as writer:
-        left = list(todo)
         while left:
-            ready = [u for u in left if not any(_makers()[need] in left for need in u.needs if need not in RESOURCES)]
+            ready = [u for id, u in left.items() if not waits[id] & left.keys()]
             pool.begin([u for u in ready if u.scope == "row"], options, keys)
             unit = pool.next(ready, options, rows, keys)
-            writer.wait({_makers()[need].id for need in unit.needs if need not in RESOURCES})
+            writer.wait(waits[unit.id])
             result = pool.run(unit, options[unit.id], rows, keys, progress)
             result = result.replace_schema_metadata(_about(store, rows_hash, unit, keys))
             writer.write(unit.id, _path(store, unit, keys[unit.id]), result)
-            left.remove(unit)
+            del left[unit.id]
             if pool.pool is not None and not pool.helps:  # else it may keep gigabytes while the workers need memory
                 pa.default_memory_pool().release_unused()
     return keys, [u.id for u in units if u not in todo], [u.id for u in todo]
@@ -372,8 +373,7 @@ def cache_key(
     The recipe, 16 hex digits, covers what is read besides: options, severity, resources and the source of the unit.
     """
     recipe = _recipe(unit, options, spec, folder)
-    makers = _makers()
-    asked = {need: keys.get(makers[need].id, need) for need in unit.needs if need not in RESOURCES}
+    asked = {signal: keys.get(id, signal) for signal, id in _makers_for(unit).items()}
     text = json.dumps({"rows": rows_hash, "recipe": recipe, **asked}, sort_keys=True)
     return f"{recipe}-{xxhash.xxh3_64_hexdigest(text.encode())}"
 
@@ -393,6 +393,13 @@ def _recipe(unit: Unit, options: BaseModel, spec: Spec, folder: Path | None) -> 
 def _makers() -> dict[str, Unit]:
     """Return the unit that gives each signal."""
     return {column: u for u in SIGNAL_UNITS.values() for column in u.gives}
+
+
+def _makers_for(unit: Unit) -> dict[str, str]:
+    """Return {signal: id of the unit that gives it} of the signals that a unit asks for."""
+    asked = [need for need in unit.needs if need not in RESOURCES]
+    makers = _makers() if asked else {}
+    return {need: makers[need].id for need in asked}
 
 
 _IMPORT = re.compile(rb"^[ \t]*from (\.+)(\w*) import (?=(\([^)]*\)|[^\n]*))", re.MULTILINE)
@@ -458,8 +465,7 @@ def _about(store: Store, rows_hash: str, unit: Unit, keys: Mapping[str, str]) ->
 
 def _asked_keys(unit: Unit, keys: Mapping[str, str]) -> dict[str, str]:
     """Return {signal: key of its file} of the signals that a unit asks for."""
-    makers = _makers()
-    return {need: keys[makers[need].id] for need in unit.needs if need not in RESOURCES}
+    return {signal: keys[id] for signal, id in _makers_for(unit).items()}
 
 
 @dataclass(frozen=True)
