@@ -1,8 +1,5 @@
 """Rows by their content: hashes of values, which rows are those of before, and what was known of them."""
 
-# mypy: disable-error-code="call-arg,var-annotated,assignment"
-# The kernels are typed by numba when they are compiled; mypy knows neither its intrinsics nor its integer widths.
-
 from __future__ import annotations
 
 from typing import Any
@@ -10,49 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 RENEW = 0.02        # share of new rows from which on arrays are kept anew; until then these rows are looked at again
 _FEW_BITS = 20      # leading bits of a hash by which most that are not wanted are passed over
 ONE_PIECE = 1 << 28  # bytes up to which what was taken from several chunks is put into one
 _NULL = np.uint64(0xA24BAED4963EE407)
-K0, K1, K2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-
-
-@njit(inline="always")
-def mix(x: np.uint64) -> np.uint64:
-    """Return x with each bit spread over all others (the finalizer of SplitMix64)."""
-    x = (x ^ (x >> np.uint64(30))) * K1
-    x = (x ^ (x >> np.uint64(27))) * K2
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(nogil=True, cache=True)
-def _hash_bytes(data: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
-    """Hash the bytes data[starts[i]:starts[i + 1]], eight at a time; the length counts."""
-    for i in range(len(out)):
-        at, end = starts[i], starts[i + 1]
-        h = np.uint64(end - at) * K0 + K1
-        while at + 8 <= end:
-            word = np.uint64(0)
-            for k in range(8):
-                word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-            h = mix(h ^ word) + K0
-            at += 8
-        word = np.uint64(0)
-        for k in range(end - at):
-            word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-        out[i] = mix(h ^ word)
-
-
-@njit(nogil=True, cache=True)
-def _hash_lists(items: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
-    """Hash runs of hashes; their number and order count."""
-    for i in range(len(out)):
-        h = np.uint64(starts[i + 1] - starts[i]) * K0 + K2
-        for k in range(starts[i], starts[i + 1]):
-            h = mix(h ^ items[k]) + K0
-        out[i] = h
 
 
 def hashes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -61,6 +20,8 @@ def hashes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     Text, numbers, truth values, lists and structs; null has a hash of its own. 64 bits: among a million rows two
     different ones share a hash with a chance of 3 in 10^8.
     """
+    from .hashing import hash_bytes, hash_lists
+
     if isinstance(column, pa.ChunkedArray):
         return np.concatenate([np.zeros(0, np.uint64), *(hashes(chunk) for chunk in column.chunks)])
     n = len(column)
@@ -74,20 +35,20 @@ def hashes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = column.cast(pa.large_string())
         starts = np.frombuffer(column.buffers()[1] or b"\0" * 8, np.int64)[column.offset : column.offset + n + 1]
-        _hash_bytes(np.frombuffer(column.buffers()[2] or b"\0", np.uint8), starts, out)
+        hash_bytes(np.frombuffer(column.buffers()[2] or b"\0", np.uint8), starts, out)
     elif pa.types.is_list(column.type):
         starts = np.asarray(column.offsets).astype(np.int64)
         first = int(starts[0]) if n else 0
         items = hashes(column.values.slice(first, int(starts[-1]) - first) if n else column.values.slice(0, 0))
-        _hash_lists(items, starts - first, out)
+        hash_lists(items, starts - first, out)
     elif pa.types.is_struct(column.type):
         parts = [hashes(part) for part in column.flatten()]
-        _hash_lists(np.stack(parts, axis=1).reshape(-1), np.arange(n + 1, dtype=np.int64) * len(parts), out)
+        hash_lists(np.stack(parts, axis=1).reshape(-1), np.arange(n + 1, dtype=np.int64) * len(parts), out)
     else:
         nothing = False if pa.types.is_boolean(column.type) else 0
         values = np.ascontiguousarray(pc.fill_null(column, nothing).to_numpy(zero_copy_only=False))
         wide = values.dtype.itemsize
-        _hash_bytes(values.view(np.uint8).reshape(-1), np.arange(n + 1, dtype=np.int64) * wide, out)
+        hash_bytes(values.view(np.uint8).reshape(-1), np.arange(n + 1, dtype=np.int64) * wide, out)
     if column.null_count:
         out[np.asarray(column.is_null())] = _NULL
     return out
@@ -95,9 +56,11 @@ def hashes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def joined(parts: list[np.ndarray], n: int) -> np.ndarray:
     """Return (n,) uint64: one hash a row over the hashes of several columns."""
+    from .hashing import hash_lists
+
     out = np.empty(n, np.uint64)
     every = np.stack(parts, axis=1).reshape(-1) if parts else np.zeros(0, np.uint64)
-    _hash_lists(every, np.arange(n + 1, dtype=np.int64) * len(parts), out)
+    hash_lists(every, np.arange(n + 1, dtype=np.int64) * len(parts), out)
     return out
 
 
@@ -146,19 +109,12 @@ def lists_of_all(
     return items[np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())], size
 
 
-@njit(nogil=True, cache=True)
-def _standing(earlier: np.ndarray) -> int:
-    """How many rows from the first on stand where they stood."""
-    n = 0
-    while n < earlier.size and earlier[n] == n:
-        n += 1
-    return n
-
-
 def places(earlier: np.ndarray, before: int) -> np.ndarray:
     """Return (before,) int64: where each of the rows of before stands now, -1 when it is gone. `earlier`: as `same_rows`."""
+    from .hashing import standing
+
     out = np.full(before, -1, np.int64)
-    stand = _standing(earlier)
+    stand = standing(earlier)
     out[:stand] = np.arange(stand)
     known = np.flatnonzero(earlier[stand:] >= 0)
     out[earlier[stand:][known]] = stand + known
@@ -171,9 +127,11 @@ def carried(old: np.ndarray | None, earlier: np.ndarray, new: Any) -> np.ndarray
     `earlier`: position in `old` for each row, -1 for a new one, as `same_rows`. Rows that stand where they stood are copied as
     they lie, which rows added behind leave nearly all.
     """
+    from .hashing import standing
+
     new = np.asarray(new)
     out = np.empty(len(earlier), new.dtype)
-    stand = _standing(earlier) if old is not None else 0
+    stand = standing(earlier) if old is not None else 0
     if old is not None:
         out[:stand] = old[:stand]
     known = earlier[stand:] >= 0
@@ -195,24 +153,17 @@ def holding(key: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return at[wanted[np.minimum(np.searchsorted(wanted, key[at]), len(wanted) - 1)] == key[at]]
 
 
-@njit(nogil=True, cache=True)
-def _deal(data: np.ndarray, starts: np.ndarray, which: np.ndarray, ends: np.ndarray, out: np.ndarray) -> None:
-    """out[ends[i]:ends[i + 1]] = the bytes of text which[i]."""
-    for i in range(which.size):     # without a sign numbers need no look whether they count from the end: 15 times as fast
-        start, to = np.uint64(starts[which[i]]), np.uint64(ends[i])
-        for k in range(np.uint64(ends[i + 1]) - to):
-            out[to + np.uint64(k)] = data[start + np.uint64(k)]
-
-
 def spread(texts: list[str], which: np.ndarray) -> pa.Array:
     """Return texts[which] as an Arrow array: few texts for many rows, several times as fast as Arrow's `take`."""
+    from .hashing import deal
+
     encoded = [text.encode() for text in texts]
     length = np.array([len(x) for x in encoded], np.int64)
     ends = np.r_[0, np.cumsum(length[which])]
     if ends[-1] >= 1 << 31:     # more than one array of text can hold
         return pa.array(texts, pa.string()).take(pa.array(which))
     out = np.empty(int(ends[-1]), np.uint8)
-    _deal(np.frombuffer(b"".join(encoded) or b"\0", np.uint8), np.cumsum(length) - length, which, ends, out)
+    deal(np.frombuffer(b"".join(encoded) or b"\0", np.uint8), np.cumsum(length) - length, which, ends, out)
     return pa.StringArray.from_buffers(len(which), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(out))
 
 

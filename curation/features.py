@@ -1,118 +1,121 @@
-"""The kernel of the hashed n-grams. A file of its own: numba is imported, and the kernel compiled or read, on first use.
-
-Its functions are globals of a module because numba keeps no compiled code of a function that refers to others by closure.
-"""
-
-# mypy: disable-error-code="no-untyped-def"
-# The kernel is typed by numba when it is compiled.
+"""Hashed n-grams of texts, by numpy: a worker that starts has no compiled kernel to wait for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from numba import njit
 
-u64 = np.uint64
-_K0, _K1 = u64(0x9E3779B97F4A7C15), u64(0xBF58476D1CE4E5B9)
-
-
-@njit(nogil=True, inline="always")
-def _mix(x):
-    x = (x ^ (x >> u64(31))) * _K1
-    return x ^ (x >> u64(29))
+_K0, _K1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+_BLANK, _LETTER, _DIGIT, _SIGN = range(4)
+_KIND = np.full(256, _SIGN, np.uint8)  # of a byte
+_KIND[32] = _BLANK
+_KIND[97:123] = _KIND[39] = _KIND[128:] = _LETTER
+_KIND[48:58] = _DIGIT
+_ROWS = 512  # texts taken at once: few enough for the processor's cache, and their number and a place fit into 32 bits
 
 
-@njit(nogil=True)
-def _tokens(text, token, start, stop):
-    """Hashes of the tokens: runs of letters, of digits, single signs and line ends; their number."""
-    n = 0
-    i = 0
-    while i < len(text):
-        c = text[i]
-        letter = (c >= 97 and c <= 122) or c == 39 or c >= 128
-        digit = c >= 48 and c <= 57
-        if c == 32:
-            i += 1
-            continue
-        h = u64(c) + _K0
-        begin = i
-        i += 1
-        if letter or digit:
-            while i < len(text):
-                d = text[i]
-                same = ((d >= 97 and d <= 122) or d == 39 or d >= 128) if letter else (d >= 48 and d <= 57)
-                if not same:
-                    break
-                h = (h ^ u64(d)) * _K0
-                h = h ^ (h >> u64(32))
-                i += 1
-        token[n], start[n], stop[n] = _mix(h), begin, i
-        n += 1
-    return n
+def features(
+    texts: Sequence[bytes], idf: np.ndarray, word_bits: int, char_bits: int, opening: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (places (n,) int32, values (n,) float32, starts (texts + 1,) int64) of the n-grams of texts: sparse rows.
+
+    Words of 1 to 3 tokens take the first 2 ** word_bits places, runs of 3 to 5 characters the 2 ** char_bits behind, fewer;
+    the places of each kind stand in order, once, and have a Euclidean length of 1. `idf`: the weight of each place.
+    """
+    assert char_bits <= word_bits and (_ROWS << word_bits + 1) <= 1 << 32, (word_bits, char_bits)
+    place, value, count = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)], [np.zeros(1, np.int64)]
+    for k in range(0, len(texts), _ROWS):
+        part = texts[k : k + _ROWS]
+        key = _keys(part, word_bits, char_bits, opening)
+        at = (key & np.uint32((2 << word_bits) - 1)).astype(np.int32)
+        weight, kind = idf[at], key >> np.uint32(word_bits)
+        first = np.flatnonzero(np.append(True, kind[1:] != kind[:-1])[: len(kind)])
+        size = np.diff(first, append=len(kind))
+        length = np.sqrt(np.add.reduceat(weight * weight, first, dtype=np.float64))
+        scale = np.divide(1.0, length, out=np.zeros(len(first)), where=length > 0).astype(np.float32)
+        place.append(at)
+        value.append(weight * np.repeat(scale, size))
+        count.append(np.bincount(kind[first] >> np.uint32(1), size, minlength=len(part)).astype(np.int64))
+    return np.concatenate(place), np.concatenate(value), np.cumsum(np.concatenate(count))
 
 
-@njit(nogil=True)
-def _unique(found, n, index, value, at, idf):
-    """Write the distinct `found[:n]` with unit Euclidean length to index and value from `at`; the next position."""
-    part = np.sort(found[:n])
-    first = at
-    total = 0.0
-    for i in range(n):
-        if i and part[i] == part[i - 1]:
-            continue
-        index[at] = part[i]
-        value[at] = idf[part[i]]
-        total += value[at] * value[at]
-        at += 1
-    scale = np.float32(1.0 / np.sqrt(total)) if total > 0.0 else np.float32(0.0)
-    for i in range(first, at):
-        value[i] *= scale
-    return at
+def _keys(texts: Sequence[bytes], word_bits: int, char_bits: int, opening: int) -> np.ndarray:
+    """Return the distinct n-grams of at most _ROWS texts as sorted uint32: the text's number, then the place."""
+    data = np.frombuffer(b"".join(texts), np.uint8)
+    size = np.array([len(t) for t in texts])
+    first = (np.cumsum(size) - size)[size > 0]
+    row = np.repeat(np.arange(len(texts), dtype=np.uint32) << np.uint32(word_bits + 1), size)
+    words = _words(data, first, row, np.uint64((1 << word_bits) - 1), opening)
+    chars = _chars(data, first, row | np.uint32(1 << word_bits), np.uint64((1 << char_bits) - 1))
+    key = np.sort(np.concatenate([np.zeros(0, np.uint32), *words, *chars]))
+    return key[np.append(True, key[1:] != key[:-1])[: len(key)]]
 
 
-@njit(nogil=True, cache=True)
-def features(data, offsets, idf, word_bits, char_bits, opening, index, value, indptr):
-    """N-grams of texts as sparse rows; index and value have room for 12 entries a byte and 16 a text."""
-    words = u64((1 << word_bits) - 1)
-    chars = u64((1 << char_bits) - 1)
-    base = 1 << word_bits
-    at = 0
-    for r in range(len(offsets) - 1):
-        text = data[offsets[r]:offsets[r + 1]]
-        token = np.empty(len(text) + 1, u64)
-        start = np.empty(len(text) + 1, np.int64)
-        stop = np.empty(len(text) + 1, np.int64)
-        n = _tokens(text, token, start, stop)
-        found = np.empty(3 * n + 3 * min(n, opening) + 1, np.int32)
-        m = 0
-        for i in range(n):
-            h = u64(0)
-            for j in range(i, min(i + 3, n)):
-                h = _mix((h + token[j]) * _K0)
-                found[m] = np.int32(h & words)
-                m += 1
-                if j < opening:
-                    found[m] = np.int32(_mix(h ^ _K1) & words)
-                    m += 1
-        at = _unique(found, m, index, value, at, idf)
-        found = np.empty(3 * (len(text) + 2 * n) + 1, np.int32)
-        m = 0
-        i = 0
-        while i < len(text):
-            if text[i] == 32 or text[i] == 10:
-                i += 1
-                continue
-            end = i
-            while end < len(text) and text[end] != 32 and text[end] != 10:
-                end += 1
-            size = end - i + 2      # the word between two blanks
-            for a in range(size):
-                h = u64(7)
-                for b in range(a, min(a + 5, size)):
-                    c = u64(32) if b == 0 or b == size - 1 else u64(text[i + b - 1])
-                    h = _mix((h ^ c) * _K0)
-                    if b - a >= 2:
-                        found[m] = np.int32(base + np.int64(h & chars))
-                        m += 1
-            i = end
-        at = _unique(found, m, index, value, at, idf)
-        indptr[r + 1] = at
+def _words(data: np.ndarray, first: np.ndarray, row: np.ndarray, mask: np.uint64, opening: int) -> list[np.ndarray]:
+    """Return the keys of 1 to 3 tokens; those that end within the `opening` tokens of a text also as such."""
+    token, start = _tokens(data, first)
+    row = row[start]
+    nth = np.arange(len(start)) - np.searchsorted(row, row)     # number of a token in its text
+    h, out = np.zeros(len(token), np.uint64), []
+    for n in range(min(3, len(token))):
+        h = _mixed((h[: len(token) - n] + token[n:]) * _K0)
+        whole = row[n:] == row[: len(row) - n]
+        early = whole & (nth[n:] < opening)
+        out += [(row[n:] | (h & mask).astype(np.uint32))[whole],
+                row[n:][early] | (_mixed(h[early] ^ _K1) & mask).astype(np.uint32)]
+    return out
+
+
+def _tokens(data: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (hashes, starts) of the tokens: runs of letters, of digits, single signs and line ends.
+
+    `first`: where texts start; no token goes over that.
+    """
+    kind = _KIND[data]
+    begins = kind == _SIGN
+    begins[1:] |= kind[1:] != kind[:-1]
+    begins[first] = True
+    start = np.flatnonzero(begins)
+    size = np.diff(start, append=len(data))
+    start, size = start[kind[start] != _BLANK], size[kind[start] != _BLANK]
+    h, k, going = data[start] + _K0, 1, np.flatnonzero(size > 1)
+    while len(going):
+        x = (h[going] ^ data[start[going] + k]) * _K0
+        h[going] = x ^ (x >> np.uint64(32))
+        k += 1
+        going = going[size[going] > k]
+    return _mixed(h), start
+
+
+def _chars(data: np.ndarray, first: np.ndarray, row: np.ndarray, mask: np.uint64) -> list[np.ndarray]:
+    """Return the keys of 3 to 5 characters inside words, with a blank before and behind each word."""
+    inside = (data != 32) & (data != 10)
+    begins, ends = inside.copy(), inside.copy()
+    begins[1:] &= ~inside[:-1]
+    ends[:-1] &= ~inside[1:]
+    begins[first] = inside[first]
+    ends[first[1:] - 1] = inside[first[1:] - 1]
+    start = np.flatnonzero(begins)
+    size = np.flatnonzero(ends) - start + 3
+    end = np.cumsum(size)
+    letter = np.ones(int(size.sum()), bool)
+    letter[end - size] = letter[end - 1] = False
+    spaced = np.full(len(letter), 32, np.uint8)
+    spaced[letter] = data[inside]
+    left = np.repeat(end, size) - np.arange(len(spaced))    # characters from here to the end of the word
+    row = np.repeat(row[start], size)
+    h, out = np.full(len(spaced), 7, np.uint64), []
+    for n in range(min(5, len(spaced))):
+        h = _mixed((h[: len(spaced) - n] ^ spaced[n:]) * _K0)
+        if n >= 2:
+            out.append((row[: len(h)] | (h & mask).astype(np.uint32))[left[: len(h)] > n])
+    return out
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """Spread the bits of (n,) uint64, in place."""
+    x ^= x >> np.uint64(31)
+    x *= _K1
+    x ^= x >> np.uint64(29)
+    return x

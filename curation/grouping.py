@@ -1,8 +1,5 @@
 """Which rows should agree: those of one family, or asked the very same thing, digits aside, of an input of their own."""
 
-# mypy: disable-error-code="call-arg,assignment"
-# The kernels are typed by numba when they are compiled; mypy knows neither its intrinsics nor its integer widths.
-
 from __future__ import annotations
 
 import re
@@ -11,48 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
-from .contents import K0, K1, K2, hashes, mix, taken
+from .contents import hashes, taken
 from .text import shorten
 
 _DIGITS = re.compile("[0-9]+")
 _BUCKETS = 1 << 20      # of group keys, to pass over those that too few rows have
-_NONE, _SOME, _UNSURE = 0, 1, 2
-
-
-@njit(nogil=True, cache=True)
-def _hash_asked(data: np.ndarray, starts: np.ndarray, at: np.ndarray, out: np.ndarray) -> None:
-    """Hash the texts at positions `at`; a run of ASCII digits counts as one."""
-    for i in range(at.size):
-        h, word, held, digits = K0, np.uint64(0), np.uint64(0), False
-        for x in range(np.uint64(starts[at[i]]), np.uint64(starts[at[i] + 1])):  # without a sign: no look from behind
-            b = np.uint64(data[x])
-            if b - np.uint64(48) < np.uint64(10):
-                if digits:
-                    continue
-                digits, b = True, np.uint64(48)
-            else:
-                digits = False
-            word |= b << (held & np.uint64(7)) * np.uint64(8)
-            held += np.uint64(1)
-            if held & np.uint64(7) == np.uint64(0):
-                h = mix(h ^ word) + K0
-                word = np.uint64(0)
-        out[i] = mix(mix(h ^ word) + held)
-
-
-@njit(nogil=True, cache=True)
-def _shows(data: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
-    """Whether each text holds more than white space: _SOME, _NONE when it is empty, _UNSURE when its first bytes do not tell."""
-    for i in range(out.size):
-        at, end = starts[i], starts[i + 1]
-        while at < end and data[at] <= 32:
-            at += 1
-        if at < end and data[at] < 127:
-            out[i] = _SOME
-        else:
-            out[i] = _UNSURE if end > starts[i] else _NONE
 
 
 def _laid_out(chunk: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -69,26 +30,30 @@ def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
 
 def _has_own_input(rows: pa.Table) -> np.ndarray:
     """Return (n,) whether the input of each row is more than white space."""
+    from .hashing import SOME, UNSURE, shows
+
     column = rows["input"]
     parts = [np.zeros(0, np.uint8)]
     for chunk in _chunks(column):
         parts.append(np.empty(len(chunk), np.uint8))
-        _shows(*_laid_out(chunk), parts[-1])
-    shows = np.concatenate(parts)
-    unsure = np.flatnonzero(shows == _UNSURE)
-    out = shows == _SOME
+        shows(*_laid_out(chunk), parts[-1])
+    shown = np.concatenate(parts)
+    unsure = np.flatnonzero(shown == UNSURE)
+    out = shown == SOME
     out[unsure] = np.asarray(pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(taken(column, unsure), "")), ""))
     return out
 
 
 def _asked(rows: pa.Table, at: np.ndarray) -> np.ndarray:
     """Return a hash of the instruction, digits aside, of each row at ascending positions `at`."""
+    from .hashing import hash_asked
+
     out = np.empty(len(at), np.uint64)
     first = lo = 0
     for chunk in _chunks(rows["instruction"]):
         hi = int(np.searchsorted(at, first + len(chunk)))
         if hi > lo:
-            _hash_asked(*_laid_out(chunk), at[lo:hi] - first, out[lo:hi])
+            hash_asked(*_laid_out(chunk), at[lo:hi] - first, out[lo:hi])
         first, lo = first + len(chunk), hi
     return out
 
@@ -105,6 +70,8 @@ def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: i
     rows that have the very same instruction (digits aside) and an input of their own. Names and instructions are compared by
     64-bit hashes. Groups come in the order of their first rows.
     """
+    from .hashing import K0, K1, K2
+
     sure = np.asarray(pc.fill_null(pc.greater_equal(family_score, min_family), False))
     if sure.any():
         sure = sure & np.asarray(pc.fill_null(pc.not_equal(family, ""), False))

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
-from scipy import sparse
+
+from .features import features
+
+if TYPE_CHECKING:   # imported where it is used: a worker that is asked for nothing by heads is sooner ready
+    from scipy import sparse
 
 FOLDER = Path(__file__).parent / "coefficients"
 WORD_BITS, CHAR_BITS, CUE_BITS, CROSS_BITS = 16, 15, 11, 16
@@ -46,23 +51,17 @@ def ngrams(texts: Sequence[str], *, idf: np.ndarray | None = None) -> sparse.csr
     Word n-grams (1 to 3; those of the opening counted a second time as such) and character n-grams (3 to 5, inside
     words) are hashed; `idf`: (SIZE,) float32 weights, None = all 1. Lone surrogates are hashed as "?".
     """
-    from .features import features
+    from scipy import sparse
 
-    parts = [t.encode("utf-8", "replace") for t in texts]
-    offsets = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum([len(p) for p in parts], out=offsets[1:])
-    data = np.frombuffer(b"".join(parts) or b"\0", np.uint8)
-    room = int(12 * offsets[-1] + 16 * len(parts) + 16)
-    index, value = np.empty(room, np.int32), np.empty(room, np.float32)
-    indptr = np.zeros(len(parts) + 1, np.int64)
     weights = np.ones(SIZE, np.float32) if idf is None else idf
-    features(data, offsets, weights, WORD_BITS, CHAR_BITS, OPENING, index, value, indptr)
-    end = int(indptr[-1])
-    return sparse.csr_matrix((value[:end].copy(), index[:end].copy(), indptr), shape=(len(parts), SIZE))
+    place, value, starts = features([t.encode("utf-8", "replace") for t in texts], weights, WORD_BITS, CHAR_BITS, OPENING)
+    return sparse.csr_matrix((value, place, starts), shape=(len(texts), SIZE))
 
 
 def cues(names: Sequence[Sequence[str]], weight: float) -> sparse.csr_matrix:
     """Return the (rows, SIZE) features of named cues, each worth `weight` beside blocks of n-grams of length 1."""
+    from scipy import sparse
+
     found = [sorted({_cue(n) for n in row}) for row in names]
     indptr = np.zeros(len(found) + 1, np.int64)
     np.cumsum([len(f) for f in found], out=indptr[1:])
@@ -75,6 +74,8 @@ def crosses(rows: Sequence[tuple[Sequence[str], Sequence[str]]], weight: float) 
 
     The same words mean one thing when nothing follows and another before a lecture.
     """
+    from scipy import sparse
+
     found = []
     for phrases, names in rows:
         a = np.array([crc32(p.encode("utf-8", "replace")) for p in phrases], np.uint64)

@@ -10,6 +10,8 @@ import xxhash
 
 SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]”’]*\s+")
 WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*", re.UNICODE)
+#: Scripts written without blanks: every character counts as a word.
+SOLID = "\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _LINE_ENDS = re.compile(r"\r\n?")
 _UNIT = "\x1f"  # between role and content
 _RECORD = "\x1e"  # between turns

@@ -23,8 +23,7 @@ from numba import njit
 from .contents import taken
 from .kernels import K0, K1, U64, load8, mix, same_texts
 from .shingles import Texts, blocks, named, spread, threads_of
-from .text import fold, words
-from .words import SOLID
+from .text import SOLID, fold, words
 
 #: Words that do not tell one prompt from another: function words and polite filling.
 STOP = frozenset(re.split(r"\s+", """

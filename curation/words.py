@@ -21,9 +21,8 @@ import pyarrow.compute as pc
 from numba import njit
 
 from . import shingles
+from .text import SOLID
 
-#: Scripts written without blanks: every character counts as a word.
-SOLID = "\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 U64 = np.uint64
 ONE, ZERO = U64(1), U64(0)
 SEED, PRIME, K0, K1 = U64(0xCBF29CE484222325), U64(0x100000001B3), U64(0x9E3779B97F4A7C15), U64(0xBF58476D1CE4E5B9)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import words
-from curation.words import SOLID, find_runs, numbers, numbers_of, runs_of, table_of, text_hashes, words_of
+from curation.text import SOLID
+from curation.words import find_runs, numbers, numbers_of, runs_of, table_of, text_hashes, words_of
 
 mixed = st.text(st.sampled_from(list("aAbB01 _-.,'\n\x00éÉßﬁ①中文かハi\u0307")), max_size=24)
 

@@ -12,17 +12,19 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..likeness import Book, book_of, nearest, usual
 from ..options import Count, OpenShare, Run, Similarity
-from ..text import shorten
-from ..words import SOLID, Words, find_runs, runs_of, table_of, text_hashes, words_of
+from ..text import SOLID, shorten
 from .base import Findings, Past, check
+
+if TYPE_CHECKING:   # imported where they are used: their kernels take half a second to load
+    from ..likeness import Book
+    from ..words import Words
 
 WORD = re.compile(f"[{SOLID}]|[^\\W_{SOLID}]+")
 #: Turns looked at together: bounds memory to about 100 MB for turns of 100 words.
@@ -112,6 +114,8 @@ class _Index:
 
     def __init__(self, texts: pa.Array, n: int, least: int, own: np.ndarray | None = None) -> None:
         """`own`: references that were made for the families of the rows, templates and all: the battery's."""
+        from ..words import text_hashes, words_of
+
         self.words = words_of(texts)
         size = self.words.count
         self.size, self.n, self.least = size, n, least
@@ -127,6 +131,8 @@ class _Runs:
     """Runs of words: sorted distinct hashes, and for each the references and positions that hold it."""
 
     def __init__(self, words: Words, n: int, use: np.ndarray) -> None:
+        from ..words import runs_of, table_of
+
         key, owner, position = runs_of(words, n)
         held = use[owner]
         key, owner, position = key[held], owner[held], position[held]
@@ -238,6 +244,8 @@ def _hits(rows: pa.Table, index: _Index, past: Past) -> dict[str, np.ndarray]:
 
 def _found(turns: _Turns, index: _Index) -> dict[str, np.ndarray]:
     """Return what the turns of a block share with the references, as `_hits` does, each once."""
+    from ..words import Words, find_runs, text_hashes, words_of
+
     words = words_of(turns.text)
     turn, run = find_runs(words, index.n, index.long.table)
     once = np.unique(turn * max(1, len(index.long.key)) + run)
@@ -250,6 +258,8 @@ def _found(turns: _Turns, index: _Index) -> dict[str, np.ndarray]:
 
 def _short(turns: _Turns, words: Words, index: _Index) -> tuple[np.ndarray, np.ndarray]:
     """Return (row, reference) of user turns that hold a reference which has fewer words than a run."""
+    from ..words import find_runs
+
     rows, refs = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for k, runs in index.short.items():
         turn, run = find_runs(words, k, runs.table)
@@ -324,6 +334,8 @@ def _cover(pair: np.ndarray, position: np.ndarray, n: int) -> tuple[np.ndarray, 
 
 def _whole(rows: pa.Table, index: _Index, row: np.ndarray, ref: np.ndarray, share: np.ndarray) -> _Pairs:
     """Return those of the pairs, the NEAREST of each row looked at, in which the row has all words of the reference."""
+    from ..words import words_of
+
     order = np.lexsort((ref, -share, row))
     row, ref, share = row[order], ref[order], share[order]
     first = np.searchsorted(row, row, "left")
@@ -432,6 +444,8 @@ def semantic(
     False positives: two tasks of one template with the same small numbers.
     Source: Yang et al. 2023 (rephrased test sets, arXiv 2311.04850), without its judge.
     """
+    from ..likeness import book_of, usual
+
     found = Findings(rows)
     if rows.num_rows == 0 or references.num_rows == 0:
         return found.table()
@@ -458,6 +472,9 @@ def _nearest(
     rows: pa.Table, references: pa.Table, book: Book, past: Past, vectors: Vectors | None, model: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (reference, score, telling) of each row's nearest, as `likeness.nearest`; of earlier rows as found then."""
+    from ..likeness import nearest
+    from ..words import text_hashes, words_of
+
     earlier = past.earlier
     fresh = np.flatnonzero(earlier < 0)
     part = rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh))
