@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from . import heads
 from .constraints import Constraint, extract
 from .heads import load, plain
 from .refusal import ACTIONS, acting, classify
@@ -404,7 +405,7 @@ def cues(prompt: str) -> list[str]:
     names = _names(prompt[:READ])
     figures = len(_FIGURE.findall(low)) + low.count("$") + low.count("%")
     return [
-        *[f"{name} {min(k, 2)}" for name, k in counts.items()],
+        *[f"{name} {k if k < 2 else 2}" for name, k in counts.items()],
         f"sentences {min(len(parts), 4)}", f"words {min(9, len(words) // 5)}", f"figures {min(figures, 2)}",
         f"proper {min(sum(map(len, names)), 4)}", f"names {min(len(names), 3)}",
         f"acronym {any(len(w) > 1 and w.isupper() for name in names for w in name)}",
@@ -433,8 +434,8 @@ def judge(prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     kinds = bank.heads["edge"].classes
     if not len(prompts):
         return np.zeros(0, np.float32), np.zeros((0, len(kinds)), np.float32), kinds
-    x, names = bank.features([plain(p, READ) for p in prompts]), [cues(p) for p in prompts]
-    return bank.probabilities("vague", x, names)[:, 1], bank.probabilities("edge", x, names), kinds
+    x, named = bank.features([plain(p, READ) for p in prompts]), heads.cues([cues(p) for p in prompts])
+    return bank.probabilities("vague", x, named)[:, 1], bank.probabilities("edge", x, named), kinds
 
 
 # ---- what a response does about it

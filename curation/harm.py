@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import heads
 from .heads import load, plain
 
 #: The twelve types of harm of Do-Not-Answer (Apache-2.0), the taxonomy where a spec has none of its own.
@@ -201,7 +202,7 @@ def judge(prompts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
         return np.zeros(0, np.float32), []
     bank = load("prompts")
     texts = [plain(p, READ) for p in prompts]
-    x, names = bank.features(texts), [cues(t) for t in texts]
+    x, named = bank.features(texts), heads.cues([cues(t) for t in texts])
     classes = bank.heads["category"].classes
-    best = bank.probabilities("category", x, names).argmax(axis=1)
-    return bank.probabilities("harm", x, names)[:, 1], [classes[i] for i in best]
+    best = bank.probabilities("category", x, named).argmax(axis=1)
+    return bank.probabilities("harm", x, named)[:, 1], [classes[i] for i in best]

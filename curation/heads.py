@@ -58,7 +58,7 @@ def ngrams(texts: Sequence[str], *, idf: np.ndarray | None = None) -> sparse.csr
     return sparse.csr_matrix((value, place, starts), shape=(len(texts), SIZE))
 
 
-def cues(names: Sequence[Sequence[str]], weight: float) -> sparse.csr_matrix:
+def cues(names: Sequence[Sequence[str]], weight: float = 1.0) -> sparse.csr_matrix:
     """Return the (rows, SIZE) features of named cues, each worth `weight` beside blocks of n-grams of length 1."""
     from scipy import sparse
 
@@ -113,12 +113,12 @@ class Bank:
         return ngrams(texts, idf=self.idf)
 
     def probabilities(
-        self, name: str, x: sparse.csr_matrix, names: Sequence[Sequence[str]],
+        self, name: str, x: sparse.csr_matrix, named: sparse.csr_matrix,
         crossed: Sequence[tuple[Sequence[str], Sequence[str]]] = (),
     ) -> np.ndarray:
-        """Return the (texts, classes) float32 probabilities of a head from `features`, named cues and what it crosses."""
+        """Return the (texts, classes) float32 probabilities of a head from `features`, `cues` and what it crosses."""
         head = self.heads[name]
-        x = x + cues(names, head.cue)
+        x = x + head.cue * named
         if head.cross:
             x = x + crosses(crossed, head.cross)
         return probabilities(np.asarray(x @ head.weight) + head.bias)

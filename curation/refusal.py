@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import heads
 from .heads import load, plain
 
 #: Only the head decides: published refusals show themselves within three sentences (TRAINER survey on XSTest).
@@ -395,7 +396,7 @@ def _probabilities(head: str, texts: Sequence[str], rules: Sequence[tuple[str, i
     x = bank.features([plain(t, HEAD_CHARS) for t in texts])
     named = [cues(t, r) for t, r in zip(texts, found)]
     crossed = [opening(t, n) for t, n in zip(texts, named)] if bank.heads[head].cross else ()
-    return bank.probabilities(head, x, named, crossed)
+    return bank.probabilities(head, x, heads.cues(named), crossed)
 
 
 def _judged(texts: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import engine
+from curation import engine, words
 from curation.checks import contamination
 from curation.errors import CurationError
 from curation.past import NoPast
@@ -320,8 +320,8 @@ def test_only_new_rows_are_looked_up(monkeypatch):
     before, refs = [DUCKS, BRIDGE, "Name a colour."] * 4, references(*REFS)
     now = [*before[3:], REWORDED]
     seen = []
-    plain = contamination.words_of
-    monkeypatch.setattr(contamination, "words_of", lambda texts, **o: seen.append(len(texts)) or plain(texts, **o))
+    plain = words.words_of
+    monkeypatch.setattr(words, "words_of", lambda texts, **o: seen.append(len(texts)) or plain(texts, **o))
     first = Kept(now=before)
     first.earlier[:] = -1
     ngram(rows_of(*before), refs, first)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import edges, harm, heads
+from curation.features import features
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
@@ -75,7 +78,7 @@ def test_the_package_holds_what_the_script_builds() -> None:
     bank = heads.load("responses")
     head = bank.heads["rejection"]
     assert head.classes == task.classes
-    p = bank.probabilities("rejection", bank.features(task.texts), task.cues)
+    p = bank.probabilities("rejection", bank.features(task.texts), heads.cues(task.cues))
     assert float(((p[:, 1] >= 0.5) == (task.labels == 1)).mean()) > 0.95
 
 
@@ -119,7 +122,65 @@ def test_coefficients_hold_numbers_only() -> None:
                 assert f[key].dtype.kind in "fiu" or key == "heads" or key.endswith(".classes"), key
 
 
-def test_the_kernel_closes_over_nothing_so_that_its_compiled_form_is_found_again():
-    from curation.features import features
+def _slow_places(text: bytes) -> set[int]:
+    """The places of the n-grams of a text, one at a time: what the shipped coefficients were learnt on."""
+    whole, k0, k1 = (1 << 64) - 1, 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
 
-    assert features.py_func.__closure__ is None, "numba keeps no compiled code of a function that refers to others by closure"
+    def mix(x: int) -> int:
+        x = ((x ^ x >> 31) * k1) & whole
+        return x ^ x >> 29
+
+    found, tokens = set(), []
+    for m in re.finditer(rb"[a-z'\x80-\xff]+|[0-9]+|[^ ]", text):
+        h = m[0][0] + k0 & whole
+        for c in m[0][1:]:
+            h = (h ^ c) * k0 & whole
+            h ^= h >> 32
+        tokens.append(mix(h))
+    for i in range(len(tokens)):
+        h = 0
+        for j in range(i, min(i + 3, len(tokens))):
+            h = mix((h + tokens[j]) * k0 & whole)
+            found.add(h % (1 << heads.WORD_BITS))
+            if j < heads.OPENING:
+                found.add(mix(h ^ k1) % (1 << heads.WORD_BITS))
+    for word in re.split(rb"[ \n]", text):
+        spaced = b" " + word + b" " if word else b""
+        for a in range(len(spaced)):
+            h = 7
+            for b in range(a, min(a + 5, len(spaced))):
+                h = mix((h ^ spaced[b]) * k0 & whole)
+                if b - a >= 2:
+                    found.add((1 << heads.WORD_BITS) + h % (1 << heads.CHAR_BITS))
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.sampled_from(list("ab' \n\r19.,!\u00e9\u4e2d\U0001f600")), max_size=40), max_size=6))
+def test_features_are_those_of_a_plain_loop(texts: list[str]) -> None:
+    place, value, starts = features([t.encode() for t in texts], np.ones(heads.SIZE, np.float32), heads.WORD_BITS,
+                                    heads.CHAR_BITS, heads.OPENING)
+    assert starts[0] == 0 and len(starts) == len(texts) + 1 and starts[-1] == len(place) == len(value)
+    for text, lo, hi in zip(texts, starts[:-1], starts[1:]):
+        assert place[lo:hi].tolist() == sorted(_slow_places(text.encode()))
+        for kind in (place[lo:hi] < 1 << heads.WORD_BITS, place[lo:hi] >= 1 << heads.WORD_BITS):
+            assert not kind.any() or np.linalg.norm(value[lo:hi][kind]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_many_texts_have_the_features_of_each_and_weightless_places_none() -> None:
+    texts = [f"row {i} of {i % 7} kinds".encode() for i in range(1200)]
+    sizes = heads.WORD_BITS, heads.CHAR_BITS, heads.OPENING
+    weights = np.zeros(heads.SIZE, np.float32)
+    weights[: 1 << heads.WORD_BITS] = 2.0
+    place, value, starts = features(texts, weights, *sizes)
+    for i in (0, 511, 512, 1199):
+        alone = features(texts[i : i + 1], weights, *sizes)
+        assert np.array_equal(place[starts[i] : starts[i + 1]], alone[0])
+        assert np.array_equal(value[starts[i] : starts[i + 1]], alone[1])
+        assert not alone[1][alone[0] >= 1 << heads.WORD_BITS].any() and np.linalg.norm(alone[1]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_worker_loads_no_compiler_and_heads_need_none() -> None:
+    code = ("import sys, curation.engine; assert not {'numba', 'scipy'} & set(sys.modules); from curation import edges; "
+            "edges.judge(['Which one?']); assert 'numba' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

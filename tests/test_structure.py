@@ -31,6 +31,7 @@ FLOORS = {
     "verifiers": 4,
     "constraints": 4,
     "features": 4,
+    "hashing": 4,
     "heads": 4,
     "meaning": 4,
     "ending": 4,
