@@ -176,6 +176,8 @@ def taken(column: Any, at: np.ndarray) -> Any:
         return pa.table({f.name: taken(column[f.name], at) for f in column.schema}, schema=column.schema)
     if not isinstance(column, pa.ChunkedArray) or column.num_chunks < 2 or 8 * len(at) > len(column):
         return column.take(pa.array(at, pa.int64()))
+    if pa.types.is_string(column.type) and not column.null_count and (texts := _texts_at(column, at)) is not None:
+        return pa.chunked_array([texts])
     order = None if (at[1:] >= at[:-1]).all() else np.argsort(at, kind="stable")
     wanted = at if order is None else at[order]
     edge = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
@@ -191,6 +193,39 @@ def taken(column: Any, at: np.ndarray) -> Any:
     back = np.empty(len(at), np.int64)
     back[order] = np.arange(len(at))
     return out.take(pa.array(back))
+
+
+class _Bytes:
+    """The memory from an address on, `size` bytes of it, to be looked at as a read-only array."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.__array_interface__ = {"data": (address, True), "shape": (size,), "typestr": "|u1", "version": 3}
+
+
+def _texts_at(column: pa.ChunkedArray, at: np.ndarray) -> pa.Array | None:
+    """Return the texts at positions `at` as one array, copied from where they lie: a call to each of hundreds of chunks would
+    take longer. None when they are more than ONE_PIECE, or their chunks lie in an odd way.
+    """
+    chunks = [c for c in column.chunks if len(c)]
+    edge = np.cumsum([0, *(len(c) for c in chunks)])
+    held = [c.buffers() for c in chunks]
+    ends = np.array([b[1].address + 4 * c.offset for b, c in zip(held, chunks, strict=True)], np.int64)
+    text = np.array([(b[2] or b[1]).address for b in held], np.int64)
+    if not len(at) or (ends & 3).any():
+        return None
+    low = min(int(ends.min()), int(text.min())) & ~7
+    high = max(x.address + x.size for b in held for x in b[1:] if x)
+    whole = np.asarray(_Bytes(low, (high - low + 7) & ~7))     # of which only the texts and their ends are read
+    which = np.searchsorted(edge, at, side="right") - 1
+    place = (ends[which] - low >> 2) + at - edge[which]
+    numbers = whole.view(np.int32)
+    start = numbers[place]
+    stop = np.r_[0, np.cumsum(numbers[place + 1] - start, dtype=np.int64)]
+    if stop[-1] > ONE_PIECE:
+        return None
+    out = np.empty(int(stop[-1]), np.uint8)
+    _deal(whole, text[which] - low + start, np.arange(len(at)), stop, out)
+    return pa.StringArray.from_buffers(len(at), pa.py_buffer(stop.astype(np.int32)), pa.py_buffer(out))
 
 
 def some(table: Any, at: np.ndarray) -> Any:

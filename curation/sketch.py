@@ -70,6 +70,7 @@ FEW = 1                 # and the last one where there are more: a chain that jo
 STEPS = 128             # earlier members of a bucket whose glimpse is looked at
 DOUBT = 6.0             # standard deviations below the floor at which minima rule a pair out (about 1 in 10^9)
 HOT_RUN = 256           # a shingle held by more members of over-full buckets than this is common there
+RARITY = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, HOT_RUN])    # steps of how many hold a shingle
 BITS = 1024             # minima, one bit each, by which rows that share common shingles only are held against each other
 DENSE_WORK = 2_000_000_000      # comparisons of such bits a search may spend, a similarity counted as 64: about 10 s
 DENSE_ROW = 20_000      # but each row this many, however many rows there are: about 0.1 ms
@@ -449,12 +450,16 @@ def dense(
     for part in range(parts):       # by ranges of the hash, so that memory stays bounded
         lo, hi = ((1 << 64) * part // parts, (1 << 64) * (part + 1) // parts - 1)
         shingle, times, number, owner = kernels.numbered(sets.flat, sets.start, sets.count, U64(lo), U64(hi))
-        held = np.flatnonzero((times >= 2) & (times <= HOT_RUN))
-        held = held[np.argsort(times[held], kind="stable")]
-        rare, many = np.repeat(held.astype(np.int32), times[held]), np.flatnonzero(times > HOT_RUN)
-        found.append(kernels.share_rare(rare, _holders(number, owner, times, held), glimpse, _least(s), sets.flat, sets.start,
-                                        sets.count, s.floor, root, tried, PARTNERS))
+        many = np.flatnonzero(times > HOT_RUN)
         common.append((shingle[many], times[many], _holders(number, owner, times, many)))
+        first = _first(number, owner, times, size, s.floor)
+        number, owner = number[first], owner[first]
+        meet = np.bincount(number, minlength=len(times))
+        held = np.flatnonzero((meet >= 2) & (times <= HOT_RUN))
+        held = held[np.argsort(times[held], kind="stable")]
+        rare = np.repeat(held.astype(np.int32), meet[held])
+        found.append(kernels.share_rare(rare, _holders(number, owner, meet, held), glimpse, _least(s), sets.flat, sets.start,
+                                        sets.count, s.floor, root, tried, PARTNERS))
     nothing, left_out = np.empty(0, np.int64), 0
     kernels.join(nothing, nothing, root)        # each row points at its root
     shingle, length, owner = (np.concatenate(x) for x in zip(*common, strict=True))
@@ -464,6 +469,19 @@ def dense(
         more, left_out = _by_common(t, sets, size, *lists, root, s, threads_of(threads))
         found.append(more)
     return distinct(np.concatenate(found)), left_out
+
+
+def _first(number: np.ndarray, owner: np.ndarray, times: np.ndarray, size: np.ndarray, floor: float) -> np.ndarray:
+    """Return the mask of the entries (number of a shingle, the set that holds it) at which a pair over the floor can meet first.
+
+    A set shares at least `floor` of its shingles with one alike, so the rarest that they share has no more than the other
+    part of its shingles before it. The order from rare to common is by RARITY: which of the steps of `times` a shingle is on.
+    """
+    rarity = np.searchsorted(RARITY, times)
+    step = owner * np.int64(len(RARITY) + 1) + rarity[number]
+    held = np.bincount(step, minlength=len(size) * (len(RARITY) + 1)).reshape(len(size), -1)
+    before = np.cumsum(held, axis=1) - held
+    return (size[:, None] - before >= floor * size[:, None] - 1e-9).ravel()[step]
 
 
 def _holders(number: np.ndarray, owner: np.ndarray, times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
