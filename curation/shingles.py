@@ -301,6 +301,8 @@ def named(n: int, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.n
     touched = np.zeros(n, np.bool_)
     touched[left] = touched[right] = True
     rows = np.flatnonzero(touched)
+    if 16 * len(left) < n:      # few pairs: a place for each row takes longer
+        return rows, np.searchsorted(rows, left), np.searchsorted(rows, right)
     position = np.empty(n, np.int64)
     position[rows] = np.arange(len(rows))
     return rows, position[left], position[right]

@@ -420,10 +420,20 @@ def gathered(found: Found) -> np.ndarray:
 
     Where every candidate of a cluster holds, its template alone puts a pair over the floor: nothing more to look for.
     """
+    return _gathered(found)[0]
+
+
+def _gathered(found: Found) -> tuple[np.ndarray, np.ndarray]:
+    """Return (the rows of `gathered`, the first row of the cluster of each)."""
+    open_ = (found.state & OPEN) > 0
+    if not open_.any():
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     root = components(found.left, found.right, len(found.state))
     unsettled = np.zeros(len(root), np.bool_)
-    unsettled[root[(found.state & OPEN) > 0]] = True
-    return np.flatnonzero((found.state & MEMBER > 0) & unsettled[root])
+    unsettled[root[open_]] = True
+    rows = np.flatnonzero(found.state & MEMBER)
+    rows = rows[unsettled[root[rows]]]
+    return rows, root[rows]
 
 
 def dense(
@@ -555,11 +565,11 @@ def pairs_of(
     """Stage 6: return everything found as sorted pairs: the chains', those of over-full buckets, the stars of copies."""
     left, right, score, held, left_out = found.left, found.right, found.score, found.fields, 0
     tried = int(found.tried[0])
-    rows = gathered(found)
+    rows, root = _gathered(found)
     if len(rows):
         t = texts_of([taken(c, rows) for c in columns])
         room = np.ascontiguousarray(found.some("count", rows))
-        _, first, which = np.unique(components(left, right, len(found.state))[rows], return_index=True, return_inverse=True)
+        _, first, which = np.unique(root, return_index=True, return_inverse=True)
         packed, left_out = dense(t, np.ascontiguousarray(found.some("glimpse", rows)), room, first[which], s, threads=threads)
         a, b = unpacked(packed)
         fresh = ~within(_repacked(None, rows[a], rows[b]), _repacked(None, left, right))

@@ -353,6 +353,7 @@ def near(
     low = floor or threshold
     if rows.num_rows == 0:
         return flags(rows, {"at": []})
+    from ..shingles import named
     from ..sketch import search
 
     every, memory = _columns(rows), _Memory(past, rows.num_rows)
@@ -360,16 +361,21 @@ def near(
     options: dict[str, Any] = {"threshold": threshold, "floor": low, "ngram": ngram, "unit": unit, "num_perm": num_perm}
     left, right, score = _near_pairs(columns, memory, low, options)
     copy = _exact_copies(every, memory, left, right, score)       # dup.exact speaks of these
-    left, right, score = _with_leaders(columns, memory, left, right, score, copy, search(**options))
+    used, left, right = named(rows.num_rows, left, right)         # from here on pairs are of positions in `used`
+    gone = np.zeros(len(used), np.bool_)
+    gone[np.searchsorted(used, copy)] = True
+    left, right, score = _with_leaders(columns, memory, used, left, right, score, gone, search(**options))
     memory.keep()
     near = score >= threshold
-    kept, member, value = _leaders(left[near], right[near], score[near], copy, rows.num_rows)
-    found = _near_flags(rows, left[near], right[near], kept, member, value, threshold)
+    leaders = _leaders(left[near], right[near], score[near], gone)
+    found = _near_flags(rows, used, left[near], right[near], *leaders, threshold)
     if low == threshold:
         return found
     # Weaker pairs come after: what they say must not change which rows are near-duplicates, nor what is related to them.
-    weak = _leaders(left[~near], right[~near], score[~near], np.union1d(copy, member), rows.num_rows)
-    return pa.concat_tables([found, _near_flags(rows, left[~near], right[~near], *weak, threshold)]).unify_dictionaries()
+    gone[leaders[1]] = True
+    weak = _leaders(left[~near], right[~near], score[~near], gone)
+    found = [found, _near_flags(rows, used, left[~near], right[~near], *weak, threshold)]
+    return pa.concat_tables(found).unify_dictionaries()
 
 
 def _only(columns: Columns, fields: Sequence[str]) -> Columns:
@@ -380,13 +386,11 @@ def _only(columns: Columns, fields: Sequence[str]) -> Columns:
 
 def _near_pairs(columns: Columns, memory: _Memory, floor: float, options: dict[str, Any]) -> PairArrays:
     """Return the pairs that hold under the rules of dup.near."""
-    from ..kernels import ordered
-
     found = memory.found("near", columns, **options)
     a, b, value = _contained(columns, memory, floor, options)
     left, right = np.concatenate([found[0], a]), np.concatenate([found[1], b])
     score, packed = np.concatenate([found[2], value]), _packed(left, right)
-    order = ordered(packed)
+    order = np.argsort(packed, kind="stable")       # two sorted runs
     start, _ = _runs(packed[order])
     left, right = left[order[start]], right[order[start]]
     score = np.maximum.reduceat(score[order], start) if len(start) else score       # the better one of a pair found both ways
@@ -425,8 +429,9 @@ def _every_pair(left: np.ndarray, right: np.ndarray, score: np.ndarray, *, keep_
     With `keep_big` these stay as they are: every row against the first.
     """
     equal = score == 1.0
-    head, start, size = np.unique(left[equal], return_index=True, return_counts=True)   # pairs are sorted
     member = right[equal]
+    start, size = _runs(left[equal])        # pairs are sorted
+    head = left[equal][start]
     more = [np.empty((0, 2), np.int64)]
     for n in range(2, SHARED):
         star = member[start[size == n][:, None] + np.arange(n)]
@@ -462,31 +467,31 @@ def _exact_copies(columns: Columns, memory: _Memory, left: np.ndarray, right: np
     return _repeats(columns, memory, rows[copy], rows[of])[0]
 
 
-def _with_leaders(columns: Columns, memory: _Memory, left: np.ndarray, right: np.ndarray, score: np.ndarray,
-                  copy: np.ndarray, s: Search) -> PairArrays:
+def _with_leaders(columns: Columns, memory: _Memory, used: np.ndarray, left: np.ndarray, right: np.ndarray,
+                  score: np.ndarray, gone: np.ndarray, s: Search) -> PairArrays:
     """Return the pairs with those added that big clusters leave out: a row against the kept row of what it resembles.
 
     In a big cluster not every pair is listed, so a row may be listed with flagged rows only, though it resembles the
     kept one too. Each round compares what is left of a cluster with its first row and takes away what resembles it.
+    Pairs are of positions in the rows `used`, and `gone` is a mask of these.
     """
-    from ..sketch import alike, components, distinct, within
+    from ..sketch import alike, components
 
-    n = len(columns[0])
-    gone = np.zeros(n, np.bool_)
-    gone[copy] = True
+    gone = gone.copy()
     for _ in range(ROUNDS):
         open_ = ~gone[left] & ~gone[right]
         if not open_.any():
             break
-        root = components(left[open_], right[open_], n)
-        row = distinct(np.concatenate([left[open_], right[open_]]))
-        row = row[root[row] != row]
+        root = components(left[open_], right[open_], len(used))
+        row = np.flatnonzero(root != np.arange(len(used)))
         head = root[row]
-        listed = within(head * n + row, left * n + right)
+        with_head = np.zeros(len(used), np.bool_)
+        with_head[right[left == root[right]]] = True
+        listed = with_head[row]
         one, two = head[~listed], row[~listed]
-        value = memory.judged("alike", one, two, lambda a, b: alike(columns, a, b, s))
+        value = memory.judged("alike", used[one], used[two], lambda a, b: alike(columns, a, b, s))
         held = value >= s.floor
-        held[held] = ~_other_slots(columns, memory, one[held], two[held])
+        held[held] = ~_other_slots(columns, memory, used[one[held]], used[two[held]])
         left, right = np.concatenate([left, one[held]]), np.concatenate([right, two[held]])
         score = np.concatenate([score, value[held]])
         gone[head] = True
@@ -495,31 +500,30 @@ def _with_leaders(columns: Columns, memory: _Memory, left: np.ndarray, right: np
     return left, right, score
 
 
-def _leaders(left: np.ndarray, right: np.ndarray, score: np.ndarray, copy: np.ndarray, n: int) -> PairArrays:
+def _leaders(left: np.ndarray, right: np.ndarray, score: np.ndarray, gone: np.ndarray) -> PairArrays:
     """Return (kept, member, score): rows in order; each is a member of the kept row it resembles most, or is kept."""
     from ..sketch import lead
 
-    gone = np.zeros(n, np.bool_)
-    gone[copy] = True
     best = lead(left, right, score, gone)
     member = np.flatnonzero(best >= 0)
     return left[best[member]], member, score[best[member]]
 
 
-def _near_flags(rows: pa.Table, left: np.ndarray, right: np.ndarray, kept: np.ndarray, member: np.ndarray,
+def _near_flags(rows: pa.Table, used: np.ndarray, left: np.ndarray, right: np.ndarray, kept: np.ndarray, member: np.ndarray,
                 value: np.ndarray, threshold: float) -> pa.Table:
+    """Return the flags of members; all are positions in the rows `used`."""
     from ..sketch import components
 
-    number = rows["row"].to_numpy()
-    within = _ends(rows.num_rows, left, right)
-    cluster, group, start, size = _joined(within, components(left, right, rows.num_rows))
+    number = rows["row"].to_numpy()[used]
+    within = _ends(len(used), left, right)
+    cluster, group, start, size = _joined(within, components(left, right, len(used)))
     mine = group[np.searchsorted(within, member)]
     enough, score = pa.array(value >= threshold), _hundredths(value)
     message = _sentences("near-duplicate (", score, ") of row ", number[kept], ", which is kept")
     if (value < threshold).any():
         weaker = _sentences("resembles row ", number[kept], " (", score, f", below the threshold {threshold:g})")
         message = pc.if_else(enough, message, weaker)
-    return flags(rows, {"at": member, "score": value, "message": message,
+    return flags(rows, {"at": used[member], "score": value, "message": message,
                         "related": _related(number, member, kept, start[mine], size[mine], cluster),
                         "severity": pc.if_else(enough, pa.scalar(None, pa.string()), "info")})
 
