@@ -116,7 +116,7 @@ def spread(work: Callable[[int, int], Any], n: int, threads: int, least: int = 5
     """Run work(lo, hi) over ranges of [0, n) on threads; results in order."""
     step = max(least, -(-n // (threads * 8)))
     ranges = [(lo, min(n, lo + step)) for lo in range(0, n, step)]
-    if threads == 1 or len(ranges) < 2:
+    if len(ranges) < 2 * threads or threads == 1:     # for so little it takes as long to start threads
         return [work(*r) for r in ranges]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda r: work(*r), ranges))
