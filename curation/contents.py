@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 RENEW = 0.02        # share of new rows from which on arrays are kept anew; until then these rows are looked at again
 _FEW_BITS = 20      # leading bits of a hash by which most that are not wanted are passed over
 ONE_PIECE = 1 << 28  # bytes up to which what was taken from several chunks is put into one
+FEW = 32            # texts a chunk below which they are taken one by one, not chunk by chunk
 _NULL = np.uint64(0xA24BAED4963EE407)
 
 
@@ -176,8 +177,10 @@ def taken(column: Any, at: np.ndarray) -> Any:
         return pa.table({f.name: taken(column[f.name], at) for f in column.schema}, schema=column.schema)
     if not isinstance(column, pa.ChunkedArray) or column.num_chunks < 2 or 8 * len(at) > len(column):
         return column.take(pa.array(at, pa.int64()))
-    if pa.types.is_string(column.type) and not column.null_count and (texts := _texts_at(column, at)) is not None:
-        return pa.chunked_array([texts])
+    if pa.types.is_string(column.type) and not column.null_count and len(at) < FEW * column.num_chunks:
+        texts = _texts_at(column, at)
+        if texts is not None:
+            return pa.chunked_array([texts])
     order = None if (at[1:] >= at[:-1]).all() else np.argsort(at, kind="stable")
     wanted = at if order is None else at[order]
     edge = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
@@ -203,7 +206,7 @@ class _Bytes:
 
 
 def _texts_at(column: pa.ChunkedArray, at: np.ndarray) -> pa.Array | None:
-    """Return the texts at positions `at` as one array, copied from where they lie: a call to each of hundreds of chunks would
+    """Return few texts at positions `at` as one array, joined from where they lie: a call to each of hundreds of chunks would
     take longer. None when they are more than ONE_PIECE, or their chunks lie in an odd way.
     """
     chunks = [c for c in column.chunks if len(c)]
@@ -223,9 +226,10 @@ def _texts_at(column: pa.ChunkedArray, at: np.ndarray) -> pa.Array | None:
     stop = np.r_[0, np.cumsum(numbers[place + 1] - start, dtype=np.int64)]
     if stop[-1] > ONE_PIECE:
         return None
-    out = np.empty(int(stop[-1]), np.uint8)
-    _deal(whole, text[which] - low + start, np.arange(len(at)), stop, out)
-    return pa.StringArray.from_buffers(len(at), pa.py_buffer(stop.astype(np.int32)), pa.py_buffer(out))
+    lie = text[which] - low + start
+    view = whole.data
+    parts = [view[a:b] for a, b in zip(lie.tolist(), (lie + np.diff(stop)).tolist(), strict=True)]
+    return pa.StringArray.from_buffers(len(at), pa.py_buffer(stop.astype(np.int32)), pa.py_buffer(b"".join(parts)))
 
 
 def some(table: Any, at: np.ndarray) -> Any:
