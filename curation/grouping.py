@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,16 +66,44 @@ def _text(column: pa.Array | pa.ChunkedArray, i: int) -> str:
     return column[i].as_py() or ""
 
 
-def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: int, min_family: float
-           ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield (name to show, family id or "", positions) of each group of at least `least` rows that should agree.
+@dataclass(frozen=True)
+class _Keys:
+    """What rows go by: those of `at` with the same `key` belong together."""
 
-    A row goes with its family in the spec when that is sure enough, else with the family the data gives, else with the
-    rows that have the very same instruction (digits aside) and an input of their own. Names and instructions are compared by
-    64-bit hashes. Groups come in the order of their first rows.
-    """
+    of: tuple[Any, ...]     # columns that this follows from
+    min_family: float
+    at: np.ndarray
+    key: np.ndarray
+    sure: np.ndarray        # (n,) whether a row goes with its family in the spec
+    given: np.ndarray       # ... with the family that the data gives
+
+    def holds(self, columns: tuple[Any, ...], min_family: float) -> bool:
+        """Return whether this is what rows with these columns go by; the very same ones need no look."""
+        return min_family == self.min_family and all(
+            type(x) is type(y) and x.equals(y) for x, y in zip(self.of, columns, strict=True))
+
+
+_LAST: ContextVar[list[_Keys] | None] = ContextVar("_LAST", default=None)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """While this lasts, checks that group the same rows in turn read them once; afterwards nothing is held."""
+    token = _LAST.set([])
+    try:
+        yield
+    finally:
+        _LAST.reset(token)
+
+
+def _keys(rows: pa.Table, family: pa.Array, family_score: pa.Array, min_family: float) -> _Keys:
+    """Return what rows go by, as `groups` tells."""
     from .hashing import K0, K1, K2
 
+    columns = (rows["family"], rows["instruction"], rows["input"], family, family_score)
+    last = _LAST.get()
+    if last and last[0].holds(columns, min_family):
+        return last[0]
     sure = np.asarray(pc.fill_null(pc.greater_equal(family_score, min_family), False))
     if sure.any():
         sure = sure & np.asarray(pc.fill_null(pc.not_equal(family, ""), False))
@@ -84,14 +116,28 @@ def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: i
     mine = [np.flatnonzero(x) for x in (sure, given, asked)]
     names = [hashes(taken(family, mine[0])), hashes(taken(column, mine[1])), _asked(rows, mine[2])]
     key = np.concatenate([name ^ salt for name, salt in zip(names, (K0, K1, K2), strict=True)])
-    at = np.concatenate(mine)
-    for part in _runs(at, key, max(least, 1)):
+    keys = _Keys(columns, min_family, np.concatenate(mine), key, sure, given)
+    if last is not None:
+        last[:] = [keys]
+    return keys
+
+
+def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: int, min_family: float
+           ) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield (name to show, family id or "", positions) of each group of at least `least` rows that should agree.
+
+    A row goes with its family in the spec when that is sure enough, else with the family the data gives, else with the
+    rows that have the very same instruction (digits aside) and an input of their own. Names and instructions are compared by
+    64-bit hashes. Groups come in the order of their first rows.
+    """
+    keys = _keys(rows, family, family_score, min_family)
+    for part in _runs(keys.at, keys.key, max(least, 1)):
         i = int(part[0])
-        if sure[i]:
+        if keys.sure[i]:
             name = _text(family, i)
             yield f"family {name!r}", name, part
-        elif given[i]:
-            yield f"family {_text(column, i)!r}", "", part
+        elif keys.given[i]:
+            yield f"family {_text(rows['family'], i)!r}", "", part
         elif instruction := _text(rows["instruction"], i):
             yield f"rows asked {shorten(_DIGITS.sub('0', instruction), 40)!r}", "", part
 

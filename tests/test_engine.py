@@ -1,5 +1,6 @@
 """The engine: cached by what a unit reads, the same result with and without workers, usable after an interrupt."""
 
+import gc
 import inspect
 import os
 import subprocess
@@ -13,11 +14,12 @@ import pytest
 
 from curation import engine
 from curation.checks import CHECKS
+from curation.checks.base import flags
 from curation.errors import CurationError
 from curation.model import FLAGS
 from curation.presidio import installed
 from curation.spec import parse
-from curation.store import Store
+from curation.store import Store, read_arrow
 
 from .rows import make_rows
 
@@ -74,6 +76,31 @@ def test_new_rows_void_the_old_flags(store: Store) -> None:
 def test_severity_of_the_spec_reaches_the_flags(store: Store) -> None:
     engine.check(store, parse("checks:\n  response.empty: {severity: info}\n"), checks=["response.empty"])
     assert store.flags()["severity"].to_pylist() == ["info"]
+
+
+@pytest.mark.parametrize(("own", "of_spec", "said"), [
+    ([None, None], None, ["warning", "warning"]), (["info", None], None, ["info", "warning"]),
+    (["info", "error"], None, ["info", "error"]), (["info", None], "error", ["error", "error"]), ([], None, [])])
+def test_a_flag_has_its_own_severity_or_that_of_its_check_unless_the_spec_says_otherwise(
+    own: list[str | None], of_spec: str | None, said: list[str]
+) -> None:
+    unit = CHECKS["response.mismatch"]
+    found = flags(make_rows(GIVEN), {"at": range(len(own)), "message": [f"m{k}" for k in range(len(own))], "severity": own})
+    table = engine._complete(found, unit, of_spec)
+    assert table.schema == FLAGS and table["severity"].to_pylist() == said
+    assert table["check"].to_pylist() == [unit.id] * len(own)
+
+
+def test_what_slices_find_is_put_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BATCH", 1)
+    monkeypatch.setattr(engine, "SMALL", 1)
+    monkeypatch.setattr(engine, "IN_PROCESS", 1)
+    engine.check(store, engine.spec_of(store), checks=["response.empty", "response.placeholder"], workers=2)
+    store.import_rows(make_rows([*GIVEN, *GIVEN]).to_batches(), source="y")
+    engine.check(store, engine.spec_of(store), checks=["response.empty", "response.placeholder"], workers=2)
+    assert store.flags()["row"].to_pylist() and gc.get_freeze_count() == 0
+    for path in (store.path / "flags").glob("*.arrow"):
+        assert read_arrow(path)["row"].num_chunks <= 1, path
 
 
 def test_off_is_off(store: Store) -> None:

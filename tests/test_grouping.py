@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
 
-from curation.grouping import groups
+from curation import grouping
+from curation.grouping import groups, remembering
 
 INPUTS = st.sampled_from(["", " ", "\u2003\n", "a", " b", "\u2003é", "é", "\x1f", "\x7f", "7"])
 ASKS = st.sampled_from(["", "Add 1 and 22.", "Add 333 and 4.", "Add and .", "Add 1 and 2", "Say it.", "Nenne ٣ Städte", "0",
@@ -62,3 +64,27 @@ def test_what_an_instruction_says_beside_its_digits_keeps_rows_apart() -> None:
     rows = make_rows([{"instruction": a, "input": f"{k}", "response": "3"} for k, a in enumerate(asks)])
     none, nought = pa.repeat("", len(asks)), pa.array(np.zeros(len(asks), np.float32))
     assert [at.tolist() for *_, at in groups(rows, none, nought, least=2, min_family=0.5)] == [[0, 1]]
+
+
+def test_the_same_columns_are_read_once_and_others_anew_while_it_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    asked = grouping._asked
+    monkeypatch.setattr(grouping, "_asked", lambda rows, at: read.append(rows.num_rows) or asked(rows, at))
+    rows = make_rows([{"instruction": f"Add {k}.", "input": f"{k}", "response": "3"} for k in range(4)])
+    none, nought = pa.chunked_array([pa.repeat("", 4)]), pa.chunked_array([pa.array(np.zeros(4, np.float32))])
+    half = pa.chunked_array([pa.array([0.6, 0.6, 0.0, 0.0], pa.float32())])
+    named = pa.chunked_array([pa.array(["a", "a", "", ""])])
+
+    def found(rows: pa.Table, family: pa.ChunkedArray, score: pa.ChunkedArray, least: int, sure: float) -> list[list[int]]:
+        return [at.tolist() for *_, at in groups(rows, family, score, least=least, min_family=sure)]
+
+    with remembering():
+        assert found(rows, none, nought, 2, 0.5) == [[0, 1, 2, 3]] and len(read) == 1
+        assert found(rows.select(["row", "family", "instruction", "input"]), none, nought, 4, 0.5) == [[0, 1, 2, 3]]
+        assert found(rows, none, nought, 5, 0.5) == [] and len(read) == 1
+        assert found(rows, named, half, 2, 0.5) == [[0, 1], [2, 3]] and len(read) == 2
+        assert found(rows, named, half, 2, 0.7) == [[0, 1, 2, 3]] and len(read) == 3
+        other = rows.set_column(rows.column_names.index("input"), "input", pa.array(["", "1", "2", "3"]))
+        assert found(other, named, half, 2, 0.7) == [[1, 2, 3]] and len(read) == 4
+        assert found(rows.slice(0, 2), none.slice(0, 2), nought.slice(0, 2), 2, 0.5) == [[0, 1]] and len(read) == 5
+    assert found(rows, none, nought, 2, 0.5) == found(rows, none, nought, 2, 0.5) and len(read) == 7

@@ -305,7 +305,7 @@ def mismatch(
     return flags(rows, {
         "at": at, "field": "response", "start": 0, "end": length[at],
         "message": spread(said, which), "score": np.round(score, 3),
-        "severity": pc.if_else(pa.array(sure), pa.scalar(None, pa.string()), "info")})
+        "severity": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(at), np.int32), mask=sure), ["info"])})
 
 
 # --- majority --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 
 from ..contents import taken
-from ..model import ACTIONS, FLAGS, SEVERITIES, SIGNALS
+from ..model import ACTIONS, CODES, FLAGS, SEVERITIES, SIGNALS
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,13 @@ def signal(
     return register
 
 
+def same_code(text: str | None, n: int) -> pa.Array:
+    """Return a column of `n` times the same text, or null, as codes."""
+    if text is None:
+        return pa.nulls(n, CODES)
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([text]))
+
+
 def flags(rows: pa.Table, found: Mapping[str, Any]) -> pa.Table:
     """Return a FLAGS table from columns.
 
@@ -162,6 +169,10 @@ def flags(rows: pa.Table, found: Mapping[str, Any]) -> pa.Table:
         value = found.get(name, default)
         type_ = FLAGS.field(name).type
         plain = pa.string() if pa.types.is_dictionary(type_) else type_
+        if plain != type_ and (value is None or isinstance(value, str)):
+            return same_code(value, n)
+        if isinstance(value, pa.DictionaryArray):
+            return value
         if value is None or isinstance(value, (str, int, float)):
             value = pa.repeat(pa.scalar(value, plain), n)
         value = value.cast(plain) if isinstance(value, (pa.Array, pa.ChunkedArray)) else pa.array(value, plain)
@@ -189,11 +200,11 @@ def flags(rows: pa.Table, found: Mapping[str, Any]) -> pa.Table:
 class Findings:
     """Collects flags one by one for checks that look at texts in a loop."""
 
+    COLUMNS = ("at", "score", "field", "turn", "start", "end", "message", "related", "fix", "severity")
+
     def __init__(self, rows: pa.Table) -> None:
         self.rows = rows
-        self.found: dict[str, list[Any]] = {
-            k: [] for k in ("at", "score", "field", "turn", "start", "end", "message", "related", "fix", "severity")
-        }
+        self.found: list[tuple[Any, ...]] = []  # a flag each: its values of COLUMNS
 
     def add(
         self,
@@ -209,23 +220,12 @@ class Findings:
         severity: str | None = None,
     ) -> None:
         """Add a flag on the row at position `at` of the batch; `span` = (start, end) characters in `field`."""
-        values = (
-            at,
-            score,
-            field,
-            turn,
-            span[0] if span else None,
-            span[1] if span else None,
-            message,
-            list(related),
-            fix,
-            severity,
-        )
-        for k, v in zip(self.found, values, strict=True):
-            self.found[k].append(v)
+        start, end = span or (None, None)
+        self.found.append((at, score, field, turn, start, end, message, list(related), fix, severity))
 
     def table(self) -> pa.Table:
-        return flags(self.rows, self.found)
+        values = zip(*self.found, strict=True) if self.found else ([] for _ in self.COLUMNS)
+        return flags(self.rows, dict(zip(self.COLUMNS, values, strict=True)))
 
 
 def texts(rows: pa.Table, column: str) -> list[str]:
