@@ -51,6 +51,49 @@ def load8(_context, address):
 
 
 @intrinsic
+def _first_bytes(_context, address, n):
+    """The first of the n bytes at the address, eight at most, little-endian; eight are read."""
+    def codegen(context, builder, signature, args):
+        x = builder.load(_at(builder, args[0], _I64))
+        x.align = 1
+        beyond = builder.shl(_I64(-1), builder.shl(args[1], _I64(3)))
+        some = builder.select(builder.icmp_signed(">", args[1], _I64(0)), builder.and_(x, builder.not_(beyond)), _I64(0))
+        return builder.select(builder.icmp_signed("<", args[1], _I64(8)), some, x)
+    return types.uint64(types.intp, types.intp), codegen
+
+
+@intrinsic
+def _address(_context, array):
+    """Where the data of an array lie, as array.ctypes.data says, which takes longer to compile."""
+    def codegen(context, builder, signature, args):
+        return builder.ptrtoint(context.make_array(signature.args[0])(context, builder, args[0]).data, _I64)
+    return types.intp(array), codegen
+
+
+def _mixed(builder: Any, x: Any, *steps: tuple[int, int]) -> Any:
+    """x with its higher bits brought down: a shift, and a product where the factor is not 0, for each step."""
+    for shift, factor in steps:
+        x = builder.xor(x, builder.lshr(x, x.type(shift)))
+        x = builder.mul(x, x.type(factor)) if factor else x
+    return x
+
+
+@intrinsic
+def mix(_context, x):
+    def codegen(context, builder, signature, args):
+        return _mixed(builder, args[0], (32, int(K0)), (29, 0))
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def _fmix32(_context, x):
+    """MurmurHash3's finaliser of the low half: the pre-mix of datasketch's "affine32" scheme."""
+    def codegen(context, builder, signature, args):
+        return _mixed(builder, builder.trunc(args[0], _I32), (16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 0))
+    return types.uint32(types.uint64), codegen
+
+
+@intrinsic
 def _trailing_zeros(_context, x):
     def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -143,48 +186,26 @@ def _minima64(_context, hashes, n, a, b, minima):
 
 
 # ------------------------------------------------------------------ kernels
-@njit(inline="always")
-def mix(x):
-    x = (x ^ (x >> U64(32))) * K0
-    return x ^ (x >> U64(29))
+#: For what only kernels call: without the ways in from Python and C, a third of the seconds that compiling it takes.
+_kernel = njit(nogil=True, cache=True, no_cfunc_wrapper=True)
+_inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-@njit(inline="always")
-def _fmix32(x):
-    """MurmurHash3's finaliser: the pre-mix of datasketch's "affine32" scheme."""
-    x = U32(U32(x ^ (x >> U32(16))) * U32(0x85EBCA6B))
-    x = U32(U32(x ^ (x >> U32(13))) * U32(0xC2B2AE35))
-    return U32(x ^ (x >> U32(16)))
-
-
-@njit(nogil=True)
+@_inner
 def _word_hash(p, k):
     """64-bit hash of the k >= 1 bytes at address p; 16 bytes behind them must be readable."""
-    x0 = _load64(p)
-    x1 = _load64(p + 8)
-    if k <= 16:
-        first = min(k, 8)
-        rest = max(k - 8, 0)
-        x0 = x0 & ~((~U64(0) << U64(8 * first - 1)) << ONE)
-        if rest < 8:
-            x1 = x1 & ~(~U64(0) << U64(8 * rest))
-        return mix((x0 ^ K1) * K2 + (x1 ^ (U64(k) << U64(56))) * K0)
-    h = (x0 ^ K1) * K2 + (x1 ^ (U64(k) << U64(56))) * K0
-    q = 16
-    while q + 8 <= k:
-        h = mix(h ^ _load64(p + q))
-        q += 8
-    if q < k:
-        h = mix(h ^ (_load64(p + q) & ((ONE << U64(8 * (k - q))) - ONE)))
+    h = (_first_bytes(p, k) ^ K1) * K2 + (_first_bytes(p + 8, k - 8) ^ (U64(k) << U64(56))) * K0
+    for q in range(16, k, 8):
+        h = mix(h ^ _first_bytes(p + q, k - q))
     return mix(h)
 
 
-@njit(nogil=True)
+@_inner
 def _words(address, size, low, edges, out):
     """Hash every word of the text into `out`, return their number. `low`, `edges`: scratch."""
     n = 0
     before = U64(0)
-    base = low.ctypes.data
+    base = _address(low)
     for i in range(0, size, 64):
         solid = ~_lower64(address + i, base + i)
         if size - i < 64:
@@ -205,38 +226,34 @@ def _words(address, size, low, edges, out):
     return n
 
 
-@njit(nogil=True)
+@_inner
 def _chars(address, size, low, out):
     """Code points of the text, white space collapsed and stripped, ASCII lower-cased, into `out`; their number."""
     n = 0
-    base = low.ctypes.data
+    base = _address(low)
     pending = False
-    skip = 0
     for i in range(0, size, 64):
         blank = _lower64(address + i, base + i)
         for j in range(min(64, size - i)):
-            if skip > 0:
-                skip -= 1
-                continue
             if (blank >> U64(j)) & ONE:
                 pending = n > 0
+                continue
+            c = U64(low[i + j])
+            if c >> U64(6) == U64(2):       # goes on with the character before
+                out[n - 1] = (out[n - 1] << U64(6)) | (c & U64(0x3F))
                 continue
             if pending:
                 out[n] = U64(32)
                 n += 1
                 pending = False
-            c = U64(low[i + j])
-            if c >= U64(128):
-                skip = 1 if c < U64(0xE0) else (2 if c < U64(0xF0) else 3)
-                c &= U64(0x1F) if skip == 1 else (U64(0x0F) if skip == 2 else U64(0x07))
-                for k in range(skip):
-                    c = (c << U64(6)) | (load8(address + i + j + 1 + k) & U64(0x3F))
+            if c >= U64(0xC0):
+                c &= U64(0x1F) if c < U64(0xE0) else (U64(0x0F) if c < U64(0xF0) else U64(0x07))
             out[n] = c
             n += 1
     return n
 
 
-@njit(nogil=True)
+@_inner
 def _shingles(address, size, unit, ngram, tag, low, edges, parts, out):
     """64-bit hashes of the text's shingles, in order, with repeats, into `out`; their number.
 
@@ -272,23 +289,10 @@ def _shingles(address, size, unit, ngram, tag, low, edges, parts, out):
     return m
 
 
-@njit(nogil=True)
-def _longest(size, rows, lo, hi):
-    """Bytes of the longest text, and of the longest row over all columns."""
-    top = 0
-    whole = 0
-    for i in range(lo, hi):
-        row = 0
-        for c in range(size.shape[0]):
-            top = max(top, size[c, rows[i]])
-            row += size[c, rows[i]]
-        whole = max(whole, row)
-    return top, whole
-
-
-@njit(nogil=True, cache=True)
-def sketch(address, size, rows, lo, hi, unit, ngram, a, b, perms, width, keys, signature, glimpse, identity, count):
-    """MinHash of rows[lo:hi]: signatures, band keys, identity of the shingle sets, shingle counts.
+@_kernel
+def sketch(address, size, lo, hi, unit, ngram, a, b, perms, width, low, edges, parts, hashes, mixed, first, minima,
+           dealt, keys, signature, glimpse, identity, count):
+    """MinHash of rows [lo, hi): signatures, band keys, identity of the shingle sets, shingle counts.
 
     address, size: (columns, rows) int64. a, b: permutations, a multiple of 64; `perms` minima are wanted. They are dealt
     in turn to the columns of the row that have a shingle: with one column they are its MinHash signature; with two,
@@ -296,20 +300,11 @@ def sketch(address, size, rows, lo, hi, unit, ngram, a, b, perms, width, keys, s
     keys: (bands, rows) uint32, of `width` minima each and of which columns are empty. signature: (rows, perms) uint32 or
     (rows, 0). glimpse: (rows, GLIMPSE) uint8 or (rows, 0): low bytes of the first minima, 0 where there are fewer.
     identity: (rows, 2) uint64, equal for rows with the same shingles in every column. count: (columns, rows) int32.
+    low, edges, parts, hashes: scratch of `shingles.scratch`; mixed (uint32, for the shingles of a row),
+    first (int64, one more than columns), minima and dealt (uint32, as long as a and `perms`): scratch too.
     """
     columns = size.shape[0]
-    top, whole = _longest(size, rows, lo, hi)
-    low = np.empty(top + 192, np.uint8)
-    edges = np.empty(top + 80 if unit == 0 else 1, np.int32)
-    room = (top // 2 if unit == 0 else top) + 16
-    parts = np.empty(room, np.uint64)
-    hashes = np.empty(room, np.uint64)
-    mixed = np.empty(whole + 16 * columns, np.uint32)
-    first = np.empty(columns + 1, np.int64)
-    minima = np.empty((columns, a.size), np.uint32)
-    dealt = np.empty(perms, np.uint32)
-    for i in range(lo, hi):
-        r = rows[i]
+    for r in range(lo, hi):
         total = U64(0)
         squares = U64(0)
         pattern = U64(0)
@@ -323,7 +318,7 @@ def sketch(address, size, rows, lo, hi, unit, ngram, a, b, perms, width, keys, s
             at = first[filled]
             for j in range(n):
                 h = hashes[j]
-                mixed[at + j] = _fmix32(U32(h))
+                mixed[at + j] = _fmix32(h)
                 total += h
                 squares += h * (h | ONE)
             pattern |= ONE << U64(c)
@@ -333,12 +328,13 @@ def sketch(address, size, rows, lo, hi, unit, ngram, a, b, perms, width, keys, s
         identity[r, 1] = squares
         for f in range(filled):
             wanted = (perms - f + filled - 1) // filled
-            minima[f] = U32(0xFFFFFFFF)
+            for j in range(minima.size):
+                minima[j] = U32(0xFFFFFFFF)
             for j in range(0, wanted, LANES):
-                _minima64(mixed.ctypes.data + 4 * first[f], first[f + 1] - first[f], a.ctypes.data + 4 * j,
-                          b.ctypes.data + 4 * j, minima.ctypes.data + 4 * (f * a.size + j))
+                _minima64(_address(mixed) + 4 * first[f], first[f + 1] - first[f], _address(a) + 4 * j,
+                          _address(b) + 4 * j, _address(minima) + 4 * j)
             for j in range(wanted):
-                dealt[j * filled + f] = minima[f, j]
+                dealt[j * filled + f] = minima[j]
         if filled == 0:
             for j in range(perms):
                 dealt[j] = U32(0xFFFFFFFF)
@@ -354,7 +350,7 @@ def sketch(address, size, rows, lo, hi, unit, ngram, a, b, perms, width, keys, s
             keys[t, r] = U32(h >> U64(32))
 
 
-@njit(nogil=True)
+@_inner
 def _sorted_unique(x, n, tmp, heads):
     """Sort x[:n] (hashes, so evenly spread) in place and drop repeats; the number left. tmp, heads: scratch >= n."""
     bits = 1
@@ -386,16 +382,12 @@ def _sorted_unique(x, n, tmp, heads):
     return m
 
 
-@njit(nogil=True, cache=True)
-def sets(address, size, rows, lo, hi, unit, ngram, here, start, flat, count):
-    """Sorted shingle sets of rows[lo:hi]; set (c, i) goes to flat[start[c, i]:][:count[c, i]], where here[c, i] == i."""
-    top, _ = _longest(size, rows, lo, hi)
-    low = np.empty(top + 192, np.uint8)
-    edges = np.empty(top + 80 if unit == 0 else 1, np.int32)
-    room = (top // 2 if unit == 0 else top) + 16
-    parts = np.empty(room, np.uint64)
-    hashes = np.empty(room, np.uint64)
-    heads = np.empty(2 * room + 2, np.int32)
+@_kernel
+def sets(address, size, rows, lo, hi, unit, ngram, here, low, edges, parts, hashes, heads, start, flat, count):
+    """Sorted shingle sets of rows[lo:hi]; set (c, i) goes to flat[start[c, i]:][:count[c, i]], where here[c, i] == i.
+
+    low, edges, parts, hashes: scratch of `shingles.scratch`; heads: scratch, int32, twice as long as `parts` and two more.
+    """
     columns = size.shape[0]
     for i in range(lo, hi):
         r = rows[i]
@@ -409,7 +401,7 @@ def sets(address, size, rows, lo, hi, unit, ngram, here, start, flat, count):
             count[c, i] = n
 
 
-@njit(nogil=True)
+@_inner
 def _bytes_hash(p, k):
     """64-bit hash of the k bytes at address p; no byte behind them is read."""
     h = U64(k) * K1 + K2
@@ -424,7 +416,7 @@ def _bytes_hash(p, k):
     return mix(h)
 
 
-@njit(nogil=True)
+@_inner
 def _bytes_equal(p, q, k):
     i = 0
     while i + 8 <= k and _load64(p + i) == _load64(q + i):
@@ -436,7 +428,7 @@ def _bytes_equal(p, q, k):
     return i == k
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def same_texts(address, size, first):
     """first[i] = the first row whose every column has the bytes of row i. address, size: (columns, rows) int64."""
     columns, n = size.shape
@@ -466,21 +458,7 @@ def same_texts(address, size, first):
             p = (p + 1) & ((1 << bits) - 1)
 
 
-@njit(nogil=True, cache=True)
-def first_here(text, here):
-    """here[c, i] = the first i of these with the text[c, i]: numbers of equal texts, each that of one of n rows."""
-    for c in range(text.shape[0]):
-        top = 0
-        for i in range(text.shape[1]):
-            top = max(top, np.int64(text[c, i]))
-        seen = np.full(top + 1, -1, np.int32)
-        for i in range(text.shape[1]):
-            if seen[text[c, i]] < 0:
-                seen[text[c, i]] = i
-            here[c, i] = seen[text[c, i]]
-
-
-@njit(nogil=True, cache=True)
+@_kernel
 def first_equal(identity, first):
     """first[i] = the first row with the identity of row i."""
     n = identity.shape[0]
@@ -502,7 +480,7 @@ def first_equal(identity, first):
             p = (p + 1) & ((1 << bits) - 1)
 
 
-@njit(nogil=True)
+@_inner
 def _sieve(n):
     """Return (bits of an open table for n keys, bits of a sieve that lets one key in 64 pass by chance at most)."""
     bits = 4
@@ -514,7 +492,7 @@ def _sieve(n):
     return bits, fine
 
 
-@njit(nogil=True)
+@_inner
 def _place(table, bits, h, identity, one, two):
     """Where the identity (one, two) of hash h stands in the open table of rows of `identity`, or will."""
     p = np.int64(h >> U64(64 - bits))
@@ -523,7 +501,7 @@ def _place(table, bits, h, identity, one, two):
     return p
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def first_behind(identity, more, first):
     """first[i] = the first row with the identity of row i of `more`, rows that come behind those of `identity`."""
     known = identity.shape[0]
@@ -551,7 +529,7 @@ def first_behind(identity, more, first):
         first[i] = earlier[q] if earlier[q] >= 0 else known + q
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def meets(keys, use, more, more_use, met):
     """met[i] = 1 for each row i that shares a band key with one of the rows `more`; other places stay as they are.
 
@@ -582,7 +560,7 @@ def meets(keys, use, more, more_use, met):
             met[i] = 1
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def link(keys, use, first, before):
     """before[i] = the row before i with the same band key, or -1; rows with use[i] == 0 are left out.
 
@@ -623,7 +601,7 @@ def link(keys, use, first, before):
         table[p] = i
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def cut(left, right, text, size, limit, ends):
     """Cut pairs into blocks whose distinct texts have `limit` at most together, one pair at least; write where each ends.
 
@@ -655,15 +633,15 @@ def cut(left, right, text, size, limit, ends):
     return n
 
 
-@njit(nogil=True)
-def _wider(x, n, room):
+@_inner
+def _wider(x, room):
     out = np.empty(room, np.uint64)
-    for i in range(n):
+    for i in range(x.size):
         out[i] = x[i]
     return out
 
 
-@njit(nogil=True)
+@_inner
 def _mark(before, first, last, met):
     while first > last:
         met[first] = MET
@@ -671,7 +649,7 @@ def _mark(before, first, last, met):
     met[last] = MET
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def collect(before, use, glimpse, least, lo, hi, chain, few, steps, hot, met):
     """Distinct candidates of rows [lo, hi) as row << 32 | earlier row: all earlier members of a bucket if these are `chain`
     at most, else the last `few`.
@@ -681,7 +659,7 @@ def collect(before, use, glimpse, least, lo, hi, chain, few, steps, hot, met):
     met[j] = MET for members that a full chain came by: other threads may write there too.
     """
     bands = before.shape[0]
-    base = glimpse.ctypes.data
+    base = _address(glimpse)
     out = np.empty(1 << 12, np.uint64)
     n = 0
     seen = np.empty(bands * chain, np.int32)
@@ -717,14 +695,14 @@ def collect(before, use, glimpse, least, lo, hi, chain, few, steps, hot, met):
                     kept = m
                 j = before[t, j]
         if n + m > out.size:
-            out = _wider(out, n, 2 * out.size + m)
+            out = _wider(out, 2 * out.size + m)
         for x in range(m):
             out[n] = (U64(i) << U64(32)) | U64(seen[x])
             n += 1
     return out[:n]
 
 
-@njit(nogil=True)
+@_inner
 def _common(flat, s, n, t, m):
     """Size of the intersection of the sorted sets flat[s:s+n] and flat[t:t+m]."""
     i = 0
@@ -741,7 +719,7 @@ def _common(flat, s, n, t, m):
     return c
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def jaccard(left, right, lo, hi, flat, start, count, floor, fields, score):
     """Exact Jaccard of pairs [lo, hi), column by column; score = the smallest of them.
 
@@ -792,7 +770,7 @@ def _reaches(flat, s, n, t, m, floor):
     return c >= floor * (n + m - c)
 
 
-@njit(nogil=True)
+@_inner
 def _holds(flat, start, count, u, v, floor):
     """Whether every column of sets u and v has Jaccard >= floor."""
     for c in range(count.shape[0]):
@@ -807,7 +785,7 @@ def _holds(flat, start, count, u, v, floor):
     return True
 
 
-@njit(nogil=True)
+@_inner
 def _root(root, a):
     while root[a] != a:
         root[a] = root[root[a]]
@@ -815,7 +793,7 @@ def _root(root, a):
     return a
 
 
-@njit(nogil=True)
+@_inner
 def _join(root, a, b):
     """Join two roots; the smaller one stays."""
     root[max(a, b)] = min(a, b)
@@ -832,10 +810,10 @@ def _meetings(shingle):
     return total
 
 
-@njit(nogil=True)
+@_inner
 def _near(glimpse, sets, least):
     """One bit for each pair of sets, in the row of the larger: whether at least `least` bytes of their glimpses agree."""
-    base = glimpse.ctypes.data
+    base = _address(glimpse)
     out = np.zeros((sets, (sets + 63) // 64), np.uint64)
     for i in range(sets):
         for j in range(i):
@@ -844,7 +822,7 @@ def _near(glimpse, sets, least):
     return out
 
 
-@njit(nogil=True)
+@_inner
 def _telling(flat, start, count, floor, root, tried, most, i, j):
     """Whether sets i and j have Jaccard >= floor and are to be told of; then they are joined. See `share_rare`."""
     a = _root(root, i)
@@ -858,7 +836,7 @@ def _telling(flat, start, count, floor, root, tried, most, i, j):
     return True
 
 
-@njit(nogil=True)
+@_inner
 def _share_listed(shingle, owner, near, flat, start, count, floor, root, tried, most):
     """What `share_rare` gives where the pairs worth a look are listed in the bits of `near`: they are taken off the list.
 
@@ -885,7 +863,7 @@ def _share_listed(shingle, owner, near, flat, start, count, floor, root, tried, 
                 j = (w << 6) | np.int64(b)
                 if _telling(flat, start, count, floor, root, tried, most, i, j):
                     if n == out.size:
-                        out = _wider(out, n, 2 * n)
+                        out = _wider(out, 2 * n)
                     out[n] = (U64(i) << U64(32)) | U64(j)
                     n += 1
         if words == 0 or word[words - 1] != i >> 6:
@@ -896,7 +874,7 @@ def _share_listed(shingle, owner, near, flat, start, count, floor, root, tried, 
     return out[:n]
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def share_rare(shingle, owner, glimpse, least, flat, start, count, floor, root, tried, most):
     """Pairs of sets that hold the same shingle and whose columns all have Jaccard >= floor: larger << 32 | smaller.
 
@@ -910,14 +888,14 @@ def share_rare(shingle, owner, glimpse, least, flat, start, count, floor, root, 
     if sets <= 1 << 15 and 2 * sets * sets < _meetings(shingle):
         return _share_listed(shingle, owner, _near(glimpse, sets, least), flat, start, count, floor, root, tried, most)
     met = np.zeros(1 << 20, np.uint64)
-    base = glimpse.ctypes.data
+    base = _address(glimpse)
     out = np.empty(1 << 12, np.uint64)
     n = 0
     for x in range(shingle.size):
-        i = owner[x]
+        i = np.int64(owner[x])
         y = x - 1
         while y >= 0 and shingle[y] == shingle[x]:
-            j = owner[y]
+            j = np.int64(owner[y])
             y -= 1
             if i == j:
                 continue
@@ -932,13 +910,13 @@ def share_rare(shingle, owner, glimpse, least, flat, start, count, floor, root, 
                 continue
             if _telling(flat, start, count, floor, root, tried, most, i, j):
                 if n == out.size:
-                    out = _wider(out, n, 2 * n)
+                    out = _wider(out, 2 * n)
                 out[n] = pair
                 n += 1
     return out[:n]
 
 
-@njit(nogil=True)
+@_inner
 def _slot(table, keys, h):
     """Where the number of shingle h stands in the open table, or will."""
     p = np.int64((h * K0) >> U64(32)) & (table.size - 1)
@@ -947,7 +925,7 @@ def _slot(table, keys, h):
     return p
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def numbered(flat, start, count, lo, hi):
     """Number the distinct shingles in [lo, hi] in the order met; return (shingle of each number, how often each is met,
     number of each shingle met, its set): sets ascending, all columns of a set together."""
@@ -972,7 +950,7 @@ def numbered(flat, start, count, lo, hi):
                 p = _slot(table, keys, h)
                 if table[p] < 0:
                     if n == keys.size:
-                        keys = _wider(keys, n, 2 * n)
+                        keys = _wider(keys, 2 * n)
                         more = np.zeros(2 * n, np.int64)
                         more[:n] = times
                         times = more
@@ -990,7 +968,7 @@ def numbered(flat, start, count, lo, hi):
     return keys[:n], times[:n], number, owner
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def dealt(number, owner, place, out):
     """out[place[k]:] = the sets that hold shingle number k, ascending; place[k] < 0: none are wanted."""
     for x in range(number.size):
@@ -1000,7 +978,7 @@ def dealt(number, owner, place, out):
             place[k] += 1
 
 
-@njit(nogil=True)
+@_inner
 def _same_bits(bits, i, j):
     differ = U64(0)
     for w in range(bits.shape[1]):
@@ -1008,14 +986,14 @@ def _same_bits(bits, i, j):
     return 64 * bits.shape[1] - np.int64(differ)
 
 
-@njit(nogil=True)
+@_inner
 def _too_unlike(size, tail, other_size, other_tail, floor):
     """Whether two sets of these sizes cannot reach `floor` with that much in common at most; other_size <= size."""
     needed = floor / (1.0 + floor) * (size + other_size) - 1e-9
     return other_size < floor * size - 1e-9 or min(tail, other_tail) < needed
 
 
-@njit(nogil=True)
+@_inner
 def _joined(root, row, first, last):
     """Whether the sets of entries [first, last) are all joined."""
     a = _root(root, row[first])
@@ -1025,7 +1003,7 @@ def _joined(root, row, first, last):
     return j == last
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def share_common(row, size, tail, classes, own, place, bits, least, budget, flat, start, count, floor, root):
     """Return (pairs that join sets, comparisons left out) among sets that hold a common shingle.
 
@@ -1077,7 +1055,7 @@ def share_common(row, size, tail, classes, own, place, bits, least, budget, flat
                 spent[u] += 64
                 if _holds(flat, start, count, u, v, floor):
                     if n == out.size:
-                        out = _wider(out, n, 2 * n)
+                        out = _wider(out, 2 * n)
                     out[n] = (U64(max(u, v)) << U64(32)) | U64(min(u, v))
                     n += 1
                     _join(root, a, b)
@@ -1087,7 +1065,7 @@ def share_common(row, size, tail, classes, own, place, bits, least, budget, flat
     return out[:n], left_out
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def rarest_first(flat, start, count, bits):
     """Re-key every set so that its rarest shingles come first, in one order for all sets."""
     table = np.zeros(1 << bits, np.uint8)
@@ -1117,7 +1095,7 @@ def rarest_first(flat, start, count, bits):
             slot[f] += 1
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def prefix_join(flat, start, count, order, threshold, bits):
     """All pairs with Jaccard >= threshold as larger row << 32 | smaller row: prefix, length and position filters.
 
@@ -1172,7 +1150,7 @@ def prefix_join(flat, start, count, order, threshold, bits):
             need = math.ceil(threshold / (1 + threshold) * (k + m) - 1e-9)
             if _common(flat, s, k, start[o], m) >= need:
                 if n_out == out.size:
-                    out = _wider(out, n_out, 2 * n_out)
+                    out = _wider(out, 2 * n_out)
                 out[n_out] = (U64(max(r, o)) << U64(32)) | U64(min(r, o))
                 n_out += 1
         for i in range(k - np.int64(math.ceil(2 * threshold / (1 + threshold) * k - 1e-9)) + 1):
@@ -1188,14 +1166,14 @@ def prefix_join(flat, start, count, order, threshold, bits):
 
 
 # ------------------------------------------------------------------ sets against other sets
-@njit(nogil=True, cache=True)
+@_kernel
 def tabled(keys, table):
     """Fill an open table, all -1 and twice as large as there are distinct `keys` at least, with their positions."""
     for k in range(keys.size):
         table[_slot(table, keys, keys[k])] = k
 
 
-@njit(nogil=True)
+@_inner
 def _known(item, more, lo, hi, keys, table, most, at):
     """Write the places in `keys` of the items lo to hi; return how many are there, 0 where more than `most` are not."""
     n = 0
@@ -1212,7 +1190,7 @@ def _known(item, more, lo, hi, keys, table, most, at):
     return n
 
 
-@njit(nogil=True)
+@_inner
 def _shortest_first(at, many, end, wanted):
     """Bring the `wanted` shortest lists of at[:end] to its front."""
     for x in range(wanted):
@@ -1223,7 +1201,7 @@ def _shortest_first(at, many, end, wanted):
         at[x], at[best] = at[best], at[x]
 
 
-@njit(nogil=True)
+@_inner
 def _among(owner, lo, end, o):
     """Whether o is in owner[lo:end], which ascends."""
     hi = end
@@ -1236,7 +1214,7 @@ def _among(owner, lo, end, o):
     return lo < end and owner[lo] == o
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def meet(item, more, start, size, keys, table, first, many, owner, other_size, least):
     """Return (set, other, items in both) of the pairs of a set and one of the other sets with Jaccard >= least.
 
@@ -1283,7 +1261,7 @@ def meet(item, more, start, size, keys, table, first, many, owner, other_size, l
 
 
 # ------------------------------------------------------------------ clusters
-@njit(nogil=True, cache=True)
+@_kernel
 def ordered(keys):
     """The stable order that sorts keys, uint64: by eleven bits at a time, those left out in which no two keys differ."""
     n = keys.size
@@ -1312,7 +1290,7 @@ def ordered(keys):
     return order
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def join(left, right, root):
     """Union-find: root[i] = the smallest row that is joined to i by the pairs. root comes in as 0, 1, 2, ..."""
     for p in range(left.size):
@@ -1332,7 +1310,7 @@ def join(left, right, root):
         root[i] = root[root[i]]
 
 
-@njit(nogil=True, cache=True)
+@_kernel
 def lead(left, right, order, gone, best):
     """best[row] = the first pair in `order` (by row, then best score) whose earlier row leads itself; see `sketch.lead`."""
     for x in range(order.size):

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from . import kernels
 from .errors import CurationError
-from .kernels import GLIMPSE, K0, K1, K2, LANES, U32
+from .kernels import GLIMPSE, K0, K1, K2, LANES, U32, U64
 from .text import fold
 
 SLACK = 128             # bytes that must be readable behind every row
@@ -216,10 +216,23 @@ def sketches(t: Texts, num_perm: int, seed: int, bands: int, width: int, unit: i
     out = Sketches(np.empty((bands, n), np.uint32), np.empty((n, GLIMPSE if bands else 0), np.uint8),
                    np.empty((n, 2), np.uint64), np.empty((len(t.size), n), np.int32),
                    np.empty((n, num_perm if signed else 0), np.uint32))
-    rows = np.arange(n)
-    spread(lambda lo, hi: kernels.sketch(t.address, t.size, rows, lo, hi, unit, ngram, a, b, num_perm, width, out.keys,
-                                         out.signature, out.glimpse, out.identity, out.count), n, threads)
+
+    def work(lo: int, hi: int) -> None:
+        size = t.size[:, lo:hi]
+        mixed = np.empty(size.sum(axis=0).max() + 16 * len(size), U32)
+        first, minima, dealt = np.empty(len(size) + 1, np.int64), np.empty(len(a), U32), np.empty(num_perm, U32)
+        kernels.sketch(t.address, t.size, lo, hi, unit, ngram, a, b, num_perm, width, *scratch(size, unit), mixed, first, minima,
+                       dealt, out.keys, out.signature, out.glimpse, out.identity, out.count)
+
+    spread(work, n, threads)
     return out
+
+
+def scratch(size: np.ndarray, unit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (low, edges, parts, hashes): room for the kernels to cut texts of these sizes, in bytes, into shingles."""
+    top = int(size.max())
+    room = (top if unit else top // 2) + 16
+    return np.empty(top + 192, np.uint8), np.empty(1 if unit else top + 80, np.int32), np.empty(room, U64), np.empty(room, U64)
 
 
 def minhash_signatures(
@@ -259,16 +272,24 @@ def shingle_sets(
         room = t.size[:, rows] // (2 if kind == 0 else 1) + 1
     if text is None:
         text = same_texts(t.address[:, rows], t.size[:, rows])
-    here = np.empty(room.shape, np.int32)
-    kernels.first_here(text, here)
+    here = np.empty(room.shape, np.int32)       # the first of these rows with the same text
+    first = np.empty(text.max(initial=-1) + 1, np.int32)
+    for c, numbers in enumerate(text):
+        first[numbers[::-1]] = np.arange(len(rows), dtype=np.int32)[::-1]       # the last one to be written stays
+        here[c] = first[numbers]
     own = here == np.arange(len(rows))
     start = np.zeros(room.size + 1, np.int64)
     np.cumsum(np.where(own, room, 0).ravel(), out=start[1:])
     flat = np.empty(start[-1], np.uint64)
     count = np.zeros(room.shape, np.int32)
     start = np.ascontiguousarray(start[:-1].reshape(room.shape))
-    spread(lambda lo, hi: kernels.sets(t.address, t.size, rows, lo, hi, kind, ngram, here, start, flat, count),
-           len(rows), threads_of(threads), 64)
+
+    def work(lo: int, hi: int) -> None:
+        some = scratch(t.size[:, rows[lo:hi]], kind)
+        kernels.sets(t.address, t.size, rows, lo, hi, kind, ngram, here, *some, np.empty(2 * len(some[2]) + 2, np.int32), start,
+                     flat, count)
+
+    spread(work, len(rows), threads_of(threads), 64)
     return Sets(flat, *(np.ascontiguousarray(np.take_along_axis(x, here, axis=1)) for x in (start, count)))
 
 
@@ -286,10 +307,13 @@ def blocks(left: np.ndarray, right: np.ndarray, text: np.ndarray, size: np.ndarr
 
     text: (columns, rows) numbers of texts, as of `same_texts`; size: (columns, rows) int64 of each.
     """
-    ends = np.empty(len(left), np.int64)
     left, right = np.asarray(left, np.int64), np.asarray(right, np.int64)
+    ends = np.array([len(left)])
+    if size.sum() > limit:
+        ends = np.empty(len(left), np.int64)
+        ends = ends[:kernels.cut(left, right, text, size, limit, ends)]
     lo = 0
-    for hi in ends[:kernels.cut(left, right, text, size, limit, ends)].tolist():
+    for hi in ends.tolist() if len(left) else []:
         touched = np.zeros(text.shape[1], np.bool_)
         touched[left[lo:hi]] = touched[right[lo:hi]] = True
         yield slice(lo, hi), np.flatnonzero(touched)

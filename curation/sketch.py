@@ -283,7 +283,9 @@ def verify(
     left, right = unpacked(packed)
     score, held = np.empty(len(left)), np.empty((len(left), len(t.size)))
     rows, left, right = named(len(t), left, right)
-    text = same_texts(t.address[:, rows], t.size[:, rows])
+    text = np.arange(len(rows), dtype=np.int32)[None]       # of equal texts one is looked at, where a row is one text
+    if len(t.size) > 1:
+        text = same_texts(t.address[:, rows], t.size[:, rows])
     size = np.take(t.size if room is None else room, rows, axis=1).astype(np.int64)
     position = np.empty(len(rows), np.int64)
     for part, some in blocks(left, right, text, size, BLOCK):
@@ -590,7 +592,7 @@ def _pairs(left: np.ndarray, right: np.ndarray, score: np.ndarray, held: np.ndar
     left, right = np.minimum(left, right), np.maximum(left, right)
     score = np.concatenate([score, np.ones(len(copy))])
     held = np.concatenate([held, np.ones((len(copy), held.shape[1]))])
-    order = kernels.ordered(_repacked(None, right, left))
+    order = np.argsort(_repacked(None, right, left), kind="stable")
     return Pairs(left[order], right[order], score[order], held[order], n, s.floor, s.recall, s.bands, s.width, tried, left_out)
 
 
@@ -760,5 +762,8 @@ def warm() -> None:
     minhash_signatures(texts, 64, unit="char", threads=1)
     few = pa.array([" ".join(map(str, row)) for row in np.random.default_rng(0).integers(0, 30, (600, 40)).tolist()])
     near_pairs([few], threshold=0.8, ngram=1, threads=1)    # full buckets of unlike rows
+    one = texts_of([texts])
+    list(blocks(np.zeros(2), np.arange(2), np.arange(len(texts), dtype=np.int32)[None], one.size, 0))
+    components(np.zeros(1), np.zeros(1), 1)
     nothing = np.empty(0, np.int64)
     lead(nothing, nothing, np.empty(0), np.zeros(1, np.bool_))
