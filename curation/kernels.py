@@ -5,7 +5,7 @@ that any thread or process may call them and the result does not depend on how t
 said in `shingles` (texts, hashes, sets) and `sketch` (pairs). Each is compiled once, into a cache on disk.
 """
 
-# mypy: disable-error-code="call-arg,var-annotated,assignment,no-untyped-def"
+# mypy: disable-error-code="call-arg,call-overload,var-annotated,assignment,no-untyped-def"
 # The kernels are typed by numba when they are compiled; mypy knows neither its intrinsics nor its integer widths.
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _lower64(_context, source, target):
 
 @intrinsic
 def _minima64(_context, hashes, n, a, b, minima):
-    """minima[j] = min(minima[j], h * a[j] + b[j] mod 2^32 over n hashes h) for 64 permutations, kept in registers."""
+    """minima[j] = min(h * a[j] + b[j] mod 2^32 over n hashes h) for 64 permutations, kept in registers."""
     def codegen(context, builder, signature, args):
         hashes, n, a, b, minima = args
 
@@ -157,7 +157,7 @@ def _minima64(_context, hashes, n, a, b, minima):
                 v.align = 4
                 out.append(v)
             return out
-        va, vb, v0 = vectors(a), vectors(b), vectors(minima)
+        va, vb = vectors(a), vectors(b)
         entry = builder.block
         loop, body, done = (builder.append_basic_block("minhash." + x) for x in ("loop", "body", "done"))
         builder.branch(loop)
@@ -165,8 +165,8 @@ def _minima64(_context, hashes, n, a, b, minima):
         i = builder.phi(_I64)
         i.add_incoming(_I64(0), entry)
         best = [builder.phi(_V16) for _ in range(4)]
-        for x, y in zip(best, v0, strict=True):
-            x.add_incoming(y, entry)
+        for x in best:
+            x.add_incoming(ir.Constant(_V16, [0xFFFFFFFF] * 16), entry)
         builder.cbranch(builder.icmp_signed("<", i, n), body, done)
         builder.position_at_end(body)
         h = builder.load(_at(builder, builder.add(hashes, builder.mul(i, _I64(4))), _I32))
@@ -328,8 +328,6 @@ def sketch(address, size, lo, hi, unit, ngram, a, b, perms, width, low, edges, p
         identity[r, 1] = squares
         for f in range(filled):
             wanted = (perms - f + filled - 1) // filled
-            for j in range(minima.size):
-                minima[j] = U32(0xFFFFFFFF)
             for j in range(0, wanted, LANES):
                 _minima64(_address(mixed) + 4 * first[f], first[f + 1] - first[f], _address(a) + 4 * j,
                           _address(b) + 4 * j, _address(minima) + 4 * j)

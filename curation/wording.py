@@ -146,8 +146,8 @@ def _words(address, size, kind, stop, letters, start, flat, at, length, digit, c
     order = np.empty(room, np.int32)
     heads = np.empty(2 * room + 4, np.int32)
     for r in range(lo, hi):
-        n = 0
-        every = 0
+        n = np.int64(0)         # not the literal 0, for which the parts would be compiled once more
+        every = np.int64(0)
         in_order = U64(0)
         for c in range(size.shape[0]):
             n, every, in_order = _cut(address[c, r], size[c, r], kind, stop, letters, h, where, long, digits, n, every, in_order)
