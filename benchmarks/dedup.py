@@ -234,6 +234,7 @@ def prepare(folder: Path, rows: int, source: Path | None, small: int) -> None:
             np.savez(folder / f"{name}-{unit}.npz", left=found.left, right=found.right)
 
 
+TURNS = 4       # of small and large sets, where growth is measured
 FIRST = ("import time; from curation import sketch; import pyarrow as pa; "
          "sketch.near_pairs([pa.array(['one two three four five six', 'one two three four five seven'])]); "
          "print(time.process_time())")
@@ -263,13 +264,13 @@ def grown(rows: int, rounds: int) -> list[dict[str, Any]]:
             texts.append(joined(pa.Table.from_pylist(made)))
         del made
         times: list[list[float]] = [[], []]
-        for _ in range(rounds):
-            for text, mine in zip(texts, times, strict=True):
+        for k in range(TURNS * 2):      # a noisy neighbour hits both sizes; calls of one size follow each other
+            for _ in range(rounds):
                 before = time.process_time()
-                ours(text)
-                mine.append(time.process_time() - before)
+                ours(texts[k % 2])
+                times[k % 2].append(time.process_time() - before)
         cpu, cpu_4 = (statistics.median(mine) for mine in times)
-        out.append({"shape": shape, "rows": rows, "rounds": rounds, "cpu": cpu, "cpu_4": cpu_4, "growth": cpu_4 / cpu})
+        out.append({"shape": shape, "rows": rows, "rounds": TURNS * rounds, "cpu": cpu, "cpu_4": cpu_4, "growth": cpu_4 / cpu})
     return out
 
 
@@ -333,7 +334,7 @@ def main() -> None:
                              "machine": platform.machine(), "python": platform.python_version(),
                              "load": os.getloadavg()[0], "source": a.source.name if a.source else "invented words"}
     about["started"] = started()
-    about["grown"] = grown(a.grow, 3 * a.rounds) if a.grow else []
+    about["grown"] = grown(a.grow, a.rounds) if a.grow else []
     results = []
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), a.rows, a.source, about["small"])
