@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 RENEW = 0.02        # share of new rows from which on arrays are kept anew; until then these rows are looked at again
 _FEW_BITS = 20      # leading bits of a hash by which most that are not wanted are passed over
 ONE_PIECE = 1 << 28  # bytes up to which what was taken from several chunks is put into one
-FEW = 32            # texts a chunk below which they are taken one by one, not chunk by chunk
 _NULL = np.uint64(0xA24BAED4963EE407)
 
 
@@ -177,10 +176,6 @@ def taken(column: Any, at: np.ndarray) -> Any:
         return pa.table({f.name: taken(column[f.name], at) for f in column.schema}, schema=column.schema)
     if not isinstance(column, pa.ChunkedArray) or column.num_chunks < 2 or 8 * len(at) > len(column):
         return column.take(pa.array(at, pa.int64()))
-    if pa.types.is_string(column.type) and not column.null_count and len(at) < FEW * column.num_chunks:
-        texts = _texts_at(column, at)
-        if texts is not None:
-            return pa.chunked_array([texts])
     order = None if (at[1:] >= at[:-1]).all() else np.argsort(at, kind="stable")
     wanted = at if order is None else at[order]
     edge = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
@@ -196,40 +191,6 @@ def taken(column: Any, at: np.ndarray) -> Any:
     back = np.empty(len(at), np.int64)
     back[order] = np.arange(len(at))
     return out.take(pa.array(back))
-
-
-class _Bytes:
-    """The memory from an address on, `size` bytes of it, to be looked at as a read-only array."""
-
-    def __init__(self, address: int, size: int) -> None:
-        self.__array_interface__ = {"data": (address, True), "shape": (size,), "typestr": "|u1", "version": 3}
-
-
-def _texts_at(column: pa.ChunkedArray, at: np.ndarray) -> pa.Array | None:
-    """Return few texts at positions `at` as one array, joined from where they lie: a call to each of hundreds of chunks would
-    take longer. None when they are more than ONE_PIECE, or their chunks lie in an odd way.
-    """
-    chunks = [c for c in column.chunks if len(c)]
-    edge = np.cumsum([0, *(len(c) for c in chunks)])
-    held = [c.buffers() for c in chunks]
-    ends = np.array([b[1].address + 4 * c.offset for b, c in zip(held, chunks, strict=True)], np.int64)
-    text = np.array([(b[2] or b[1]).address for b in held], np.int64)
-    if not len(at) or (ends & 3).any():
-        return None
-    low = min(int(ends.min()), int(text.min())) & ~7
-    high = max(x.address + x.size for b in held for x in b[1:] if x)
-    whole = np.asarray(_Bytes(low, (high - low + 7) & ~7))     # of which only the texts and their ends are read
-    which = np.searchsorted(edge, at, side="right") - 1
-    place = (ends[which] - low >> 2) + at - edge[which]
-    numbers = whole.view(np.int32)
-    start = numbers[place]
-    stop = np.r_[0, np.cumsum(numbers[place + 1] - start, dtype=np.int64)]
-    if stop[-1] > ONE_PIECE:
-        return None
-    lie = text[which] - low + start
-    view = whole.data
-    parts = [view[a:b] for a, b in zip(lie.tolist(), (lie + np.diff(stop)).tolist(), strict=True)]
-    return pa.StringArray.from_buffers(len(at), pa.py_buffer(stop.astype(np.int32)), pa.py_buffer(b"".join(parts)))
 
 
 def some(table: Any, at: np.ndarray) -> Any:
