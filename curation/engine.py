@@ -683,6 +683,8 @@ class _Workers:
             self.pool.shutdown(wait=False, cancel_futures=True)
             for process in idle:  # all is done, and a worker takes a third of a second to put its modules away
                 process.terminate()
+            for process in idle:
+                process.join()
 
     def run(self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], progress: Progress | None) -> pa.Table:
         """Return the FLAGS or SIGNALS table of one unit over all rows, flags in the order of the rows."""

@@ -31,7 +31,7 @@ import pyarrow as pa
 from . import kernels
 from .contents import taken
 from .errors import CurationError
-from .kernels import ENDLESS, FULL, GLIMPSE, LANES, MET, U64
+from .kernels import ENDLESS, FULL, GLIMPSE, MET, U64
 from .shingles import (
     UNPLAIN,
     Sets,
@@ -682,7 +682,7 @@ def exact_pairs(
     kind = checked(ngram, unit)
     workers = threads_of(threads)
     t = texts_of(columns)
-    sketched = sketches(t, LANES, 1, 0, 0, kind, ngram, workers)
+    sketched = sketches(t, 0, 1, 0, 0, kind, ngram, workers)
     use, copy, of = copies(sketched.identity)
     rows = np.flatnonzero(use)
     sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=sketched.count[:, rows], threads=workers)
@@ -690,7 +690,8 @@ def exact_pairs(
     small = len(t) < 10_000
     kernels.rarest_first(flat, start, count, 16 if small else 24)
     order = np.argsort(count, kind="stable")
-    packed = kernels.prefix_join(flat, start, count, order, threshold, 12 if small else 22)
+    bits = max(12, (len(flat) // 4).bit_length())       # about a bucket for each shingle of a prefix
+    packed = kernels.prefix_join(flat, start, count, order, threshold, bits)
     left, right = (packed & U64(0xFFFFFFFF)).astype(np.int64), (packed >> U64(32)).astype(np.int64)
     score, fields = jaccard(sets, left, right, floor=threshold, threads=workers)
     held = score >= 0
