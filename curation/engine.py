@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import json
 import logging
@@ -13,9 +12,8 @@ import signal as signals
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import import_module
@@ -260,7 +258,7 @@ def check(
     units = plan(choose(spec, checks))
     chosen = switched_on(spec, checks, overrides or {})
     options = {u.id: resolve(u, spec, chosen) for u in units}
-    with store.checking(), _passing_over_old_objects():
+    with store.checking():
         keys, cached, ran = _run(store, spec, units, options, progress, workers)
         tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
         flagged = np.zeros(rows.num_rows, np.bool_)
@@ -285,19 +283,6 @@ def check(
         tuple(ran),
         {id: o.model_dump(mode="json") for id, o in options.items()},
     )
-
-
-@contextmanager
-def _passing_over_old_objects() -> Iterator[None]:
-    """While this lasts, the search for unused objects leaves out those that were there before: modules, tables, models.
-
-    Else it goes through all of them time and again, for 2 % of the time that a few new rows take.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _run(

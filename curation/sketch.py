@@ -682,7 +682,7 @@ def exact_pairs(
     kind = checked(ngram, unit)
     workers = threads_of(threads)
     t = texts_of(columns)
-    sketched = sketches(t, 0, 1, 0, 0, kind, ngram, workers)
+    sketched = sketches(t, 0, 1, 0, 0, kind, ngram, workers)        # no minima: only which rows are copies, and counts
     use, copy, of = copies(sketched.identity)
     rows = np.flatnonzero(use)
     sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=sketched.count[:, rows], threads=workers)

@@ -1,6 +1,5 @@
 """The engine: cached by what a unit reads, the same result with and without workers, usable after an interrupt."""
 
-import gc
 import inspect
 import os
 import subprocess
@@ -98,7 +97,7 @@ def test_what_slices_find_is_put_together(store: Store, monkeypatch: pytest.Monk
     engine.check(store, engine.spec_of(store), checks=["response.empty", "response.placeholder"], workers=2)
     store.import_rows(make_rows([*GIVEN, *GIVEN]).to_batches(), source="y")
     engine.check(store, engine.spec_of(store), checks=["response.empty", "response.placeholder"], workers=2)
-    assert store.flags()["row"].to_pylist() and gc.get_freeze_count() == 0
+    assert store.flags()["row"].to_pylist()
     for path in (store.path / "flags").glob("*.arrow"):
         assert read_arrow(path)["row"].num_chunks <= 1, path
 
