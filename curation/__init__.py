@@ -1,5 +1,6 @@
 """Curate instruction data as the spec it is. The library face; each name is imported when first asked for."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from .selection import select
     from .spec import Spec, load
     from .store import Entry, Store
+
+# numpy's and scipy's OpenBLAS read this when they are loaded. A thread of theirs that waits for work spins, for 2^26 cycles
+# unless told otherwise, on a core that a worker of a check may want: .2 CPU seconds a process that only loads both.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 _HOME = {
     "CHECKS": "checks",

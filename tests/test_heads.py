@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -184,3 +185,13 @@ def test_a_worker_loads_no_compiler_and_heads_need_none() -> None:
     code = ("import sys, curation.engine; assert not {'numba', 'scipy'} & set(sys.modules); from curation import edges; "
             "edges.judge(['Which one?']); assert 'numba' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_waiting_blas_threads_sleep_soon_unless_the_user_says_otherwise() -> None:
+    code = "import os, curation; print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    for set_to, expected in ((None, "16"), ("20", "20")):
+        env = {k: v for k, v in os.environ.items() if k != "OPENBLAS_THREAD_TIMEOUT"}
+        env |= {"OPENBLAS_THREAD_TIMEOUT": set_to} if set_to else {}
+        said = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True, env=env,
+                              cwd=Path(__file__).parents[1])
+        assert said.stdout.strip() == expected
