@@ -193,8 +193,8 @@ def place(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return places (n, 2) and the cosine to the nearest anchor (n,); a row equal to an anchor takes its place.
 
-    The nearest anchors are weighed by how much nearer they are than the last of them, cubed: a row lies beside the
-    anchors most like it and not between two crowds.
+    Of several equal anchors that is the first. The nearest anchors are weighed by how much nearer they are than the last of
+    them, cubed: a row lies beside the anchors most like it and not between two crowds.
     """
     index, cosine = nearest(anchors, PLACED + 1, space, cell=None if len(anchors) <= FEW else CELL, progress=progress)
     if index.shape[1] == 0:
@@ -205,8 +205,16 @@ def place(
     weight /= weight.sum(axis=1, keepdims=True)
     xy = (weight[:, :, None] * places[np.maximum(index, 0)]).sum(axis=1)
     same = cosine[:, 0] > 1 - 1e-6
-    xy[same] = places[index[same, 0]]
+    xy[same] = places[_first_equal(anchors)[index[same, 0]]]
     return xy.astype(np.float32), cosine[:, 0]
+
+
+def _first_equal(vectors: np.ndarray) -> np.ndarray:
+    """Return for each vector the first that is equal to it; which of these is found nearest is a matter of the last bit."""
+    whole = np.ascontiguousarray(vectors)
+    _, first, of = np.unique(whole.view(np.dtype((np.void, whole.itemsize * whole.shape[1]))).ravel(), return_index=True,
+                             return_inverse=True)
+    return np.asarray(first[of])
 
 
 def _kept(space: np.ndarray, places: np.ndarray, rows: int = 2000) -> float:
