@@ -4,7 +4,7 @@
     python benchmarks/check.py FILE --rows 1000000 [--out benchmarks/results/check-1000000.json]
 
 FILE is any file that `curation import` reads. Times are wall seconds of one run each unless --runs is given (then medians);
-CPU seconds are of this process and its children. With --rows the verb runs once on that many rows made of FILE (JSON lines;
+CPU seconds are of all processes. With --rows the verb runs once on that many rows made of FILE (JSON lines;
 see corpus.py), and the memory of all its processes is read twice a second: "peak_own_mb" is what they hold, "peak_pss_mb"
 adds the pages of mapped files, which the system takes back when it needs them, a page that several processes share once,
 "peak_rss_mb" once for each.
@@ -24,19 +24,16 @@ import time
 from pathlib import Path
 
 import psutil
+from processes import cpu_seconds
 
 from curation import engine, formats
 from curation.store import Store
 
 
-def cpu() -> float:
-    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
-
-
 def timed(run) -> tuple[float, float]:
-    wall, used = time.perf_counter(), cpu()
+    wall, used = time.perf_counter(), cpu_seconds()
     run()
-    return time.perf_counter() - wall, cpu() - used
+    return time.perf_counter() - wall, cpu_seconds() - used
 
 
 def each(store: Store, spec) -> list[dict]:
@@ -100,7 +97,7 @@ def large(source: Path, rows: int, workers: int) -> dict:
         make = [sys.executable, str(script), str(data), "--rows", str(rows), "--source", str(source)]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
         verb = [sys.executable, "-m", "curation.cli", "check", str(data), "--out", str(out), "--json"]
-        began, used = time.perf_counter(), cpu()
+        began, used = time.perf_counter(), 0.0
         peak = [0, 0, 0]
         with (Path(temp) / "said").open("w+") as said:
             child = subprocess.Popen([*verb, "--workers", str(workers)], stdout=said, stderr=subprocess.DEVNULL)
@@ -108,6 +105,7 @@ def large(source: Path, rows: int, workers: int) -> dict:
             while child.poll() is None:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     peak = [max(pair) for pair in zip(peak, memory(process))]
+                    used = max(used, cpu_seconds(process))
                 time.sleep(0.5)
             seconds = time.perf_counter() - began
             said.seek(0)
@@ -115,7 +113,7 @@ def large(source: Path, rows: int, workers: int) -> dict:
         assert child.returncode in (0, 1), f"the verb ended with {child.returncode}, expected 0 or 1"
         return {
             "source": source.name, "rows": rows, "bytes": data.stat().st_size, "workers": workers, "cores": engine.os.cpu_count(),
-            "python": platform.python_version(), "seconds": round(seconds, 1), "cpu_seconds": round(cpu() - used, 1),
+            "python": platform.python_version(), "seconds": round(seconds, 1), "cpu_seconds": round(used, 1),
             "rows_per_s": round(rows / seconds), "peak_own_mb": round(peak[0] / 1e6), "peak_pss_mb": round(peak[1] / 1e6),
             "peak_rss_mb": round(peak[2] / 1e6),
             "flagged_rows": done["flagged_rows"], "flags": done["flags"],

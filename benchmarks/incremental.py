@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from processes import cpu_seconds
 
 from curation import engine, formats
 from curation.store import Store
@@ -40,11 +43,6 @@ def checked(store: Store, checks: list[str] | None, workers: int) -> dict[str, A
     ends = [t for t, _ in starts[1:]] + [ended]
     units = {name: round(e - b, 3) for (b, name), e in zip(starts, ends, strict=True)}
     return {"seconds": ended - began, "cpu": cpu_seconds() - cpu, "units": units, "flags": done.flags}
-
-
-def cpu_seconds() -> float:
-    """Return the processor time of this process and of those it has started and waited for."""
-    return sum(r.ru_utime + r.ru_stime for r in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 
 
 def verb(folder: Path, checks: list[str] | None, workers: int) -> float:
@@ -97,6 +95,7 @@ def main() -> None:
         store.import_rows(formats.read(more), source="more", append=True)
         appended = time.perf_counter() - began
         shutil.copytree(store.path, Path(temp) / "copy")
+        os.sync()  # else the disk is busy with the copy, and with the corpus, while the added rows are timed
         again = checked(store, a.checks, a.workers)
         alone = verb(Path(temp) / "copy", a.checks, a.workers)
         equal = None

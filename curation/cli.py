@@ -480,7 +480,7 @@ def _check(
         "rows": done.rows,
         "flagged_rows": done.flagged_rows,
         "flags": done.flags,
-        "severities": _severities(store.flags()),
+        "severities": done.severities,
         "seconds": round(done.seconds, 2),
         "policy": {c: gate.action_of(c, the_spec) for c in done.flags},
         "cached": list(done.cached),
@@ -502,18 +502,6 @@ def _check(
                 pq.write_table(plain(found), f, compression="zstd")
         write_json(out / "result.json", result)
     return result
-
-
-def _severities(flags: Any) -> dict[str, dict[str, int]]:
-    """Return {check: {severity: flags}}, the gravest first."""
-    import pyarrow as pa
-
-    pairs = pa.table({c: flags[c].cast(pa.string()) for c in ("check", "severity")})
-    counts = pairs.group_by(["check", "severity"]).aggregate([([], "count_all")]).to_pylist()
-    out: dict[str, dict[str, int]] = {}
-    for line in sorted(counts, key=lambda x: ("error", "warning", "info").index(x["severity"])):
-        out.setdefault(line["check"], {})[line["severity"]] = line["count_all"]
-    return out
 
 
 def _check_text(result: dict[str, Any], folder: str | None) -> str:

@@ -5,21 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import multiprocessing
 import os
 import re
-import signal as signals
-import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import import_module
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -40,6 +34,7 @@ from .spec import CheckSettings, Spec, load, options_of
 from .store import Store, read_arrow, read_sparing, write_arrow
 from .text import nearest
 from .vectors import Vectors, at_hand
+from .workers import Team
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +58,7 @@ class Checked:
     cached: tuple[str, ...]  # checks and signals whose result was already there
     ran: tuple[str, ...]
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    severities: dict[str, dict[str, int]] = field(default_factory=dict)  # flags by check and severity, the gravest first
 
 
 def spec_of(store: Store) -> Spec:
@@ -282,7 +278,14 @@ def check(
         tuple(cached),
         tuple(ran),
         {id: o.model_dump(mode="json") for id, o in options.items()},
+        {id: _by_severity(t) for id, t in tables.items()},
     )
+
+
+def _by_severity(flags: pa.Table) -> dict[str, int]:
+    """Return how many of the flags are of each severity that there is, the gravest first."""
+    counts = {c["values"]: c["counts"] for c in pc.value_counts(flags["severity"]).to_pylist()}
+    return {s: counts[s] for s in ("error", "warning", "info") if s in counts}
 
 
 def _run(
@@ -604,59 +607,24 @@ class _Earlier:
         return _path(self.store, _makers()[name], key)
 
 
-class _Worker(SpawnProcess):
-    """A process that does not import the program it was started from.
-
-    What workers run stands in this module. A script without the guard `if __name__ == "__main__"` would else run again in
-    every worker, and the check with it.
-    """
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            return SpawnProcess._Popen(process_obj)
-        finally:
-            sys.modules["__main__"] = main
-
-
-class _Spawn(SpawnContext):
-    """Starts processes of the kind _Worker."""
-
-    Process = _Worker
-
-
 class _Workers:
     """Runs units on a folder's rows: row units in slices over processes once they are many, dataset units here."""
 
     def __init__(self, store: Store, spec: Spec, n: int, workers: int | None) -> None:
         self.store, self.spec, self.n = store, spec, n
         self.count = workers if workers is not None else min(os.cpu_count() or 1, 8)
-        self.pool: ProcessPoolExecutor | None = None
+        self.pool: Team | None = None
         self.helps = False  # whether slices are done in this process too
-        self.starting: list[Future[int]] = []
         self.begun: dict[str, list[tuple[np.ndarray, Future[bytes] | pa.Table]]] = {}  # slices, and what is found on them
         self.version = store.version
         self.earlier = _Earlier(store, store.rows(), store.rows_hash())
 
-    def start(self, n: int) -> ProcessPoolExecutor:
-        """Return the pool, with every worker on its way: one less for few rows `n`, as each takes about 2 s to start."""
+    def start(self, n: int) -> Team:
+        """Return the workers, on their way: one less for few rows `n`, of which this process does slices too."""
         if self.pool is None:
             self.helps = n < ALONE * self.count
-            size = max(1, self.count - self.helps)
-            self.pool = ProcessPoolExecutor(
-                size,
-                mp_context=_Spawn(),
-                initializer=_open,
-                initargs=(str(self.store.path), self.version, self.spec.model_dump_json(), _modules()),
-            )
-            # A worker that is interrupted while it starts would print a traceback; so start all with interrupts held.
-            held = signals.pthread_sigmask(signals.SIG_BLOCK, {signals.SIGINT})
-            try:
-                self.starting = [self.pool.submit(os.getpid) for _ in range(size)]
-            finally:
-                signals.pthread_sigmask(signals.SIG_SETMASK, held)
+            given = (str(self.store.path), self.version, self.spec.model_dump_json(), _modules())
+            self.pool = Team(max(1, self.count - self.helps), _open, given)
         return self.pool
 
     def __enter__(self) -> _Workers:
@@ -664,12 +632,7 @@ class _Workers:
 
     def __exit__(self, kind: Any, *_: object) -> None:
         if self.pool is not None:
-            idle = list((self.pool._processes or {}).values()) if kind is None else []
-            self.pool.shutdown(wait=False, cancel_futures=True)
-            for process in idle:  # all is done, and a worker takes a third of a second to put its modules away
-                process.terminate()
-            for process in idle:
-                process.join()
+            self.pool.end() if kind is None else self.pool.leave()
 
     def run(self, unit: Unit, options: BaseModel, rows: pa.Table, keys: Mapping[str, str], progress: Progress | None) -> pa.Table:
         """Return the FLAGS or SIGNALS table of one unit over all rows, flags in the order of the rows."""
@@ -782,7 +745,7 @@ class _Workers:
         """Return what is found on slices, in order. While workers start, or where few do, slices from behind are done here."""
         if unit.id not in self.begun:
             self.begun[unit.id] = self._submitted(unit, options, keys, np.arange(self.n) if at is None else at)
-        while (self.helps or not all(task.done() for task in self.starting)) and self._help(unit, options, rows, keys):
+        while (self.helps or not self.start(n).started) and self._help(unit, options, rows, keys):
             pass
         parts, done = [], 0
         for part, task in self.begun.pop(unit.id):
@@ -814,10 +777,8 @@ def _modules() -> list[str]:
 
 
 def _open(folder: str, version: str, spec: str, modules: Sequence[str]) -> None:
-    """Set up a worker: map the rows, read the spec, import what declares checks, leave interrupts to the parent."""
+    """Set up a worker: map the rows, read the spec, import what declares checks."""
     global _folder, _rows, _spare, _spec
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     pa.set_cpu_count(1)
     _folder = Path(folder)
     store = Store(folder)
@@ -825,14 +786,6 @@ def _open(folder: str, version: str, spec: str, modules: Sequence[str]) -> None:
     _spec = Spec.model_validate_json(spec)
     for name in modules:
         import_module(name)
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent has gone, however it went: a killed parent cannot tell its workers."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _slice(

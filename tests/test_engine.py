@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from curation.model import FLAGS
 from curation.presidio import installed
 from curation.spec import parse
 from curation.store import Store, read_arrow
+from curation.workers import Team
 
 from .rows import make_rows
 
@@ -133,10 +133,10 @@ def test_set_wide_checks_run_while_workers_look_at_rows(store: Store, monkeypatc
     monkeypatch.setattr(engine, "IN_PROCESS", 0)
     plain, order = engine._Workers.start, []
 
-    def start(pool: engine._Workers, n: int) -> ProcessPoolExecutor:
-        executor = plain(pool, n)
-        executor.submit(time.sleep, 1)      # before anything is found
-        return executor
+    def start(pool: engine._Workers, n: int) -> Team:
+        team = plain(pool, n)
+        team.submit(time.sleep, 1)      # before anything is found
+        return team
 
     monkeypatch.setattr(engine._Workers, "start", start)
     engine.check(store, engine.spec_of(store), workers=2, progress=lambda id, *_: order.append(id))
@@ -277,7 +277,7 @@ engine.IN_PROCESS = 0
 store = Store({str(store.path)!r})
 if __name__ == "__main__":
     with engine._Workers(store, engine.spec_of(store), 4, 2) as pool:
-        print(*pool.start(10**6)._processes, flush=True)
+        print(*pool.start(10**6).pids, flush=True)
         time.sleep(60)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

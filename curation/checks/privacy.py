@@ -527,7 +527,7 @@ _PLACEHOLDER = re.compile(r"(?i)^(?:your|my|the|some|enter|insert|change|replace
 
 
 @lru_cache(maxsize=1)
-def _detectors() -> list[tuple[str, list[re.Pattern[str]]]]:
+def detectors() -> list[tuple[str, list[re.Pattern[str]]]]:
     """Return (type of secret, its patterns) of the detectors that go by shape."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
@@ -542,7 +542,7 @@ def find_secrets(text: str) -> list[tuple[str, int, int, bool]]:
     blocks = _KEY_BLOCK.finditer(text) if "PRIVATE KEY" in text and "END " in text else ()
     found: list[tuple[str, int, int, bool]] = [("Private Key", *m.span(), False) for m in blocks]
     spans = [(a, b) for _, a, b, _ in found]
-    for kind, patterns in _detectors():
+    for kind, patterns in detectors():
         for pattern, start in product(patterns, range(0, len(text), _PIECE)):
             for m in pattern.finditer(text, start, min(len(text), start + _PIECE + 200)):
                 part = m.span(1) if m.re.groups and m.group(1) else m.span()
