@@ -34,7 +34,7 @@ from .spec import CheckSettings, Spec, load, options_of
 from .store import Store, read_arrow, read_sparing, write_arrow
 from .text import nearest
 from .vectors import Vectors, at_hand
-from .workers import Team
+from .workers import Team, served
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 BATCH = 4096  # rows a task: small enough for a moving progress bar, large enough to hide the hand-over
 SMALL = 512  # ... where there are few rows: all workers shall have some
-IN_PROCESS = 6000  # up to this many rows, starting workers costs more than it saves (about 3 s)
+IN_PROCESS = 6000  # up to this many rows, starting workers costs more than it saves (about a second each)
 ALONE = 25_000  # rows a worker from which on the main process leaves slices to the workers, and is not one of them
 AHEAD = 8  # row units whose slices the workers are given at a time, while set-wide units run in the main process
 
@@ -662,7 +662,7 @@ class _Workers:
 
     def _many(self, unit: Unit, n: int) -> bool:
         """Whether a unit is for the workers; they know nothing of what was declared in the program itself."""
-        least = IN_PROCESS if self.pool is None else min(IN_PROCESS, 2 * SMALL)
+        least = IN_PROCESS if self.pool is None and not served() else min(IN_PROCESS, SMALL)
         return unit.scope == "row" and self.count > 1 and n > least and unit.run.__module__ != "__main__"
 
     def _here(

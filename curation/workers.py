@@ -17,6 +17,7 @@ from typing import Any
 #: what the server of workers imports; it stays as long as this program, and the workers of later checks are forked at once
 READY = "curation.ready"
 _starting = threading.Lock()
+_served = threading.Event()
 
 
 @contextmanager
@@ -59,6 +60,11 @@ else:
 
     class _Context(context.SpawnContext):
         Process = _Process
+
+
+def served() -> bool:
+    """Whether workers start in moments: their server is there, from an earlier team of this program."""
+    return _served.is_set()
 
 
 class Team:
@@ -120,6 +126,8 @@ def _started(size: int, given: tuple[Any, ...]) -> ProcessPoolExecutor:
     pool = ProcessPoolExecutor(size, mp_context=kind, initializer=_begin, initargs=given)
     for task in [pool.submit(os.getpid) for _ in range(size)]:
         task.result()
+    if isinstance(kind, context.ForkServerContext):
+        _served.set()
     return pool
 
 

@@ -129,6 +129,24 @@ def test_workers_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, t
         assert a is not None and b is not None and a.to_pylist() == b.to_pylist()
 
 
+@pytest.mark.parametrize(("served", "started"), [(False, 0), (True, 1)])
+def test_workers_that_are_at_hand_take_fewer_rows(
+    store: Store, monkeypatch: pytest.MonkeyPatch, served: bool, started: int
+) -> None:
+    """A server of workers that an earlier check of this program has left makes them worth their start for fewer rows."""
+    plain, teams = engine._Workers.start, set()
+
+    def start(pool: engine._Workers, n: int) -> Team:
+        teams.add(plain(pool, n))
+        return plain(pool, n)
+
+    monkeypatch.setattr(engine._Workers, "start", start)
+    monkeypatch.setattr(engine, "served", lambda: served)
+    monkeypatch.setattr(engine, "SMALL", store.rows().num_rows - 1)
+    engine.check(store, engine.spec_of(store), checks=["response.empty"], workers=2)
+    assert len(teams) == started
+
+
 def test_set_wide_checks_run_while_workers_look_at_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "IN_PROCESS", 0)
     plain, order = engine._Workers.start, []

@@ -409,6 +409,7 @@ def test_few_new_rows_start_no_worker(tmp_path: Path, monkeypatch: pytest.Monkey
     store.import_rows(given_rows(*pairs), source="x")
     engine.check(store, spec, checks=["response.empty"], workers=1)
     monkeypatch.setattr(engine, "IN_PROCESS", 5)
+    monkeypatch.setattr(engine, "served", lambda: False)
     monkeypatch.setattr(engine._Workers, "start", lambda self, n: pytest.fail("a pool was started"))
     store.import_rows(given_rows(*pairs, ("new", "")), source="x")
     engine.check(store, spec, checks=["response.empty"], workers=2)
