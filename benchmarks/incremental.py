@@ -129,6 +129,8 @@ def main() -> None:
         "equal_to_a_fresh_run": equal, "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "units": {u: [s, again["units"].get(u, 0.0)] for u, s in full["units"].items()},
     }
+    if a.out:
+        a.out.write_text(json.dumps(result, indent=1) + "\n")
     times = ", ".join(f"{t['seconds']:.2f}" for t in turns)
     print(f"{a.rows:,} rows: import {imported:.1f} s, check {full['seconds']:.1f} s; {added:,} more: import "
           f"{appended:.1f} s, check {again['seconds']:.2f} s = {again['seconds'] / full['seconds']:.1%} "
@@ -136,8 +138,6 @@ def main() -> None:
           f"as a verb {alone:.2f} s; equal: {equal}")
     for unit, (one, two) in sorted(result["units"].items(), key=lambda u: -u[1][1]):
         print(f"{unit:26} {one:8.2f} s {two:8.3f} s  {two / max(one, 1e-9):7.1%}")
-    if a.out:
-        a.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import gc
 
+import pandas  # noqa: F401  # Arrow imports it where it is first given a list
 from scipy import sparse  # noqa: F401
 
 from . import engine, heads  # noqa: F401

@@ -9,10 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import context, resource_tracker
 from types import ModuleType
 from typing import Any
+
+from .errors import CurationError
 
 #: what the server of workers imports; it stays as long as this program, and the workers of later checks are forked at once
 READY = "curation.ready"
@@ -124,8 +127,11 @@ def _started(size: int, given: tuple[Any, ...]) -> ProcessPoolExecutor:
     if isinstance(kind, context.ForkServerContext):
         kind.set_forkserver_preload([READY])
     pool = ProcessPoolExecutor(size, mp_context=kind, initializer=_begin, initargs=given)
-    for task in [pool.submit(os.getpid) for _ in range(size)]:
-        task.result()
+    try:
+        for task in [pool.submit(os.getpid) for _ in range(size)]:
+            task.result()
+    except (OSError, EOFError, BrokenProcessPool) as e:
+        raise CurationError(f"a worker process could not be started: {type(e).__name__}: {e}", "--workers 1 does without") from e
     if isinstance(kind, context.ForkServerContext):
         _served.set()
     return pool

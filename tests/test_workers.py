@@ -165,3 +165,23 @@ except KeyboardInterrupt:
     os.killpg(program.pid, signal.SIGINT)
     out, err = program.communicate(timeout=60)
     assert (program.returncode, out, err) == (0, "stopped\n", "")
+
+
+@linux
+def test_workers_that_cannot_start_say_so(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("raise SystemExit(3)")
+    code = """
+import os
+from curation import workers
+from curation.errors import CurationError
+workers.READY = "broken"
+team = workers.Team(1, os.getpid, ())
+try:
+    team.submit(os.getpid).result()
+except CurationError as e:
+    print(e.args[0].split(":")[0], "|", e.hint)
+team.leave()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(workers.__file__).parents[1]}"})
+    assert done.stdout == "a worker process could not be started | --workers 1 does without\n", done.stderr
