@@ -745,7 +745,8 @@ class _Workers:
         """Return what is found on slices, in order. While workers start, or where few do, slices from behind are done here."""
         if unit.id not in self.begun:
             self.begun[unit.id] = self._submitted(unit, options, keys, np.arange(self.n) if at is None else at)
-        while (self.helps or not self.start(n).started) and self._help(unit, options, rows, keys):
+        assert self.pool is not None, "its slices are begun"
+        while (self.helps or not self.pool.started) and self._help(unit, options, rows, keys):
             pass
         parts, done = [], 0
         for part, task in self.begun.pop(unit.id):

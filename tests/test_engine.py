@@ -152,9 +152,9 @@ def test_set_wide_checks_run_while_workers_look_at_rows(store: Store, monkeypatc
     plain, order = engine._Workers.start, []
 
     def start(pool: engine._Workers, n: int) -> Team:
-        team = plain(pool, n)
-        team.submit(time.sleep, 1)      # before anything is found
-        return team
+        if pool.pool is None:
+            plain(pool, n).submit(time.sleep, 1)      # before anything is found
+        return plain(pool, n)
 
     monkeypatch.setattr(engine._Workers, "start", start)
     engine.check(store, engine.spec_of(store), workers=2, progress=lambda id, *_: order.append(id))
@@ -283,40 +283,6 @@ def own(rows):
     (about / "entry_points.txt").write_text("[curation.checks]\nowned = lost\n")
     broken = curation("checks")
     assert broken.returncode == 2 and "the checks of owned (lost) cannot be imported" in broken.stderr
-
-
-def test_workers_end_with_a_killed_parent(store: Store) -> None:
-    code = f"""
-import sys, time
-from pathlib import Path
-from curation import engine
-from curation.store import Store
-engine.IN_PROCESS = 0
-store = Store({str(store.path)!r})
-if __name__ == "__main__":
-    with engine._Workers(store, engine.spec_of(store), 4, 2) as pool:
-        print(*pool.start(10**6).pids, flush=True)
-        time.sleep(60)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    workers = [int(x) for x in process.stdout.readline().split()]
-    assert len(workers) == 2
-    process.kill()
-    process.wait()
-    for _ in range(200):
-        if not any(_alive(pid) for pid in workers):
-            break
-        time.sleep(0.05)
-    assert not [pid for pid in workers if _alive(pid)]
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_embedding_shows_its_progress(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -22,30 +23,41 @@ from curation.workers import Team
 linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked from a server on Linux only")
 
 
-def told(marks: dict[str, str]) -> None:
-    """Begin a worker: leave marks that a task can read."""
+#: What workers of these tests run. They import it, and by its name they can: a test is not of a module that is found by name.
+TASKS = """
+import os, sys
+
+def told(marks):
     os.environ.update(marks)
 
-
-def seen(*names: str) -> dict[str, Any]:
-    """Return what a worker sees of its environment and of what was imported before its first task."""
+def seen(*names):
     return {"pid": os.getpid(), "parent": os.getppid(), "main": getattr(sys.modules["__main__"], "__file__", None),
             "modules": [m for m in ("curation.engine", "scipy.sparse", "detect_secrets") if m in sys.modules],
             **{n: os.environ.get(n) for n in names}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def tasks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "tasks_of_workers.py").write_text(TASKS)
+    monkeypatch.syspath_prepend(folder)
+    yield importlib.import_module("tasks_of_workers")
+    del sys.modules["tasks_of_workers"]
 
 
 @pytest.fixture
-def team() -> Iterator[Team]:
-    one = Team(2, told, ({"BEGUN": "yes"},))
+def team(tasks: Any) -> Iterator[Team]:
+    one = Team(2, tasks.told, ({"BEGUN": "yes"},))
     yield one
     one.leave()
 
 
-def test_workers_begin_as_told_in_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_begin_as_told_in_the_environment_of_now(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("1", "2"):    # the server, which stays, was started in the first
         monkeypatch.setenv("OF_NOW", value)
-        team = Team(1, told, ({"BEGUN": "yes"},))
-        found = team.submit(seen, "OF_NOW", "BEGUN", "PATH").result(60)
+        team = Team(1, tasks.told, ({"BEGUN": "yes"},))
+        found = team.submit(tasks.seen, "OF_NOW", "BEGUN", "PATH").result(60)
         assert (found["OF_NOW"], found["BEGUN"], found["PATH"]) == (value, "yes", os.environ["PATH"])
         assert team.pids == [found["pid"]]
         team.end()
@@ -53,19 +65,19 @@ def test_workers_begin_as_told_in_the_environment_of_now(monkeypatch: pytest.Mon
 
 
 @linux
-def test_workers_of_later_teams_are_forked_from_the_same_server_with_all_imported() -> None:
+def test_workers_of_later_teams_are_forked_from_the_same_server_with_all_imported(tasks: Any) -> None:
     parents = set()
     for _ in range(2):
-        team = Team(2, told, ({},))
-        for found in [t.result(60) for t in [team.submit(seen) for _ in range(8)]]:
+        team = Team(2, tasks.told, ({},))
+        for found in [t.result(60) for t in [team.submit(tasks.seen) for _ in range(8)]]:
             parents.add(found["parent"])
             assert found["modules"] == ["curation.engine", "scipy.sparse", "detect_secrets"] and found["main"] is None
         team.end()
     assert len(parents) == 1 and os.getpid() not in parents
 
 
-def test_the_program_keeps_its_module(team: Team) -> None:
-    team.submit(seen).result(60)    # while workers start, the stand-in is there
+def test_the_program_keeps_its_module(team: Team, tasks: Any) -> None:
+    team.submit(tasks.seen).result(60)    # while workers start, the stand-in is there
     main = sys.modules["__main__"]
     with workers._no_program():
         assert sys.modules["__main__"] is not main and not hasattr(sys.modules["__main__"], "__file__")
@@ -82,19 +94,19 @@ def test_what_the_program_puts_there_meanwhile_stays(monkeypatch: pytest.MonkeyP
     sys.modules["__main__"] = main
 
 
-def test_ended_workers_are_gone(team: Team) -> None:
+def test_ended_workers_are_gone(team: Team, tasks: Any) -> None:
     pids = team.pids
-    assert team.submit(seen).result(60)["pid"] in pids and len(pids) == 2
+    assert team.submit(tasks.seen).result(60)["pid"] in pids and len(pids) == 2
     team.end()
     assert not [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != "zombie"]
 
 
-def test_tasks_that_no_worker_has_begun_are_taken_back(team: Team) -> None:
-    team.submit(seen).result(60)
-    tasks = [team.submit(time.sleep, 0.2) for _ in range(40)]
-    assert tasks[-1].cancel() and tasks[-1].cancelled()
+def test_tasks_that_no_worker_has_begun_are_taken_back(team: Team, tasks: Any) -> None:
+    team.submit(tasks.seen).result(60)
+    given = [team.submit(time.sleep, 0.2) for _ in range(40)]
+    assert given[-1].cancel() and given[-1].cancelled()
     team.leave()
-    assert sum(t.cancelled() for t in tasks) >= 30
+    assert sum(t.cancelled() for t in given) >= 30
     for process in [psutil.Process(p) for p in team.pids if psutil.pid_exists(p)]:
         process.wait(30)
 
