@@ -77,7 +77,8 @@ class Team:
     """
 
     def __init__(self, size: int, initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
-        self._hands = ThreadPoolExecutor(2 * size)  # each takes a task to a worker and waits there; one more waits a worker
+        # Each hand takes a task to a worker and waits there; one more waits a worker.
+        self._hands = ThreadPoolExecutor(2 * size, initializer=_hold_interrupts)
         self._pool = self._hands.submit(_started, size, (dict(os.environ), initializer, initargs))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
@@ -86,12 +87,12 @@ class Team:
 
     @property
     def started(self) -> bool:
-        """Whether the workers are there."""
+        """Whether the first worker is there; the others are forked as tasks come."""
         return self._pool.done()
 
     @property
     def pids(self) -> list[int]:
-        """The process numbers of the workers, once they are there."""
+        """The process numbers of the workers that have begun, once the first has."""
         return list(self._pool.result()._processes or {})
 
     def end(self) -> None:
@@ -117,19 +118,23 @@ def _dismiss(pool: Future[ProcessPoolExecutor]) -> None:
         pool.result().shutdown(wait=False, cancel_futures=True)
 
 
-def _started(size: int, given: tuple[Any, ...]) -> ProcessPoolExecutor:
-    """Return a pool whose workers are all there."""
-    # What is interrupted while it starts would print a traceback, so interrupts are held back in this thread. The tracker
-    # would let them through again where it starts itself.
+def _hold_interrupts() -> None:
+    """Hold interrupts back in this thread: what it starts would print a traceback where it is interrupted too soon.
+
+    The tracker of multiprocessing would let them through again where it starts itself.
+    """
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _started(size: int, given: tuple[Any, ...]) -> ProcessPoolExecutor:
+    """Return a pool of which a worker is there."""
     kind = _Context()
     if isinstance(kind, context.ForkServerContext):
         kind.set_forkserver_preload([READY])
     pool = ProcessPoolExecutor(size, mp_context=kind, initializer=_begin, initargs=given)
     try:
-        for task in [pool.submit(os.getpid) for _ in range(size)]:
-            task.result()
+        pool.submit(os.getpid).result()
     except (OSError, EOFError, BrokenProcessPool) as e:
         raise CurationError(f"a worker process could not be started: {type(e).__name__}: {e}", "--workers 1 does without") from e
     if isinstance(kind, context.ForkServerContext):

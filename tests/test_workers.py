@@ -95,6 +95,8 @@ def test_what_the_program_puts_there_meanwhile_stays(monkeypatch: pytest.MonkeyP
 
 
 def test_ended_workers_are_gone(team: Team, tasks: Any) -> None:
+    for nap in [team.submit(time.sleep, 0.3) for _ in range(4)]:
+        nap.result(60)
     pids = team.pids
     assert team.submit(tasks.seen).result(60)["pid"] in pids and len(pids) == 2
     team.end()
@@ -124,7 +126,8 @@ import json, os, time
 import psutil
 from curation.workers import Team
 team = Team(2, os.getpid, ())
-team.submit(os.getpid).result()
+for nap in [team.submit(time.sleep, 0.3) for _ in range(4)]:
+    nap.result()
 print(json.dumps([p.pid for p in psutil.Process().children(recursive=True)]), flush=True)
 team.submit(time.sleep, 600)
 time.sleep(600)
