@@ -34,7 +34,7 @@ from .spec import CheckSettings, Spec, load, options_of
 from .store import Store, read_arrow, read_sparing, write_arrow
 from .text import nearest
 from .vectors import Vectors, at_hand
-from .workers import Team, served
+from .workers import Team, interrupts, served
 
 log = logging.getLogger(__name__)
 
@@ -304,8 +304,10 @@ def _run(
     todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
     left = {u.id: u for u in todo}
     waits = {u.id: set(_makers_for(u).values()) for u in todo}
-    with _Workers(store, spec, rows.num_rows, workers) as pool, _Writer() as writer, remembering():
+    with interrupts() as interrupted, _Workers(store, spec, rows.num_rows, workers) as pool, _Writer() as writer, remembering():
         while left:
+            if interrupted:  # and still here: it fell into numba, which was loading compiled code
+                raise KeyboardInterrupt
             ready = [u for id, u in left.items() if not waits[id] & left.keys()]
             pool.begin([u for u in ready if u.scope == "row"], options, keys)
             unit = pool.next(ready, options, rows, keys)

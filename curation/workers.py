@@ -65,6 +65,26 @@ else:
         Process = _Process
 
 
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Give a list that is no longer empty once there was an interrupt: one that falls into a callback from C is lost there."""
+    seen: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield seen  # the program hears them in its own way
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def served() -> bool:
     """Whether workers start in moments: their server is there, from an earlier team of this program."""
     return _served.is_set()

@@ -200,3 +200,15 @@ team.leave()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
                           env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(workers.__file__).parents[1]}"})
     assert done.stdout == "a worker process could not be started | --workers 1 does without\n", done.stderr
+
+
+def test_an_interrupt_that_a_callback_swallows_is_known_afterwards() -> None:
+    with workers.interrupts() as seen:
+        assert not seen
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            pass    # as a callback from C does
+        assert seen == [signal.SIGINT]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
