@@ -306,8 +306,6 @@ def _run(
     waits = {u.id: set(_makers_for(u).values()) for u in todo}
     with interrupts() as interrupted, _Workers(store, spec, rows.num_rows, workers) as pool, _Writer() as writer, remembering():
         while left:
-            if interrupted:  # and still here: it fell into numba, which was loading compiled code
-                raise KeyboardInterrupt
             ready = [u for id, u in left.items() if not waits[id] & left.keys()]
             pool.begin([u for u in ready if u.scope == "row"], options, keys)
             unit = pool.next(ready, options, rows, keys)
@@ -318,6 +316,8 @@ def _run(
             del left[unit.id]
             if pool.pool is not None and not pool.helps:  # else it may keep gigabytes while the workers need memory
                 pa.default_memory_pool().release_unused()
+            if interrupted:  # and still here: it fell into numba, which was loading compiled code
+                raise KeyboardInterrupt
     return keys, [u.id for u in units if u not in todo], [u.id for u in todo]
 
 

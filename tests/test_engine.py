@@ -2,10 +2,12 @@
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -189,6 +191,31 @@ def test_an_interrupt_keeps_what_was_finished(store: Store) -> None:
     assert store.flags().num_rows == 0, "flags of the version before must not pass for those of the new one"
     again = engine.check(store, spec)
     assert len(again.cached) >= 2 and before
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_interrupt_that_was_swallowed_in_a_unit_ends_the_check_after_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, last: bool
+) -> None:
+    plain, ran = engine._Workers.run, []
+    units = len(engine.plan(engine.choose(engine.spec_of(store), ["response.empty"])))
+
+    def run(pool: engine._Workers, unit: Any, *given: Any) -> pa.Table:
+        ran.append(unit.id)
+        if len(ran) == (units if last else 1):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+            except KeyboardInterrupt:
+                pass    # as Python does in a callback from C
+        return plain(pool, unit, *given)
+
+    monkeypatch.setattr(engine._Workers, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        engine.check(store, engine.spec_of(store), checks=["response.empty"], workers=1)
+    assert len(ran) == (units if last else 1) and store.current() is None
+    done = engine.check(store, engine.spec_of(store), checks=["response.empty"], workers=1)
+    assert set(done.cached) == set(ran[: len(done.cached)]) and len(done.cached) == (units if last else 1)
 
 
 def test_unknown_check_names_the_nearest(store: Store) -> None:
