@@ -26,10 +26,10 @@ from .checks import CHECKS, SIGNAL_UNITS
 from .checks.base import RESOURCES, Unit, same_code
 from .contents import ONE_PIECE, hashes, joined, places, same_rows, some, taken
 from .errors import CurationError
-from .grouping import remembering
 from .model import FLAGS, SIGNALS
 from .past import NoPast, Past
 from .references import reference_file, references_of
+from .remembered import remembering
 from .spec import CheckSettings, Spec, load, options_of
 from .store import Store, read_arrow, read_sparing, write_arrow
 from .text import nearest
@@ -255,7 +255,7 @@ def check(
     chosen = switched_on(spec, checks, overrides or {})
     options = {u.id: resolve(u, spec, chosen) for u in units}
     with store.checking():
-        keys, cached, ran = _run(store, spec, units, options, progress, workers)
+        keys, cached, ran = _run(store, rows, spec, units, options, progress, workers)
         tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
         flagged = np.zeros(rows.num_rows, np.bool_)
         for table in tables.values():
@@ -290,21 +290,22 @@ def _by_severity(flags: pa.Table) -> dict[str, int]:
 
 def _run(
     store: Store,
+    rows: pa.Table,
     spec: Spec,
     units: Sequence[Unit],
     options: Mapping[str, BaseModel],
     progress: Progress | None,
     workers: int | None,
 ) -> tuple[dict[str, str], list[str], list[str]]:
-    """Run what has no result yet; return (key of each unit, ids taken from the folder, ids that ran)."""
-    rows, rows_hash = store.rows(), store.rows_hash()
+    """Run what has no result yet; return (key of each unit, ids taken from the folder, ids that ran). `rows`: the newest."""
+    rows_hash = store.rows_hash()
     keys: dict[str, str] = {}
     for unit in units:
         keys[unit.id] = cache_key(unit, options[unit.id], rows_hash, spec, keys, store.path)
     todo = [u for u in units if not _path(store, u, keys[u.id]).exists()]
     left = {u.id: u for u in todo}
     waits = {u.id: set(_makers_for(u).values()) for u in todo}
-    with interrupts() as interrupted, _Workers(store, spec, rows.num_rows, workers) as pool, _Writer() as writer, remembering():
+    with interrupts() as interrupted, _Workers(store, rows, spec, workers) as pool, _Writer() as writer, remembering():
         while left:
             ready = [u for id, u in left.items() if not waits[id] & left.keys()]
             pool.begin([u for u in ready if u.scope == "row"], options, keys)
@@ -367,7 +368,7 @@ def found(
     units = plan([unit], every=False)
     options = {u.id: resolve(u, spec, chosen) for u in units}
     with store.checking():
-        keys, _, _ = _run(store, spec, units, options, progress, workers)
+        keys, _, _ = _run(store, store.rows(), spec, units, options, progress, workers)
         return read_arrow(_path(store, unit, keys[unit.id]))
 
 
@@ -475,17 +476,32 @@ def _asked_keys(unit: Unit, keys: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class _Standing:
+    """Where the present rows stood among earlier ones; units that read the same share it."""
+
+    earlier: np.ndarray  # (n,) int64: position of each present row among the earlier ones, -1 for a new one
+
+    @cached_property
+    def fresh(self) -> np.ndarray:
+        """The positions of the new rows, ascending."""
+        return np.flatnonzero(self.earlier < 0)
+
+
+@dataclass(frozen=True)
 class _Known:
     """An earlier result of a unit, and what of it holds for the present rows."""
 
     table: pa.Table
-    earlier: np.ndarray  # (n,) int64: position in the rows of `table` of each present row, -1 where the unit has to run
+    standing: _Standing  # among the rows of `table`; the unit has to run on the new ones
     behind: bool  # rows were only added behind those of `table`: number and uid of each are as they were
 
-    @cached_property
+    @property
+    def earlier(self) -> np.ndarray:
+        return self.standing.earlier
+
+    @property
     def fresh(self) -> np.ndarray:
-        """The positions of the rows on which the unit has to run, ascending."""
-        return np.flatnonzero(self.earlier < 0)
+        return self.standing.fresh
 
     def flags_with(self, new: pa.Table, rows: pa.Table) -> pa.Table:
         """Return the flags of all rows, in no order; `new`: those of the fresh rows."""
@@ -518,8 +534,10 @@ class _Earlier:
         self.store, self.rows_hash = store, rows_hash
         self.tables: dict[str, pa.Table] = {rows_hash: rows}
         self.hashes: dict[tuple[str, str], np.ndarray] = {}
-        self.known: dict[tuple[tuple[tuple[str, str], ...], ...], np.ndarray] = {}
+        self.known: dict[tuple[tuple[tuple[str, str], ...], ...], _Standing] = {}
         self.results: dict[str, _Known | None] = {}
+        self.behind: dict[str, _Standing] = {}
+        self.moved: dict[tuple[str, str, str], np.ndarray] = {}
         self.grown_from: list[str] | None = None
 
     def result(self, unit: Unit, keys: Mapping[str, str]) -> _Known | None:
@@ -538,13 +556,18 @@ class _Earlier:
                 log.warning("%s", e)
                 continue
             about = json.loads((table.schema.metadata or {}).get(b"curation", b"{}"))
-            earlier = self.positions(unit, keys, about)
-            if earlier is not None:
-                return _Known(table, earlier, self._added_to(about["rows"]))
+            standing = self.standing(unit, keys, about)
+            if standing is not None:
+                return _Known(table, standing, self._added_to(about["rows"]))
         return None
 
     def positions(self, unit: Unit, keys: Mapping[str, str], about: Mapping[str, Any]) -> np.ndarray | None:
         """Return for each present row its position in the rows that `about` tells, -1 when new; None when those are gone."""
+        standing = self.standing(unit, keys, about)
+        return None if standing is None else standing.earlier
+
+    def standing(self, unit: Unit, keys: Mapping[str, str], about: Mapping[str, Any]) -> _Standing | None:
+        """Return where the present rows stood among those that `about` tells; None when those are gone."""
         if not about or not self._rows(about["rows"], about["rows_hash"]):
             return None
         asked = _asked_keys(unit, keys)
@@ -553,9 +576,9 @@ class _Earlier:
         new, old = self._columns(unit, self.rows_hash, asked), self._columns(unit, about["rows_hash"], about["signals"])
         if (new, old) not in self.known:  # units that read the same columns share the answer
             if self._added_to(about["rows"]):
-                found = self._standing(sorted(asked), asked, about)
+                found = self._behind(sorted(asked), asked, about)
             else:
-                found = same_rows(self._content(new, self.rows_hash), self._content(old, about["rows_hash"]))
+                found = _Standing(same_rows(self._content(new, self.rows_hash), self._content(old, about["rows_hash"])))
             self.known[new, old] = found
         return self.known[new, old]
 
@@ -569,17 +592,29 @@ class _Earlier:
                 self.grown_from.append(at)
         return version in self.grown_from
 
-    def _standing(self, names: Sequence[str], asked: Mapping[str, str], about: Mapping[str, Any]) -> np.ndarray:
-        """Return `positions` where rows were only added behind: a row is earlier when its signals are as they were."""
+    def _behind(self, names: Sequence[str], asked: Mapping[str, str], about: Mapping[str, Any]) -> _Standing:
+        """Return `standing` where rows were only added behind: a row is earlier when its signals are as they were."""
         n, before = (self.tables[x].num_rows for x in (self.rows_hash, about["rows_hash"]))
-        found = np.full(n, -1, np.int64)
-        found[:before] = np.arange(before)
-        for name in names:
-            now, then = (read_arrow(self.signal_path(name, key))[name] for key in (asked[name], about["signals"][name]))
-            if not now.slice(0, before).equals(then):
-                now, then = (self._hashes(key, name, "") for key in (asked[name], about["signals"][name]))
-                found[:before][now[:before] != then] = -1
-        return found
+        if about["rows_hash"] not in self.behind:
+            earlier = np.arange(n)
+            earlier[before:] = -1
+            self.behind[about["rows_hash"]] = _Standing(earlier)
+        moved = [self._moved(name, asked[name], about["signals"][name], before) for name in names]
+        if not any(map(len, moved)):
+            return self.behind[about["rows_hash"]]
+        earlier = self.behind[about["rows_hash"]].earlier.copy()
+        earlier[np.concatenate(moved)] = -1
+        return _Standing(earlier)
+
+    def _moved(self, name: str, key: str, then: str, before: int) -> np.ndarray:
+        """Return the first `before` rows, ascending, of which a signal says other than it did under another key."""
+        if (name, key, then) not in self.moved:
+            now, old = (read_arrow(self.signal_path(name, k))[name] for k in (key, then))
+            found = np.zeros(0, np.int64)
+            if not now.slice(0, before).equals(old):
+                found = np.flatnonzero(self._hashes(key, name, "")[:before] != self._hashes(then, name, ""))
+            self.moved[name, key, then] = found
+        return self.moved[name, key, then]
 
     def _rows(self, version: str, rows_hash: str) -> bool:
         """Whether the folder still has these rows; a version number may have been given away again."""
@@ -612,14 +647,14 @@ class _Earlier:
 class _Workers:
     """Runs units on a folder's rows: row units in slices over processes once they are many, dataset units here."""
 
-    def __init__(self, store: Store, spec: Spec, n: int, workers: int | None) -> None:
-        self.store, self.spec, self.n = store, spec, n
+    def __init__(self, store: Store, rows: pa.Table, spec: Spec, workers: int | None) -> None:
+        self.store, self.spec, self.n = store, spec, rows.num_rows
         self.count = workers if workers is not None else min(os.cpu_count() or 1, 8)
         self.pool: Team | None = None
         self.helps = False  # whether slices are done in this process too
         self.begun: dict[str, list[tuple[np.ndarray, Future[bytes] | pa.Table]]] = {}  # slices, and what is found on them
         self.version = store.version
-        self.earlier = _Earlier(store, store.rows(), store.rows_hash())
+        self.earlier = _Earlier(store, rows, store.rows_hash())
 
     def start(self, n: int) -> Team:
         """Return the workers, on their way: one less for few rows `n`, of which this process does slices too."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from .contents import hashes, taken
+from .remembered import remembered
 from .text import shorten
 
 _DIGITS = re.compile("[0-9]+")
@@ -70,40 +68,16 @@ def _text(column: pa.Array | pa.ChunkedArray, i: int) -> str:
 class _Keys:
     """What rows go by: those of `at` with the same `key` belong together."""
 
-    of: tuple[Any, ...]     # columns that this follows from
-    min_family: float
     at: np.ndarray
     key: np.ndarray
     sure: np.ndarray        # (n,) whether a row goes with its family in the spec
     given: np.ndarray       # ... with the family that the data gives
-
-    def holds(self, columns: tuple[Any, ...], min_family: float) -> bool:
-        """Return whether this is what rows with these columns go by; the very same ones need no look."""
-        return min_family == self.min_family and all(
-            type(x) is type(y) and x.equals(y) for x, y in zip(self.of, columns, strict=True))
-
-
-_LAST: ContextVar[list[_Keys] | None] = ContextVar("_LAST", default=None)
-
-
-@contextmanager
-def remembering() -> Iterator[None]:
-    """While this lasts, checks that group the same rows in turn read them once; afterwards nothing is held."""
-    token = _LAST.set([])
-    try:
-        yield
-    finally:
-        _LAST.reset(token)
 
 
 def _keys(rows: pa.Table, family: pa.Array, family_score: pa.Array, min_family: float) -> _Keys:
     """Return what rows go by, as `groups` tells."""
     from .hashing import K0, K1, K2
 
-    columns = (rows["family"], rows["instruction"], rows["input"], family, family_score)
-    last = _LAST.get()
-    if last and last[0].holds(columns, min_family):
-        return last[0]
     sure = np.asarray(pc.fill_null(pc.greater_equal(family_score, min_family), False))
     if sure.any():
         sure = sure & np.asarray(pc.fill_null(pc.not_equal(family, ""), False))
@@ -116,10 +90,7 @@ def _keys(rows: pa.Table, family: pa.Array, family_score: pa.Array, min_family: 
     mine = [np.flatnonzero(x) for x in (sure, given, asked)]
     names = [hashes(taken(family, mine[0])), hashes(taken(column, mine[1])), _asked(rows, mine[2])]
     key = np.concatenate([name ^ salt for name, salt in zip(names, (K0, K1, K2), strict=True)])
-    keys = _Keys(columns, min_family, np.concatenate(mine), key, sure, given)
-    if last is not None:
-        last[:] = [keys]
-    return keys
+    return _Keys(np.concatenate(mine), key, sure, given)
 
 
 def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: int, min_family: float
@@ -130,7 +101,8 @@ def groups(rows: pa.Table, family: pa.Array, family_score: pa.Array, *, least: i
     rows that have the very same instruction (digits aside) and an input of their own. Names and instructions are compared by
     64-bit hashes. Groups come in the order of their first rows.
     """
-    keys = _keys(rows, family, family_score, min_family)
+    columns = (rows["family"], rows["instruction"], rows["input"], family, family_score)
+    keys = remembered(f"groups from {min_family}", columns, lambda: _keys(rows, family, family_score, min_family))
     for part in _runs(keys.at, keys.key, max(least, 1)):
         i = int(part[0])
         if keys.sure[i]:

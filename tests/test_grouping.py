@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
 
 from curation import grouping
-from curation.grouping import groups, remembering
+from curation.grouping import groups
+from curation.remembered import remembering
 
 INPUTS = st.sampled_from(["", " ", "\u2003\n", "a", " b", "\u2003é", "é", "\x1f", "\x7f", "7"])
 ASKS = st.sampled_from(["", "Add 1 and 22.", "Add 333 and 4.", "Add and .", "Add 1 and 2", "Say it.", "Nenne ٣ Städte", "0",

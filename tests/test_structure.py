@@ -51,6 +51,7 @@ FLOORS = {
     "past": 4,
     "contents": 4,
     "grouping": 4,
+    "remembered": 2,
     "spec_edit": 3,
     "words": 4,
     "likeness": 4,

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from ..contents import RENEW, taken
 from ..options import Count, Ngram, Permutations, Several, Share, Similarity
+from ..remembered import remembered
 from ..text import fold, words
 from .base import Past, check, flags
 
@@ -81,7 +82,8 @@ def _context(rows: pa.Table) -> pa.ChunkedArray:
 
 def _columns(rows: pa.Table) -> list[pa.ChunkedArray]:
     """Return (context, instruction, input, response) as Arrow text."""
-    return [_context(rows), *(pc.fill_null(rows[c], "") for c in ("instruction", "input", "response"))]
+    context = remembered("context", (rows["messages"], rows["system"]), lambda: _context(rows))
+    return [context, *(pc.fill_null(rows[c], "") for c in ("instruction", "input", "response"))]
 
 
 class _Memory:
