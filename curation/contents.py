@@ -153,20 +153,6 @@ def holding(key: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return at[wanted[np.minimum(np.searchsorted(wanted, key[at]), len(wanted) - 1)] == key[at]]
 
 
-def spread(texts: list[str], which: np.ndarray) -> pa.Array:
-    """Return texts[which] as an Arrow array: few texts for many rows, several times as fast as Arrow's `take`."""
-    from .hashing import deal
-
-    encoded = [text.encode() for text in texts]
-    length = np.array([len(x) for x in encoded], np.int64)
-    ends = np.r_[0, np.cumsum(length[which])]
-    if ends[-1] >= 1 << 31:     # more than one array of text can hold
-        return pa.array(texts, pa.string()).take(pa.array(which))
-    out = np.empty(int(ends[-1]), np.uint8)
-    deal(np.frombuffer(b"".join(encoded) or b"\0", np.uint8), np.cumsum(length) - length, which, ends, out)
-    return pa.StringArray.from_buffers(len(which), pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(out))
-
-
 def taken(column: Any, at: np.ndarray) -> Any:
     """Return the values at positions `at` of a table or column, as its `take` gives them.
 

@@ -38,11 +38,11 @@ FLAGS = pa.schema(
         ("check", CODES),
         ("severity", CODES),  # error | warning | info
         ("score", pa.float32()),  # [0, 1], 1 = certain; for dup.* the similarity
-        ("field", pa.string()),  # instruction | input | response | row
+        ("field", CODES),  # instruction | input | response | row
         ("turn", pa.int16()),  # index into messages; -1 = the whole row
         ("start", pa.int32()),  # characters in `field`, null = no span
         ("end", pa.int32()),  # exclusive
-        ("message", pa.string()),  # one sentence a reviewer can act on
+        ("message", CODES),  # one sentence a reviewer can act on; many flags say the same
         ("related", pa.list_(pa.int64())),  # other rows it is about
         ("fix", pa.string()),  # proposed text for the whole of `field`, null = none
     ]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from curation import engine
 from curation.checks import CHECKS, SIGNAL_UNITS
 from curation.checks.base import check, flags, signal, texts
-from curation.contents import carried, hashes, holding, places, same_rows, spread, taken
+from curation.contents import carried, hashes, holding, places, same_rows, taken
 from curation.past import NoPast, read_arrays, write_arrays
 from curation.spec import parse
 from curation.store import Store
@@ -466,10 +466,3 @@ def test_few_hashes_are_found_among_many(key: list[int], other: list[int], picke
     wanted = other + [key[k] for k in picked if k < len(key)] + [k ^ 1 for k in key[:1]]
     found = holding(np.array(key, np.uint64), np.array(wanted, np.uint64)).tolist()
     assert found == [i for i, k in enumerate(key) if k in wanted]
-
-
-def test_few_texts_are_dealt_to_many_rows() -> None:
-    texts_ = ["", "one", "zwei ä", "three\n" * 40]
-    which = np.random.default_rng(0).integers(0, 4, 500).astype(np.int32)
-    assert spread(texts_, which).equals(pa.array([texts_[k] for k in which.tolist()], pa.string()))
-    assert spread([""], which * 0).to_pylist() == [""] * 500 and spread(texts_, which[:0]).to_pylist() == []

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..contents import carried, hashes, holding, joined, places, some, spread, taken, worn
+from ..contents import carried, hashes, holding, joined, places, some, taken, worn
 from ..meaning import (
     FITS,
     READ,
@@ -302,9 +302,10 @@ def mismatch(
     fits = [f", and by meaning it fits no better than {x}% of the answers to other prompts" for x in range(101)]
     said = [f"The response shares no {'telling ' * judged}word with its prompt{x}.{more}" for x in (fits if judged else [""])]
     which = np.rint(100 * strange[at]).astype(np.int32) if judged else np.zeros(len(at), np.int32)
+    message = pa.DictionaryArray.from_arrays(pa.array(which), said)
     return flags(rows, {
         "at": at, "field": "response", "start": 0, "end": length[at],
-        "message": spread(said, which), "score": np.round(score, 3),
+        "message": message, "score": np.round(score, 3),
         "severity": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(at), np.int32), mask=sure), ["info"])})
 
 
