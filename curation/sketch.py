@@ -592,8 +592,9 @@ def _pairs(left: np.ndarray, right: np.ndarray, score: np.ndarray, held: np.ndar
     left, right = np.minimum(left, right), np.maximum(left, right)
     score = np.concatenate([score, np.ones(len(copy))])
     held = np.concatenate([held, np.ones((len(copy), held.shape[1]))])
-    order = np.argsort(_repacked(None, right, left), kind="stable")
-    return Pairs(left[order], right[order], score[order], held[order], n, s.floor, s.recall, s.bands, s.width, tried, left_out)
+    order = kernels.ordered(_repacked(None, right, left))
+    left, right, score, held = (np.take(x, order, axis=0) for x in (left, right, score, held))
+    return Pairs(left, right, score, held, n, s.floor, s.recall, s.bands, s.width, tried, left_out)
 
 
 def _least(s: Search) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rows import make_rows
@@ -285,3 +287,15 @@ def test_final_answer():
     for prose in ("A cat sat there for a long time.", "The answer is a matter of taste, some say.", "I'd say that it depends.",
                   "The choice is A-levels or work, I think."):
         assert final_answer(prose, False) is None, prose
+
+
+WORDS = ["a", "Yes", ".", "...", "*", "\u00a0", "\ufe70", "\u037a", "\u2026", "it's", "\u2488", "\u00e9", " ", "\n"]
+
+
+@given(parts=st.lists(st.sampled_from(WORDS) | st.characters(), max_size=14), between=st.sampled_from(["", " "]))
+def test_a_label_is_what_is_short_once_folded(parts: list[str], between: str) -> None:
+    text = between.join(parts)
+    label = fold(text.strip()).strip(" .!\"'*`")
+    chosen = answers._CHOICE.fullmatch(text.strip()) or answers._CHOSEN.search(text.strip())
+    expected = chosen.group(1).lower() if chosen else label if label and len(label.split()) <= 3 else None
+    assert final_answer(text, False) == expected

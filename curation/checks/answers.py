@@ -319,6 +319,7 @@ _LAST_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _CHOICE = re.compile(r"\W{0,2}([A-Za-z])(?:\W{0,2}|[).:\]][ \t]\S[^\n]{0,200})")
 _CHOSEN = re.compile(r"\b(?i:answer|choice|option)(?i: is)?:? ?\W{0,2}([A-H])\b(?!['’ ]\w|-)")
 _LABEL_WORDS = 3  # a longer answer is no label
+_OPENING_WORDS = 8  # words looked at before a text is folded
 _QUESTION_NUMBER = re.compile(
     r"\bhow (?:many|much|old|far|long|tall|fast|often)\b|\bwhat (?:is|was|are)\b[^.?]{0,60}\b(?:number|total|sum|average|"
     r"cost|price|"
@@ -341,6 +342,8 @@ def final_answer(response: str, numeric: bool) -> str | None:
         return f"{float(number):g}" if len(number) < 16 else None
     if chosen := _CHOICE.fullmatch(text) or _CHOSEN.search(text):
         return chosen.group(1).lower()
+    if sum(any(map(str.isalnum, word)) for word in text.split(None, _OPENING_WORDS)[:_OPENING_WORDS]) > _LABEL_WORDS:
+        return None     # as most texts are; folding changes no letter into a space or a mark
     label = fold(text).strip(" .!\"'*`")
     return label if label and len(label.split()) <= _LABEL_WORDS else None
 
