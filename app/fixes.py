@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.model import FIELDS
-from curation.store import Entry
+from curation.store import Entry, spelled_out
 
 from .changes import parts_of
 from .state import Index, Verdicts
@@ -27,7 +27,7 @@ def proposed(index: Index, verdicts: Verdicts, rows: np.ndarray, checks: tuple[s
     if checks:
         mask &= index.flag_check.mask(checks)
     at = np.flatnonzero(mask)
-    field = np.array([FIELDS.index(f) for f in index.flags["field"].take(pa.array(at)).to_pylist()], np.int64)
+    field = np.array([FIELDS.index(f) for f in index.flags["field"].take(pa.array(at)).cast(pa.string()).to_pylist()], np.int64)
     surest = np.lexsort((at, -index.flags["score"].to_numpy()[at]))
     _, first = np.unique((index.flag_row[at] * len(FIELDS) + field)[surest], return_index=True)
     return np.sort(at[surest[first]])
@@ -42,7 +42,8 @@ def by_check(index: Index, flags: np.ndarray) -> dict[str, int]:
 
 def entries(index: Index, flags: np.ndarray) -> list[Entry]:
     """Return the edits that the repairs of these flags are."""
-    found = index.flags.take(pa.array(flags)).select(["row", "uid", "message", "field", "fix", "check", "score"]).to_pylist()
+    mine = index.flags.select(["row", "uid", "message", "field", "fix", "check", "score"]).take(pa.array(flags))
+    found = spelled_out(mine).to_pylist()
     before = {name: dict(zip(at, index.rows[name].take(pa.array(at)).to_pylist(), strict=True))
               for name in {f["field"] for f in found} if (at := sorted({f["row"] for f in found if f["field"] == name}))}
     return [Entry(f["uid"], "edit", f["message"], f["field"], before[f["field"]][f["row"]], f["fix"], f["check"], f["score"])

@@ -24,7 +24,7 @@ from .checks import CHECKS
 from .errors import CurationError
 from .spec import Spec
 from .spec_edit import with_option
-from .store import Store, atomic, write_json
+from .store import Store, atomic, spelled_out, write_json
 
 PARTS = 10          # equal parts of the range of scores that findings are drawn from in turn
 REACH = 0.15        # how far below the threshold in force findings are asked for
@@ -90,8 +90,8 @@ def findings(store: Store, spec: Spec, check: str, low: float | None = None, pro
 def _keys(store: Store, flags: pa.Table) -> list[str]:
     """Return 12 hex digits a flag: uid, first related uid, field and span."""
     uids = store.rows(columns=["uid"])["uid"]
-    parts = zip(flags["uid"].to_pylist(), _others(flags), *(flags[c].to_pylist() for c in ("field", "turn", "start", "end")),
-                strict=True)
+    places = spelled_out(flags.select(["field", "turn", "start", "end"]))
+    parts = zip(flags["uid"].to_pylist(), _others(flags), *(c.to_pylist() for c in places.columns), strict=True)
     return [
         xxhash.xxh3_64_hexdigest(json.dumps([uid, uids[other].as_py() if other >= 0 else "", *rest]).encode())[:12]
         for uid, other, *rest in parts

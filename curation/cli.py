@@ -545,7 +545,7 @@ def _check_text(result: dict[str, Any], folder: str | None) -> str:
 def show(folder: Path, check_id: str | None, dropped: bool, row: int | None, limit: int, json_: bool) -> None:
     """Show rows behind a check, one row in full, or all that was dropped."""
     from . import engine, gate, review
-    from .store import Store
+    from .store import Store, spelled_out
     from .text import shorten
 
     store = Store(folder)
@@ -581,7 +581,7 @@ def show(folder: Path, check_id: str | None, dropped: bool, row: int | None, lim
         return
     if check_id and check_id not in engine.CHECKS:
         engine.choose(the_spec, [check_id])
-    found = [f for f in state.flags.to_pylist() if check_id is None or f["check"] == check_id]
+    found = [f for f in spelled_out(state.flags).to_pylist() if check_id is None or f["check"] == check_id]
     instructions = state.rows["instruction"]
     _say(
         json_,

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .sketch import components, distinct, similarity
+from .store import spelled_out
 
 CHECKS = ("dup.exact", "dup.near")
 FIELDS = ("instruction", "input", "response")
@@ -74,10 +75,9 @@ def listing(rows: pa.Table, flags: pa.Table, *, rejected: Sequence[bool] | np.nd
     the smallest of `instruction`, `input`, `response` (Jaccard of character 5-grams, 1.0 for two empty fields);
     `check` and `reason` of the member's flag ("" for a row without one). `to_pandas()` gives a DataFrame.
     """
-    flags = joining(flags)
+    flags = spelled_out(joining(flags))
     told: dict[int, tuple[str, str]] = {}
-    for r, c, m in zip(flags["row"].to_pylist(), flags["check"].cast(pa.string()).to_pylist(), flags["message"].to_pylist(),
-                       strict=True):
+    for r, c, m in zip(*(flags[name].to_pylist() for name in ("row", "check", "message")), strict=True):
         told.setdefault(r, (c or "", m))
     cluster, member, head = [], [], []
     for k, members in enumerate(_groups(flags)):

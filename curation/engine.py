@@ -369,7 +369,7 @@ def found(
     options = {u.id: resolve(u, spec, chosen) for u in units}
     with store.checking():
         keys, _, _ = _run(store, store.rows(), spec, units, options, progress, workers)
-        return read_arrow(_path(store, unit, keys[unit.id]))
+        return read_arrow(_path(store, unit, keys[unit.id])).cast(FLAGS)
 
 
 def cache_key(

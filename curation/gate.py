@@ -19,7 +19,7 @@ from .errors import CurationError
 from .model import FLAGS
 from .sketch import components, distinct
 from .spec import CheckSettings, Spec
-from .store import Decision, Entry, Store
+from .store import Decision, Entry, Store, spelled_out
 
 #: Checks whose flags join rows into clusters of which one row is kept.
 CLUSTER_CHECKS = ("dup.exact", "dup.near")
@@ -266,7 +266,7 @@ def policy_entries(state: Effective, spec: Spec) -> list[Entry]:
 
 
 def _some(flags: pa.Table, mask: np.ndarray) -> list[dict[str, Any]]:
-    return flags.filter(pa.array(mask)).to_pylist()
+    return spelled_out(flags.filter(pa.array(mask))).to_pylist()
 
 
 def _drop_copies(

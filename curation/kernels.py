@@ -1064,8 +1064,8 @@ def share_common(row, size, tail, classes, own, place, bits, least, budget, flat
 
 
 @_kernel
-def rarest_first(flat, start, count, bits):
-    """Re-key every set so that its rarest shingles come first, in one order for all sets."""
+def frequencies(flat, start, count, bits):
+    """Return how often shingles occur by their leading bits, 255 for more, uint8."""
     table = np.zeros(1 << bits, np.uint8)
     shift = U64(64 - bits)
     for r in range(count.size):
@@ -1073,19 +1073,28 @@ def rarest_first(flat, start, count, bits):
             k = np.int64(flat[i] >> shift)
             if table[k] < 255:
                 table[k] += 1
+    return table
+
+
+@_kernel
+def rarest_first(flat, start, count, lo, hi, table, bits):
+    """Re-key the sets lo to hi so that their rarest shingles by `table` come first, in one order for all sets."""
+    shift = U64(64 - bits)
     slot = np.empty(257, np.int32)
-    tmp = np.empty(count.max() if count.size else 0, np.uint64)
-    for r in range(count.size):     # a set is sorted already: a stable counting sort by frequency is enough
+    tmp = np.empty(count[lo:hi].max() if hi > lo else 0, np.uint64)
+    for r in range(lo, hi):     # a set is sorted already: a stable counting sort by frequency is enough
         s = start[r]
         n = np.int64(count[r])
+        most = 0
         for k in range(257):
             slot[k] = 0
         for i in range(n):
             h = flat[s + i]
             f = np.int64(table[np.int64(h >> shift)])
             slot[f + 1] += 1
+            most = max(most, f)
             tmp[i] = (U64(f) << U64(56)) | (h >> U64(8))     # keeps the order of the hashes
-        for k in range(256):
+        for k in range(most):
             slot[k + 1] += slot[k]
         for i in range(n):
             f = np.int64(tmp[i] >> U64(56))

@@ -19,7 +19,7 @@ from .errors import CurationError
 from .gate import NONE, Effective, acting, coded, effective, min_score, open_flags, turn_of
 from .model import VERDICTS
 from .spec import Spec
-from .store import Entry, Store
+from .store import Entry, Store, spelled_out
 from .text import shorten
 
 #: Queues that runs leave as files queues/<name>-<run>.jsonl, and the verb that makes them.
@@ -100,7 +100,7 @@ def _flagged(flags: pa.Table, thresholds: Mapping[str, Any], name: str, seed: in
     }[name]
     rows: dict[int, dict[str, Any]] = {}
     near: dict[int, float] = {}
-    for flag in flags.filter(wanted).select(["row", "uid", "check", "score", "message"]).to_pylist():
+    for flag in spelled_out(flags.filter(wanted).select(["row", "uid", "check", "score", "message"])).to_pylist():
         i = flag["row"]
         if i in rows:
             rows[i]["reason"] += "; " + flag["message"]
@@ -322,7 +322,7 @@ def entries_for(
     state = effective(store, spec)
     found: dict[int, dict[str, Any]] = {}
     ours = state.flags.filter(pc.equal(state.flags["check"].cast("string"), check))
-    for flag in ours.to_pylist():
+    for flag in spelled_out(ours).to_pylist():
         settled = state.rejected[flag["row"]] or state.accepted[flag["row"]]
         if flag["score"] >= min_score(flag["check"], spec) and not settled:
             found.setdefault(flag["row"], flag)
@@ -351,7 +351,7 @@ def proposals(
     if rows is not None:
         flags = flags.filter(pc.is_in(flags["row"], pa.array(rows, flags["row"].type)))
     best: dict[tuple[int, str], dict[str, Any]] = {}
-    for flag in flags.to_pylist():
+    for flag in spelled_out(flags).to_pylist():
         i, field = flag["row"], flag["field"]
         if state.rejected[i] or state.accepted[i] or flag["score"] < min_score(flag["check"], spec):
             continue

@@ -686,25 +686,31 @@ def exact_pairs(
     sketched = sketches(t, 0, 1, 0, 0, kind, ngram, workers)        # no minima: only which rows are copies, and counts
     use, copy, of = copies(sketched.identity)
     rows = np.flatnonzero(use)
-    sets = shingle_sets(t, rows, ngram=ngram, unit=unit, room=sketched.count[:, rows], threads=workers)
-    start, count, flat = _united(sets)
-    small = len(t) < 10_000
-    kernels.rarest_first(flat, start, count, 16 if small else 24)
-    order = np.argsort(count, kind="stable")
-    bits = max(12, (len(flat) // 4).bit_length())       # about a bucket for each shingle of a prefix
-    packed = kernels.prefix_join(flat, start, count, order, threshold, bits)
-    left, right = (packed & U64(0xFFFFFFFF)).astype(np.int64), (packed >> U64(32)).astype(np.int64)
-    score, fields = jaccard(sets, left, right, floor=threshold, threads=workers)
+    packed = _joined_by_prefix(shingle_sets(t, rows, ngram=ngram, unit=unit, room=sketched.count[:, rows], threads=workers),
+                               threshold, workers)
+    s = Search(threshold, threshold, 0, 0, 1.0, 1, ngram, unit)
+    left, right = (rows[x] for x in unpacked(packed))
+    score, fields = verify(t, _repacked(None, left, right), s, room=sketched.count, threads=workers)
     held = score >= 0
-    return _pairs(rows[left[held]], rows[right[held]], score[held], fields[held], copy, of, len(t), Search(
-        threshold, threshold, 0, 0, 1.0, 1, ngram, unit), len(left), 0)
+    return _pairs(left[held], right[held], score[held], fields[held], copy, of, len(t), s, len(left), 0)
+
+
+def _joined_by_prefix(sets: Sets, threshold: float, workers: int) -> np.ndarray:
+    """Return packed pairs of rows with Jaccard >= threshold, their columns taken as one set; `sets` is of no use afterwards."""
+    start, count, flat = _united(sets)
+    del sets        # of several columns, half a gigabyte in a million rows
+    leading = 16 if len(count) < 10_000 else 24
+    table = kernels.frequencies(flat, start, count, leading)
+    spread(lambda lo, hi: kernels.rarest_first(flat, start, count, lo, hi, table, leading), len(count), workers)
+    bits = max(12, (len(flat) // 4).bit_length())       # about a bucket for each shingle of a prefix
+    return kernels.prefix_join(flat, start, count, np.argsort(count, kind="stable"), threshold, bits)
 
 
 def _united(sets: Sets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (start, count, flat) of each row's columns taken as one set; a copy, tightly packed."""
+    """Return (start, count, flat) of each row's columns taken as one set; of one column these are its own arrays."""
     columns = len(sets.count)
     if columns == 1:
-        return sets.start[0], sets.count[0], sets.flat.copy()
+        return sets.start[0], sets.count[0], sets.flat
     count = sets.count.sum(axis=0, dtype=np.int64)
     start = np.cumsum(count) - count
     flat = np.empty(int(count.sum()), np.uint64)

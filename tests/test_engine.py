@@ -19,7 +19,7 @@ from curation.errors import CurationError
 from curation.model import FLAGS
 from curation.presidio import installed
 from curation.spec import parse
-from curation.store import Store, read_arrow
+from curation.store import Store, read_arrow, write_arrow
 from curation.workers import Team
 
 from .rows import make_rows
@@ -72,6 +72,23 @@ def test_new_rows_void_the_old_flags(store: Store) -> None:
     assert store.flags().num_rows
     store.import_rows(make_rows(GIVEN[:1]).to_batches(), source="y")
     assert store.flags().num_rows == 0 and store.signals() is None
+
+
+def test_a_result_with_messages_spelled_out_is_read_beside_others_and_rows_are_added_to_it(store: Store) -> None:
+    checks = ["response.empty", "response.placeholder"]
+    engine.check(store, engine.spec_of(store), checks=checks)
+    found = store.flags()
+    old = next((store.path / "flags").glob("response.empty*.arrow"))    # as earlier versions wrote it
+    table = read_arrow(old)
+    plain = [(k, pa.string()) for k in ("field", "message")]
+    for name, kind in plain:
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+    write_arrow(old, table)
+    assert read_arrow(old).schema != FLAGS and store.flags().schema == FLAGS and store.flags().equals(found)
+    store.import_rows(make_rows(GIVEN[1:2]).to_batches(), source="y", append=True)
+    engine.check(store, engine.spec_of(store), checks=checks)
+    assert [f["row"] for f in store.flags(["response.empty"]).to_pylist()] == [1, 4]
+    assert store.flags().schema == FLAGS and store.flags(["response.placeholder"])["row"].to_pylist() == [3]
 
 
 def test_severity_of_the_spec_reaches_the_flags(store: Store) -> None:

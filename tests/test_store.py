@@ -33,6 +33,7 @@ from curation.store import (
     atomic,
     read_arrow,
     read_sparing,
+    spelled_out,
     write_arrow,
 )
 
@@ -515,6 +516,14 @@ def test_rows_that_rest_on_a_version_that_is_gone_or_another_are_explained(tmp_p
     store.rows_path("0001").unlink()
     with pytest.raises(CurationError, match=r"0001\.arrow: not a readable Arrow file"):
         store.rows()
+
+
+def test_codes_are_spelled_out_for_lists() -> None:
+    codes = pa.array(["a", None, "b", "a"]).dictionary_encode()
+    table = pa.table({"n": [1, 2, 3, 4], "code": pa.chunked_array([codes, pa.array(["c"]).dictionary_encode()])[:4]})
+    found = spelled_out(table)
+    assert found.schema.types == [pa.int64(), pa.string()] and found.to_pylist() == table.to_pylist()
+    assert spelled_out(table.slice(0, 0)).to_pylist() == []
 
 
 def test_pages_given_back_are_read_again(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def trace(
     )
     similarity = _similarities([p["prompt"] for p in probes_failed], asked, near, encoder)
     open_flags: dict[str, set[str]] = defaultdict(set)
-    for uid, check in zip(flags["uid"].to_pylist(), flags["check"].to_pylist(), strict=True):
+    for uid, check in zip(flags["uid"].to_pylist(), flags["check"].cast(pa.string()).to_pylist(), strict=True):
         open_flags[uid].add(check)
     uids, numbers = rows["uid"].to_pylist(), rows["row"].to_pylist()
     best: dict[int, dict[str, Any]] = {}
