@@ -67,8 +67,16 @@ else:
 
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """Give a list that is no longer empty once there was an interrupt: one that falls into a callback from C is lost there."""
+    """Give a list that is no longer empty once there was an interrupt: one that falls into a callback from C is lost there.
+
+    Such a one is not reported as an exception that nobody handles: whoever has the list does.
+    """
     seen: list[int] = []
+    report = sys.unraisablehook
+
+    def unless_seen(lost: Any) -> None:
+        if not (seen and isinstance(lost.exc_value, KeyboardInterrupt)):
+            report(lost)
 
     def note(number: int, _: object) -> None:
         seen.append(number)
@@ -79,10 +87,12 @@ def interrupts() -> Iterator[list[int]]:
         yield seen  # the program hears them in its own way
         return
     signal.signal(signal.SIGINT, note)
+    sys.unraisablehook = unless_seen
     try:
         yield seen
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = report
 
 
 def served() -> bool:

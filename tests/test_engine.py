@@ -212,7 +212,7 @@ def test_an_interrupt_keeps_what_was_finished(store: Store) -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_an_interrupt_that_was_swallowed_in_a_unit_ends_the_check_after_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch, last: bool
+    store: Store, monkeypatch: pytest.MonkeyPatch, hearing: None, last: bool
 ) -> None:
     plain, ran = engine._Workers.run, []
     units = len(engine.plan(engine.choose(engine.spec_of(store), ["response.empty"])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,7 @@ except KeyboardInterrupt:
     print("stopped")
 """
     program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+                               start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert program.stdout is not None and program.stdout.readline() == "begun\n"
     time.sleep(0.4)     # the server imports what workers need
     os.killpg(program.pid, signal.SIGINT)
@@ -202,13 +203,24 @@ team.leave()
     assert done.stdout == "a worker process could not be started | --workers 1 does without\n", done.stderr
 
 
-def test_an_interrupt_that_a_callback_swallows_is_known_afterwards() -> None:
+def test_an_interrupt_that_a_callback_swallows_is_known_afterwards(
+    hearing: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)      # not pytest's
+
+    def call_from_c(work: Callable[[], Any]) -> None:
+        ctypes.CFUNCTYPE(None)(lambda: work() and None)()
+
+    def interrupted() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
     with workers.interrupts() as seen:
         assert not seen
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
-        except KeyboardInterrupt:
-            pass    # as a callback from C does
-        assert seen == [signal.SIGINT]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        began = time.monotonic()
+        call_from_c(interrupted)
+        assert seen == [signal.SIGINT] and time.monotonic() - began < 4
+        assert not capfd.readouterr().err, "the check tells of it"
+        call_from_c(lambda: 1 / 0)
+        assert "ZeroDivisionError" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.unraisablehook is sys.__unraisablehook__
