@@ -250,11 +250,11 @@ def check(
     of a full run. An interrupt leaves every finished check in place and the last complete result current.
     """
     began = time.monotonic()
-    rows, rows_hash = store.rows(), store.rows_hash()
     units = plan(choose(spec, checks))
     chosen = switched_on(spec, checks, overrides or {})
     options = {u.id: resolve(u, spec, chosen) for u in units}
     with store.checking():
+        rows, rows_hash = store.rows(), store.rows_hash()
         keys, cached, ran = _run(store, rows, spec, units, options, progress, workers)
         tables = {u.id: read_arrow(_path(store, u, keys[u.id])) for u in units if not u.gives}
         flagged = np.zeros(rows.num_rows, np.bool_)
