@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from curation.model import CODES, FLAGS, MESSAGES, ROWS, SIGNALS
+from curation.model import FLAGS, MESSAGES, ROWS, SIGNALS
 from curation.store import Entry, Store, write_arrow
 
 BUDGETS = {"key_ms": 5, "page_ms": 60, "filter_ms": 250, "sort_ms": 250, "lasso_ms": 600, "paint_ms": 2000, "rss_mb": 1536}
@@ -110,7 +110,7 @@ def flags_of(store: Store, check: str, rng: np.random.Generator) -> pa.Table:
         "fix": pc.utf8_slice_codeunits(rows["response"].take(pa.array(at)), 0, 400) if fix else pa.nulls(k, pa.string())}
     for name, value in (("check", check), ("severity", severity)):
         values[name] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(k, np.int32)), pa.array([value]))
-    return pa.table({f.name: values[f.name] if f.type == CODES else values[f.name].cast(f.type) for f in FLAGS}, schema=FLAGS)
+    return pa.table({f.name: values[f.name].cast(f.type) for f in FLAGS}, schema=FLAGS)
 
 
 def signals_of(store: Store, rng: np.random.Generator) -> pa.Table:
