@@ -343,7 +343,7 @@ def final_answer(response: str, numeric: bool) -> str | None:
     if chosen := _CHOICE.fullmatch(text) or _CHOSEN.search(text):
         return chosen.group(1).lower()
     if sum(any(map(str.isalnum, word)) for word in text.split(None, _OPENING_WORDS)[:_OPENING_WORDS]) > _LABEL_WORDS:
-        return None     # as most texts are; folding changes no letter into a space or a mark
+        return None     # as most texts are; of a word with a letter or digit folding leaves one word at least
     label = fold(text).strip(" .!\"'*`")
     return label if label and len(label.split()) <= _LABEL_WORDS else None
 
